@@ -1,0 +1,547 @@
+"""One operation on the wire: sign, send, classify, parse, and send again where that can help.
+
+All calls share one ``requests`` session and may come from several threads. Nothing of ``requests`` that could
+alter or leak a signed request is used: no redirect is followed, no cookie is sent, ``~/.netrc`` is not read.
+Proxies and CA bundles from the environment work as usual.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from json import loads
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
+
+from airflow_provider_ims import __version__
+from airflow_provider_ims.api import signing
+from airflow_provider_ims.api.credentials import CredentialSource
+from airflow_provider_ims.api.endpoints import Endpoint
+from airflow_provider_ims.api.errors import (
+    CallAbandoned,
+    IMSAPIError,
+    IMSAuthError,
+    IMSThrottlingError,
+    IMSTransientError,
+    Remedy,
+    classify,
+)
+
+API_VERSION = "2020-11-09"
+
+# A request is tried at least this often before a lost answer is final, however short its retry time.
+MIN_TRIES = 8
+# The largest answer known (100 media with their files) is below 1 MiB; what is far beyond is no answer of IMS.
+MAX_ANSWER_BYTES = 64 * 2**20
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Answer(NamedTuple, Generic[T]):
+    """What one call brought.
+
+    ``answer_lost``: an earlier try of this call may have done its work without our hearing of it.
+    """
+
+    value: T
+    request_id: str
+    answer_lost: bool
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How many requests a client sent so far; ``retries`` and ``throttled`` of them."""
+
+    requests: int = 0
+    retries: int = 0
+    throttled: int = 0
+    lost: int = 0
+
+    def __sub__(self, earlier: Tally) -> Tally:
+        return Tally(
+            self.requests - earlier.requests,
+            self.retries - earlier.retries,
+            self.throttled - earlier.throttled,
+            self.lost - earlier.lost,
+        )
+
+
+class Pace(Protocol):
+    """Decides when the next request may start, and hears how each one went. Shared by threads."""
+
+    def acquire(self, stop: threading.Event | None = None) -> Any:
+        """Wait for a turn. None when ``stop`` was set meanwhile."""
+
+    def release(
+        self,
+        permit: Any,
+        *,
+        throttled: bool = False,
+        answered: bool = True,
+        retry_after: float | None = None,
+    ) -> None:
+        """Say how the request went (``retry_after`` in seconds)."""
+
+
+class IMSClient:
+    """Calls IMS operations, signed; safe to share between threads.
+
+    :param endpoint: where to send to.
+    :param credentials: asked once for each request.
+    :param connect_timeout: seconds to wait for a connection.
+    :param read_timeout: seconds to wait for each part of an answer.
+    :param retry_seconds: how long one call is tried again before its error is final.
+    :param verify: check TLS certificates; or the path of a CA bundle to check them against.
+    :param proxy: URL of a proxy; without it those of the environment are used.
+    :param max_connections: connections kept open; more threads than this share them.
+    :param pace: limits how fast requests start.
+    :raises ValueError: when the CA bundle, given or taken from the environment, does not exist.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        credentials: CredentialSource,
+        *,
+        connect_timeout: float = 5.0,
+        read_timeout: float = 30.0,
+        retry_seconds: float = 300.0,
+        verify: bool | str = True,
+        proxy: str | None = None,
+        max_connections: int = 32,
+        pace: Pace | None = None,
+    ) -> None:
+        self.endpoint = endpoint
+        self.retry_seconds = retry_seconds
+        self.timeout = (connect_timeout, read_timeout)
+        self._credentials = credentials
+        self._pace = pace
+        self._session = requests.Session()
+        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=max_connections)
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+        # The environment is read once: there is one host, and reading it costs more than signing.
+        self._transport: dict[str, Any] = {
+            **self._session.merge_environment_settings(
+                endpoint.url, {"http": proxy, "https": proxy} if proxy else {}, True, verify, None
+            )
+        }
+        ca_bundle = self._transport["verify"]
+        if isinstance(ca_bundle, str) and not os.path.exists(ca_bundle):
+            raise ValueError(f"verify: there is no CA bundle at {ca_bundle!r}")
+        self._clock_offset = timedelta()
+        self._lock = threading.Lock()
+        self._tally = Tally()
+        self.last_answer_at = float("-inf")
+
+    @property
+    def tally(self) -> Tally:
+        """All that was sent so far."""
+        with self._lock:
+            return self._tally
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def call(
+        self,
+        action: str,
+        params: Mapping[str, Any],
+        parse: Callable[[dict[str, Any]], T],
+        *,
+        stop: threading.Event | None = None,
+    ) -> Answer[T]:
+        """Call one operation and try again what is worth trying again, each time signed anew.
+
+        :param action: the operation's name, such as ``DeleteMediaInfos``.
+        :param params: its parameters; ``None`` leaves one out, booleans travel as ``true``/``false``.
+        :param parse: makes the answer's body into what the caller wants; a ``ValueError`` of its says that the
+            answer has a wrong shape.
+        :param stop: once set, nothing more is sent.
+        :raises IMSTransientError: when the retry time is spent; ``IMSThrottlingError`` when by throttling.
+        :raises IMSAuthError: when the credentials or the clock are refused.
+        :raises IMSPermissionError: when the key may not do this.
+        :raises IMSAPIError: for every other refusal.
+        :raises CallAbandoned: when ``stop`` was set before an answer came.
+        """
+        course = _Course(
+            self._credentials, self.retry_seconds, self._take_over_clock, paced=self._pace is not None
+        )
+        query = signing.canonical_query(encode_params(params))
+        retrying = Retrying(
+            retry=retry_if_exception(course.worth_another_try),
+            stop=course.spent,
+            wait=course.pause,
+            sleep=lambda seconds: _sleep(seconds, stop),
+            reraise=True,
+        )
+        try:
+            return retrying(self._try, action, query, parse, course, stop)
+        except IMSAPIError as error:
+            error.answer_lost = course.answer_lost
+            raise
+        except CallAbandoned as error:
+            error.answer_lost = course.answer_lost
+            raise
+
+    def _try(
+        self,
+        action: str,
+        query: str,
+        parse: Callable[[dict[str, Any]], T],
+        course: _Course,
+        stop: threading.Event | None,
+    ) -> Answer[T]:
+        """Send once."""
+        permit = self._pace.acquire(stop) if self._pace else None
+        if stop and stop.is_set():
+            raise CallAbandoned
+        error: IMSAPIError | None = None
+        try:
+            status, headers, body = self._exchange(action, query)
+            answer = _read_answer(action, status, headers, body, parse)
+        except IMSAPIError as refused:
+            error = refused
+        finally:
+            throttled = isinstance(error, IMSThrottlingError)
+            if self._pace and permit is not None:
+                self._pace.release(
+                    permit,
+                    throttled=throttled,
+                    answered=error is None or throttled,
+                    retry_after=error.retry_after if error else None,
+                )
+            self._count(retry=course.tries > 0, throttled=throttled, lost=bool(error and error.answer_lost))
+        if error:
+            course.failed(error)
+            log.debug("%s: try %d failed: %s", action, course.tries, error)
+            raise error
+        self.last_answer_at = time.monotonic()
+        return answer._replace(answer_lost=course.answer_lost)
+
+    def _count(self, *, retry: bool, throttled: bool, lost: bool) -> None:
+        with self._lock:
+            now = self._tally
+            self._tally = replace(
+                now,
+                requests=now.requests + 1,
+                retries=now.retries + retry,
+                throttled=now.throttled + throttled,
+                lost=now.lost + lost,
+            )
+
+    def _exchange(self, action: str, query: str) -> tuple[int, Mapping[str, str], bytes]:
+        """Sign and send one request, read the whole answer."""
+        key = self._credentials.current()
+        if not _fits_a_header(key.access_key_id + (key.security_token or "")):
+            raise IMSAuthError(
+                "the key or its token has a character that no key has",
+                code="UnusableCredentials",
+                action=action,
+            )
+        headers = signing.signed_headers(
+            method="POST",
+            host=self.endpoint.host,
+            action=action,
+            version=API_VERSION,
+            query=query,
+            access_key_id=key.access_key_id,
+            access_key_secret=key.access_key_secret,
+            security_token=key.security_token,
+            date=(datetime.now(UTC) + self._clock_offset).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            nonce=secrets.token_hex(16),
+        )
+        headers |= {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "Content-Length": "0",
+            "User-Agent": f"airflow-provider-ims/{__version__}",
+        }
+        # Prepared outside the session, so that no cookie, no netrc entry and no default header gets in.
+        request = requests.PreparedRequest()
+        request.method, request.headers = "POST", requests.structures.CaseInsensitiveDict(headers)
+        request.url = f"{self.endpoint.url}/?{query}"
+        trouble: IMSAPIError
+        try:
+            # Not through the session's own "send", which prepares to follow a redirect even when told not to.
+            adapter = self._session.get_adapter(self.endpoint.url)
+            with adapter.send(request, timeout=self.timeout, **self._transport) as response:
+                return response.status_code, response.headers, _read_body(action, response)
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            trouble = self._no_answer(action, error)
+        # Raised out here, because the caught error holds the signed request.
+        raise trouble
+
+    def _no_answer(self, action: str, error: Exception) -> IMSAPIError:
+        """Say in words why no answer came, and whether the service may have had the request."""
+        cause: Any = error.args[0] if error.args else error
+        reason = getattr(cause, "reason", None) or cause
+        host = self.endpoint.host
+        if _is_in_chain(error, ssl.SSLCertVerificationError):
+            return IMSAPIError(
+                f"the TLS certificate of {host} is not trusted", code="UntrustedCertificate", action=action
+            )
+        if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
+            return IMSAPIError(
+                f"{host}, or the proxy on the way to it, is no address that can be used",
+                code="UnusableAddress",
+                action=action,
+            )
+        if isinstance(error, requests.exceptions.SSLError):
+            # It may have broken before the request or after it; nothing tells which.
+            return IMSTransientError(
+                f"the TLS connection to {host} failed", code="NoConnection", action=action, answer_lost=True
+            )
+        if isinstance(error, requests.exceptions.ProxyError):
+            return IMSTransientError(
+                f"the proxy on the way to {host} could not be used", code="NoConnection", action=action
+            )
+        if isinstance(reason, urllib3.exceptions.NameResolutionError):
+            return IMSTransientError(f"the host {host} is not known", code="NoConnection", action=action)
+        if isinstance(error, requests.exceptions.ConnectTimeout):
+            return IMSTransientError(
+                f"{host} accepted no connection within {self.timeout[0]:g} s",
+                code="NoConnection",
+                action=action,
+            )
+        if isinstance(reason, urllib3.exceptions.NewConnectionError):
+            return IMSTransientError(
+                f"{host} could not be reached: {_last_words(reason)}", code="NoConnection", action=action
+            )
+        if isinstance(error, requests.exceptions.ReadTimeout) or _is_in_chain(
+            error, urllib3.exceptions.ReadTimeoutError
+        ):
+            words = f"no whole answer from {host} within {self.timeout[1]:g} s"
+        elif _is_in_chain(error, urllib3.exceptions.IncompleteRead):
+            words = f"the answer from {host} was cut short"
+        else:
+            words = f"the connection to {host} broke before the whole answer came: {_last_words(reason)}"
+        return IMSTransientError(words, code="NoAnswer", action=action, answer_lost=True)
+
+    def _take_over_clock(self, service_date: datetime) -> None:
+        offset = service_date - datetime.now(UTC)
+        self._clock_offset = offset
+        log.warning(
+            "This machine's clock is %.0f minutes %s the clock of %s; requests are dated by the latter from now on.",
+            abs(offset.total_seconds()) / 60,
+            "behind" if offset > timedelta() else "ahead of",
+            self.endpoint.host,
+        )
+
+
+class _Course:
+    """How one call has gone so far, and with that what is still worth trying."""
+
+    def __init__(
+        self,
+        credentials: CredentialSource,
+        retry_seconds: float,
+        take_over_clock: Callable[[datetime], None],
+        *,
+        paced: bool,
+    ) -> None:
+        self._paced = paced
+        self._credentials = credentials
+        self._retry_seconds = retry_seconds
+        self._take_over_clock = take_over_clock
+        self._started = time.monotonic()
+        self._used_up: set[Remedy] = set()
+        self._backoff = wait_random_exponential(multiplier=0.25, max=20)  # full jitter
+        self.tries = 0
+        self.unanswered = 0
+        self.throttled = False
+        self.answer_lost = False
+
+    def failed(self, error: IMSAPIError) -> None:
+        """Take note of a try that failed."""
+        self.tries += 1
+        self.throttled = isinstance(error, IMSThrottlingError)
+        self.unanswered += not self.throttled
+        self.answer_lost |= error.answer_lost
+
+    def worth_another_try(self, error: BaseException) -> bool:
+        """Apply the remedy that the table of errors names; each correction once in a call."""
+        if not isinstance(error, IMSAPIError):
+            return False
+        if isinstance(error, IMSTransientError):
+            return True
+        remedy = classify(error.code, error.http_status or 0).remedy
+        if remedy in self._used_up:
+            return False
+        self._used_up.add(remedy)
+        if remedy is Remedy.RENEW_CREDENTIALS:
+            return self._credentials.renew()
+        if remedy is Remedy.CORRECT_CLOCK and error.service_date:
+            self._take_over_clock(error.service_date)
+            return True
+        return False
+
+    def spent(self, _: RetryCallState) -> bool:
+        """Whether the retry time is over. Waiting for a throttle to lift counts as time, not as tries."""
+        over = time.monotonic() - self._started >= self._retry_seconds
+        return over and (self.throttled or self.unanswered >= MIN_TRIES)
+
+    def pause(self, state: RetryCallState) -> float:
+        """Seconds until the next try."""
+        error = state.outcome.exception() if state.outcome else None
+        if not isinstance(error, IMSTransientError):
+            return 0  # after a correction
+        if self._paced and isinstance(error, IMSThrottlingError):
+            return 0  # the pace makes everybody wait
+        if classify(error.code, error.http_status or 0).remedy is Remedy.RETRY_AT_ONCE and self.tries == 1:
+            return 0
+        return max(error.retry_after or 0, self._backoff(state))
+
+
+def encode_params(params: Mapping[str, Any]) -> dict[str, str]:
+    """Spell parameters as the documentation does: ``true``/``false``, decimal numbers, ``None`` left out.
+
+    :raises ValueError: for a value of another kind.
+    """
+    encoded = {}
+    for name, value in params.items():
+        if isinstance(value, bool):
+            encoded[name] = "true" if value else "false"
+        elif isinstance(value, int | str):
+            encoded[name] = str(value)
+        elif value is not None:
+            raise ValueError(f"parameter {name}: {type(value).__name__} can't be sent, only text and numbers")
+    return encoded
+
+
+def _sleep(seconds: float, stop: threading.Event | None) -> None:
+    if stop:
+        stop.wait(seconds)
+    else:
+        time.sleep(seconds)
+
+
+def _read_body(action: str, response: requests.Response) -> bytes:
+    body = bytearray()
+    for chunk in response.iter_content(65536):
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
+            raise IMSTransientError(
+                f"an answer of more than {MAX_ANSWER_BYTES >> 20} MiB is none of IMS",
+                code="BadAnswer",
+                http_status=response.status_code,
+                action=action,
+                answer_lost=True,
+            )
+    return bytes(body)
+
+
+def _read_answer(
+    action: str, status: int, headers: Mapping[str, str], body: bytes, parse: Callable[[dict[str, Any]], T]
+) -> Answer[T]:
+    """Make an answer of the service's bytes, or raise what they say instead."""
+    try:
+        document = loads(body)
+    except (ValueError, RecursionError):
+        document = None
+    fields: dict[str, Any] = document if isinstance(document, dict) else {}
+    request_id = fields.get("RequestId") or fields.get("requestId")
+    code = fields.get("Code") or fields.get("code") or ""
+    if 200 <= status < 300 and str(code).lower() in ("", "200", "ok", "success"):
+        try:
+            if status != 200:
+                raise ValueError("its status is not 200")
+            if document is None:
+                raise ValueError("it is no JSON")
+            if not isinstance(request_id, str):
+                raise ValueError("it has no RequestId")
+            return Answer(parse(fields), request_id, False)
+        except ValueError as error:
+            raise IMSTransientError(
+                f"the answer came with status {status} but can't be believed: {error}",
+                code="BadAnswer",
+                request_id=request_id if isinstance(request_id, str) else None,
+                http_status=status,
+                action=action,
+                answer_lost=True,
+            ) from None
+    raise _refusal(action, status, headers, fields, str(code))
+
+
+def _refusal(
+    action: str, status: int, headers: Mapping[str, str], fields: dict[str, Any], code: str
+) -> IMSAPIError:
+    rule = classify(code, status)
+    message = str(fields.get("Message") or fields.get("message") or "")
+    if 300 <= status < 400:
+        message = "a redirect, which a signed request does not follow: is the host an IMS endpoint?"
+    elif not code:
+        message = "an error without an IMS code, perhaps of a proxy in between"
+    elif rule.remedy is Remedy.RENEW_CREDENTIALS:
+        # The gateway repeats the string to sign here, with the security token in it.
+        message = re.split(r"(?i)\bserver", message, maxsplit=1)[0].strip(" \n,.;:") or "refused"
+    detail = fields.get("AccessDeniedDetail")
+    denied = detail.get("AuthAction") if isinstance(detail, dict) else None
+    if rule.prefix.startswith(("Forbidden", "NoPermission")):
+        message = f"{message.rstrip('. ')}; the key needs the RAM action {denied or f'ice:{action}'}"
+    return rule.error(
+        message,
+        code=code or f"HTTP{status}",
+        request_id=fields.get("RequestId") or fields.get("requestId") or headers.get("x-acs-request-id"),
+        http_status=status,
+        action=action,
+        retry_after=_milliseconds(headers.get("x-acs-retry-after")),
+        # A spent nonce is one of these: something on the way sent the same request twice.
+        answer_lost=rule.error is IMSTransientError,
+        service_date=_http_date(headers.get("Date")),
+    )
+
+
+def _fits_a_header(text: str) -> bool:
+    """Whether it can be sent; what can't would be shown in full by the error that comes of trying."""
+    return text.isascii() and text.isprintable()
+
+
+def _milliseconds(text: str | None) -> float | None:
+    """Read ``x-acs-retry-after`` into seconds; nonsense counts as absent, and nobody waits over a minute."""
+    return min(int(text) / 1000, 60) if text and text.strip().isdecimal() else None
+
+
+def _http_date(text: str | None) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text) if text else None
+    except ValueError:
+        return None
+    # "-0000" means UTC too, but is read as no zone at all.
+    return moment.replace(tzinfo=UTC) if moment and not moment.tzinfo else moment
+
+
+def _is_in_chain(error: BaseException | None, kind: type[BaseException]) -> bool:
+    """Whether ``error``, an argument of it, or what caused it is of a kind: ``requests`` wraps ``urllib3``."""
+    seen = set()
+    todo: list[Any] = [error]
+    while todo:
+        one = todo.pop()
+        if not isinstance(one, BaseException) or id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, kind):
+            return True
+        todo += [*one.args, one.__cause__, one.__context__, getattr(one, "reason", None)]
+    return False
+
+
+def _last_words(error: object) -> str:
+    """The end of a network error's text, which is the operating system's part of it and holds no URL."""
+    text = str(error).rsplit(": ", 1)[-1].strip("()'\" ")
+    return text or type(error).__name__

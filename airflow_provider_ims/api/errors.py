@@ -1,0 +1,173 @@
+"""What the service or the network says, as types, and what each is worth: again, never, or after a correction.
+
+The service's statuses differ for one and the same code (a throttle can be a 400, a 403 or a 429), so an answer
+is judged by its ``Code`` first, case-insensitively and by its longest known prefix, and only then by its status.
+
+Sources: IMS error codes https://help.aliyun.com/document_detail/197855.html, the gateway's codes as other
+products list them https://help.aliyun.com/document_detail/48054.html.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import Enum
+from typing import Any, NamedTuple
+
+
+class IMSError(Exception):
+    """Every error of this package that can be caught as one."""
+
+
+class IMSAPIError(IMSError):
+    """The service refused a request, or no usable answer came.
+
+    :param message: what happened, in words.
+    :param code: the service's error code, or a name of ours when no answer came (``NoAnswer``, ``BadAnswer``).
+    :param request_id: the service's id of the request, to hand to its support; None when no answer came.
+    :param http_status: None when no answer came.
+    :param action: the operation that was called.
+    :param retry_after: seconds the service asked to wait, if it did.
+    :param answer_lost: the service may have done the work although no usable answer came.
+    :param service_date: the service's clock when it answered.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str,
+        request_id: str | None = None,
+        http_status: int | None = None,
+        action: str | None = None,
+        retry_after: float | None = None,
+        answer_lost: bool = False,
+        service_date: datetime | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.request_id = request_id
+        self.http_status = http_status
+        self.action = action
+        self.retry_after = retry_after
+        self.answer_lost = answer_lost
+        self.service_date = service_date
+
+    def __str__(self) -> str:
+        status = f", HTTP {self.http_status}" if self.http_status else ""
+        request = f", request id {self.request_id}" if self.request_id else ""
+        return f"{self.action or 'IMS'}: {self.message} ({self.code}{status}{request})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.__dict__)
+
+
+def _rebuild(kind: type[IMSAPIError], message: str, attributes: dict[str, Any]) -> IMSAPIError:
+    error = kind(message, code=attributes["code"])
+    error.__dict__.update(attributes)
+    return error
+
+
+class IMSTransientError(IMSAPIError):
+    """The same request may go through later: no answer, a broken answer, a server error."""
+
+
+class IMSThrottlingError(IMSTransientError):
+    """Too many requests for the account's limit."""
+
+
+class IMSAuthError(IMSAPIError):
+    """The key, its secret, its token or the clock is not accepted."""
+
+
+class IMSPermissionError(IMSAPIError):
+    """The key is fine, but may not do this; or the account may not."""
+
+
+class Remedy(Enum):
+    """What makes a refused request worth sending again. Always signed anew: its nonce is spent."""
+
+    RETRY = "after a pause"
+    RETRY_AT_ONCE = "at once, with a new nonce"
+    CORRECT_CLOCK = "once, after taking over the service's clock"
+    RENEW_CREDENTIALS = "once, after renewing the credentials"
+    NEVER = "never"
+
+
+class Rule(NamedTuple):
+    """One row: codes that begin with ``prefix`` are of type ``error``, and worth ``remedy``."""
+
+    prefix: str
+    error: type[IMSAPIError]
+    remedy: Remedy
+
+
+# The longest prefix wins, so "Forbidden" is the rule for every "Forbidden.*" that has no row of its own.
+RULES = tuple(
+    sorted(
+        (
+            Rule("Throttling", IMSThrottlingError, Remedy.RETRY),
+            Rule("RequestsTooFrequent", IMSThrottlingError, Remedy.RETRY),
+            Rule("InternalError", IMSTransientError, Remedy.RETRY),
+            Rule("ServiceUnavailable", IMSTransientError, Remedy.RETRY),
+            Rule("SignatureNonceUsed", IMSTransientError, Remedy.RETRY_AT_ONCE),
+            Rule("InvalidTimeStamp.Expired", IMSAuthError, Remedy.CORRECT_CLOCK),
+            Rule("InvalidTimeStamp", IMSAuthError, Remedy.NEVER),
+            Rule("SignatureDoesNotMatch", IMSAuthError, Remedy.RENEW_CREDENTIALS),
+            Rule("IncompleteSignature", IMSAuthError, Remedy.RENEW_CREDENTIALS),
+            Rule("InvalidAccessKeyId.NotFound", IMSAuthError, Remedy.RENEW_CREDENTIALS),
+            Rule("InvalidAccessKeyId", IMSAuthError, Remedy.NEVER),
+            Rule("InvalidSecurityToken.Expired", IMSAuthError, Remedy.RENEW_CREDENTIALS),
+            Rule("InvalidSecurityToken", IMSAuthError, Remedy.NEVER),
+            Rule("MissingSecurityToken", IMSAuthError, Remedy.NEVER),
+            Rule("OperationDenied", IMSPermissionError, Remedy.NEVER),
+            Rule("Forbidden", IMSPermissionError, Remedy.NEVER),
+            Rule("NoPermission", IMSPermissionError, Remedy.NEVER),
+            Rule("Missing", IMSAPIError, Remedy.NEVER),
+            Rule("Invalid", IMSAPIError, Remedy.NEVER),
+            Rule("ResourceNotFound", IMSAPIError, Remedy.NEVER),
+            Rule("ProjectNotFound", IMSAPIError, Remedy.NEVER),
+            Rule("NoSuchVersion", IMSAPIError, Remedy.NEVER),
+            Rule("UnsupportedHTTPMethod", IMSAPIError, Remedy.NEVER),
+        ),
+        key=lambda rule: -len(rule.prefix),
+    )
+)
+
+
+def classify(code: str, http_status: int) -> Rule:
+    """Find the rule for a refusal, by its code and, for a code that nobody knows, by its status.
+
+    :param code: the answer's ``Code``, or "" when it has none.
+    :param http_status: the answer's status.
+    """
+    for rule in RULES:
+        if code.lower().startswith(rule.prefix.lower()):
+            return rule
+    if http_status == 429:
+        return Rule(code, IMSThrottlingError, Remedy.RETRY)
+    if http_status >= 500 or http_status == 408:
+        return Rule(code, IMSTransientError, Remedy.RETRY)
+    if http_status == 401:
+        return Rule(code, IMSAuthError, Remedy.NEVER)
+    if http_status == 403:
+        return Rule(code, IMSPermissionError, Remedy.NEVER)
+    return Rule(code, IMSAPIError, Remedy.NEVER)
+
+
+class CallAbandoned(IMSError):
+    """A caller's stop was set before an answer came; not an error of the service.
+
+    :param answer_lost: a request had been sent, and the service may have done the work.
+    """
+
+    def __init__(self, *, answer_lost: bool = False) -> None:
+        super().__init__("stopped before an answer came")
+        self.answer_lost = answer_lost
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_abandoned, (self.answer_lost,)
+
+
+def _rebuild_abandoned(answer_lost: bool) -> CallAbandoned:
+    return CallAbandoned(answer_lost=answer_lost)

@@ -1,0 +1,359 @@
+"""IMS operations, typed in and out.
+
+An answer is read leniently where that can't hide anything (absent or null lists, numbers as text, unknown
+fields) and strictly where it could: a list that is no list is a bad answer, never an empty one.
+Signed URLs, which the service puts into read answers, are dropped here and get no further.
+
+Source: https://www.alibabacloud.com/help/en/ims/developer-reference/api-ice-2020-11-09-deletemediainfos and its
+sister pages for each operation.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_ims.api.client import Answer, IMSClient
+from airflow_provider_ims.api.errors import IMSAPIError
+
+# Documented for DeleteMediaInfos; for BatchGetMediaInfos nothing is published, so the same is used.
+MAX_MEDIA_PER_CALL = 20
+MAX_PAGE = 100
+# The service signs the URLs in its answers for this many seconds at least. They are dropped, so: the least.
+SIGNED_URL_SECONDS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """Answer of ``DeleteMediaInfos``: what was *not* deleted, as the service echoed it.
+
+    :param ignored: could not be found or read; proves nothing yet.
+    :param forbidden: exist, and may not be deleted.
+    """
+
+    ignored: tuple[str, ...]
+    forbidden: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MediaInfo:
+    """A medium as the service shows it. What is absent or unreadable is None, never a default.
+
+    :param created: ``yyyy-MM-ddTHH:mm:ssZ``, as the service spells it; so is ``deleted``.
+    :param tags: None when the service shows none of the field.
+    :param size: bytes of all its files; None unless files were asked for and all tell their size.
+    """
+
+    media_id: str
+    input_url: str | None
+    title: str | None
+    media_type: str | None
+    source: str | None
+    business_type: str | None
+    status: str | None
+    created: str | None
+    deleted: str | None
+    tags: tuple[str, ...] | None
+    size: int | None
+
+    @property
+    def is_gone(self) -> bool:
+        """Reads may still show a medium that is deleted; then with the time of it."""
+        return bool(self.deleted)
+
+
+@dataclass(frozen=True, slots=True)
+class MediaPage:
+    """One page of ``ListMediaBasicInfos``. ``next_token`` is None on the last; ``total`` when not told."""
+
+    media: tuple[MediaInfo, ...]
+    total: int | None
+    next_token: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TranscodeSubJob:
+    """One rendition. ``status``: ``Init``, ``Processing``, ``Success``, ``Fail``, ``Deleted`` or one unknown."""
+
+    job_id: str
+    status: str
+    media_id: str | None
+    output_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TranscodeJob:
+    """A transcoding job and its renditions. A parent's ``Success`` may mean only one of them."""
+
+    parent_job_id: str
+    status: str
+    sub_jobs: tuple[TranscodeSubJob, ...]
+
+
+def delete_media_infos(
+    client: IMSClient,
+    *,
+    media_ids: Sequence[str] = (),
+    input_urls: Sequence[str] = (),
+    delete_physical_files: bool,
+    stop: threading.Event | None = None,
+) -> Answer[Deletion]:
+    """Delete up to 20 media, by id or by URL. Final: there is no recycle bin.
+
+    :raises ValueError: for none, too many, or both kinds (the service would silently drop the URLs).
+    """
+    if bool(media_ids) == bool(input_urls):
+        raise ValueError("exactly one of media_ids and input_urls is needed")
+    _at_most_20(media_ids or input_urls)
+    return client.call(
+        "DeleteMediaInfos",
+        {
+            "MediaIds": ",".join(media_ids) or None,
+            "InputURLs": ",".join(input_urls) or None,
+            "DeletePhysicalFiles": delete_physical_files,
+        },
+        lambda body: Deletion(_texts(body, "IgnoredList"), _texts(body, "ForbiddenList")),
+        stop=stop,
+    )
+
+
+def batch_get_media_infos(
+    client: IMSClient, media_ids: Sequence[str], *, stop: threading.Event | None = None
+) -> Answer[tuple[MediaInfo, ...]]:
+    """Read up to 20 media. One that is not in the answer does not exist."""
+    _at_most_20(media_ids)
+    return client.call(
+        "BatchGetMediaInfos",
+        {"MediaIds": ",".join(media_ids), "AuthTimeout": SIGNED_URL_SECONDS},
+        lambda body: tuple(_media(item) for item in _objects(body, "MediaInfos")),
+        stop=stop,
+    )
+
+
+def get_media_info(
+    client: IMSClient,
+    *,
+    media_id: str | None = None,
+    input_url: str | None = None,
+    stop: threading.Event | None = None,
+) -> Answer[MediaInfo | None]:
+    """Read one medium by id or URL. An answer without one is None; the service may also refuse instead.
+
+    :raises ValueError: unless exactly one is given.
+    :raises IMSAPIError: with code ``ResourceNotFound`` where the service answers a missing one so.
+    """
+    if bool(media_id) == bool(input_url):
+        raise ValueError("exactly one of media_id and input_url is needed")
+    return client.call(
+        "GetMediaInfo",
+        {"MediaId": media_id, "InputURL": input_url, "AuthTimeout": SIGNED_URL_SECONDS},
+        _read_one,
+        stop=stop,
+    )
+
+
+def find_media_info(
+    client: IMSClient,
+    *,
+    media_id: str | None = None,
+    input_url: str | None = None,
+    stop: threading.Event | None = None,
+) -> Answer[MediaInfo | None]:
+    """Read one medium; None when there is none, whichever of the two ways the service says so.
+
+    How a missing medium is answered is not documented: as an empty object, or as ``ResourceNotFound``.
+    """
+    try:
+        return get_media_info(client, media_id=media_id, input_url=input_url, stop=stop)
+    except IMSAPIError as error:
+        if error.code.lower().startswith("resourcenotfound") and error.request_id:
+            return Answer(None, error.request_id, error.answer_lost)
+        raise
+
+
+def list_media_basic_infos(
+    client: IMSClient,
+    *,
+    start_time: str | None = None,
+    end_time: str | None = None,
+    media_type: str | None = None,
+    business_type: str | None = None,
+    source: str | None = None,
+    status: str | None = None,
+    sort_by: str | None = None,
+    include_file_basic_info: bool = False,
+    max_results: int = MAX_PAGE,
+    next_token: str | None = None,
+    stop: threading.Event | None = None,
+) -> Answer[MediaPage]:
+    """List one page by creation time.
+
+    :param start_time: UTC, ``yyyy-MM-ddTHH:mm:ssZ``, exclusive; ``end_time`` is inclusive.
+    :param sort_by: ``desc`` (the service's default) or ``asc``.
+    :param max_results: 1 to 100.
+    """
+    return client.call(
+        "ListMediaBasicInfos",
+        {
+            "StartTime": start_time,
+            "EndTime": end_time,
+            "MediaType": media_type,
+            "BusinessType": business_type,
+            "Source": source,
+            "Status": status,
+            "SortBy": sort_by,
+            "IncludeFileBasicInfo": include_file_basic_info,
+            "MaxResults": max_results,
+            "NextToken": next_token,
+            "AuthTimeout": SIGNED_URL_SECONDS,
+        },
+        lambda body: MediaPage(
+            tuple(_media(item) for item in _objects(body, "MediaInfos")),
+            _number(body.get("TotalCount")),
+            _page_token(body.get("NextToken")),
+        ),
+        stop=stop,
+    )
+
+
+def list_all_media(client: IMSClient, **filters: Any) -> Iterator[MediaInfo]:
+    """List page after page, with the filters of :func:`list_media_basic_infos`.
+
+    :raises IMSAPIError: also when the service hands out a page token that it gave before.
+    """
+    token, seen = None, set()
+    while True:
+        page = list_media_basic_infos(client, **filters, next_token=token).value
+        yield from page.media
+        token = page.next_token
+        if not token:
+            return
+        if token in seen:
+            raise IMSAPIError(
+                "the service repeats a page token", code="BadAnswer", action="ListMediaBasicInfos"
+            )
+        seen.add(token)
+
+
+def get_transcode_job(
+    client: IMSClient, parent_job_id: str, *, stop: threading.Event | None = None
+) -> Answer[TranscodeJob]:
+    """Read a transcoding job with its renditions."""
+    return client.call("GetTranscodeJob", {"ParentJobId": parent_job_id}, _transcode_job, stop=stop)
+
+
+def _at_most_20(values: Sequence[str]) -> None:
+    if not 0 < len(values) <= MAX_MEDIA_PER_CALL:
+        raise ValueError(f"1 to {MAX_MEDIA_PER_CALL} media can be named in one request, not {len(values)}")
+
+
+def _texts(body: dict[str, Any], name: str) -> tuple[str, ...]:
+    values = body.get(name)
+    if values is None:
+        return ()
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ValueError(f"its {name} is no list of texts")
+    return tuple(values)
+
+
+def _objects(body: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    values = body.get(name)
+    if values is None:
+        return []
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise ValueError(f"its {name} is no list of objects")
+    return values
+
+
+def _text(value: Any) -> str | None:
+    return value.strip() or None if isinstance(value, str) else None
+
+
+def _number(value: Any) -> int | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    return int(value) if isinstance(value, str) and value.strip().isdecimal() else None
+
+
+def _page_token(value: Any) -> str | None:
+    """Taking an unreadable token for the last page's would pass a part of the library off as all of it."""
+    if not isinstance(value, str | None):
+        raise ValueError("its NextToken is no text")
+    return _text(value)
+
+
+def _unsigned(url: Any) -> str | None:
+    """Drop the query, which carries the signature."""
+    text = _text(url)
+    return text.split("?", 1)[0] if text else None
+
+
+def _read_one(body: dict[str, Any]) -> MediaInfo | None:
+    value = body.get("MediaInfo")
+    if value is None or value == {}:
+        return None
+    if not isinstance(value, dict):
+        raise ValueError("its MediaInfo is no object")
+    return _media(value)
+
+
+def _media(item: dict[str, Any]) -> MediaInfo:
+    basic = item.get("MediaBasicInfo") or {}
+    if not isinstance(basic, dict):
+        raise ValueError("a MediaBasicInfo is no object")
+    media_id = _text(item.get("MediaId")) or _text(basic.get("MediaId"))
+    if not media_id:
+        raise ValueError("a medium has no MediaId")
+    tags = basic.get("MediaTags")
+    return MediaInfo(
+        media_id=media_id,
+        input_url=_unsigned(basic.get("InputURL")),
+        title=_text(basic.get("Title")),
+        media_type=_text(basic.get("MediaType")),
+        source=_text(basic.get("Source")),
+        business_type=_text(basic.get("BusinessType")),
+        status=_text(basic.get("Status")),
+        created=_text(basic.get("CreateTime")),
+        deleted=_text(basic.get("DeletedTime")),
+        tags=tuple(tag.strip() for tag in tags.split(",") if tag.strip()) if isinstance(tags, str) else None,
+        size=_size(item),
+    )
+
+
+def _size(item: dict[str, Any]) -> int | None:
+    files = item.get("FileInfoList")
+    if not isinstance(files, list) or not files:
+        return None
+    basics = [file.get("FileBasicInfo") if isinstance(file, dict) else None for file in files]
+    sizes = [_number(basic.get("FileSize")) if isinstance(basic, dict) else None for basic in basics]
+    known = [size for size in sizes if size is not None]
+    return sum(known) if len(known) == len(sizes) else None
+
+
+def _transcode_job(body: dict[str, Any]) -> TranscodeJob:
+    job = body.get("TranscodeParentJob")
+    if not isinstance(job, dict) or not _text(job.get("ParentJobId")):
+        raise ValueError("it has no TranscodeParentJob")
+    return TranscodeJob(
+        parent_job_id=str(_text(job["ParentJobId"])),
+        status=_text(job.get("Status")) or "",
+        sub_jobs=tuple(_sub_job(item) for item in _objects(job, "TranscodeJobList")),
+    )
+
+
+def _sub_job(item: dict[str, Any]) -> TranscodeSubJob:
+    output = item.get("Output") if isinstance(item.get("Output"), dict) else {}
+    meta = item.get("OutFileMeta") if isinstance(item.get("OutFileMeta"), dict) else {}
+    basic = meta.get("FileBasicInfo") if isinstance(meta, dict) else None
+    file = basic if isinstance(basic, dict) else {}
+    media = _text(output.get("Media")) if isinstance(output, dict) else None
+    is_media_id = isinstance(output, dict) and str(output.get("Type")).lower() == "media"
+    url = (output.get("OutputUrl") if isinstance(output, dict) else None) or (None if is_media_id else media)
+    return TranscodeSubJob(
+        job_id=_text(item.get("JobId")) or "",
+        status=_text(item.get("Status")) or "",
+        media_id=_text(file.get("MediaId")) or (media if is_media_id else None),
+        output_url=_unsigned(url or file.get("FileUrl")),
+    )
