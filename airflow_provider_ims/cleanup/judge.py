@@ -1,0 +1,321 @@
+"""A batch of targets -> what became of each, by asking the service and never believing less than it takes.
+
+A target is ``deleted`` when the service took it, ``forbidden`` when the service named it so. An *ignored* one is
+read back before it is judged: ``IgnoredList`` says only that fetching it failed. What is ignored and gone was
+``missing`` from the start, unless an answer about it was lost: then it was we who deleted it. What is ignored and
+still shown is set aside, since reads may lag behind deletions.
+
+Sources: https://www.alibabacloud.com/help/en/ims/developer-reference/api-ice-2020-11-09-deletemediainfos, and
+https://help.aliyun.com/document_detail/441153.html for the echo of both lists.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+from airflow_provider_ims.api import operations
+from airflow_provider_ims.api.client import Answer, IMSClient
+from airflow_provider_ims.api.errors import (
+    CallAbandoned,
+    IMSAPIError,
+    IMSError,
+    IMSThrottlingError,
+    IMSTransientError,
+)
+from airflow_provider_ims.api.operations import Deletion, MediaInfo
+from airflow_provider_ims.cleanup.targets import Kind, Target, match_key
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+# Refusals that may be about one target of a batch. Whether one bad id fails a whole call is not documented.
+TARGET_CODES = ("invalidparameter", "invalidmedia", "invalidinputurl", "resourcenotfound", "medianot")
+
+
+class Outcome(StrEnum):
+    """What became of a target; each gets exactly one."""
+
+    DELETED = "deleted"
+    MISSING = "missing"
+    FORBIDDEN = "forbidden"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    KEPT = "kept"
+
+
+class Verdict(NamedTuple):
+    """The outcome of one target.
+
+    ``inferred``: deleted, though the answer that said so was lost. ``reason``: why it was kept or not judged.
+    """
+
+    target: Target
+    outcome: Outcome
+    inferred: bool = False
+    request_id: str | None = None
+    reason: str | None = None
+
+
+class Ruling(NamedTuple):
+    """What came of asking about some targets: verdicts, and those that have none yet.
+
+    ``aside``: ignored, though still shown: to be asked about again.
+    ``unjudged``: left open, because of ``error`` or because the run was stopped.
+    ``in_doubt``: an answer about those two was lost.
+    """
+
+    verdicts: list[Verdict]
+    aside: tuple[Target, ...] = ()
+    unjudged: tuple[Target, ...] = ()
+    in_doubt: bool = False
+    error: IMSError | None = None
+
+    def __add__(self, other: Ruling) -> Ruling:  # type: ignore[override]
+        return Ruling(
+            self.verdicts + other.verdicts,
+            self.aside + other.aside,
+            self.unjudged + other.unjudged,
+            self.in_doubt or other.in_doubt,
+            self.error or other.error,
+        )
+
+
+# (columns of the plan, the medium as it is now) -> why it must be left alone, or None
+WhyKept = Callable[[dict[str, Any], MediaInfo], str | None]
+
+
+class Judge:
+    """Deletes or only looks, and says what became of each target. Used by several threads at once.
+
+    :param client: sends the requests and tries them again.
+    :param kind: whether targets are media ids or URLs.
+    :param delete_physical_files: delete the files too.
+    :param stop: once set, no new request is sent.
+    :param why_kept: for plans: tells why a medium, as it is now, must be left alone.
+    """
+
+    def __init__(
+        self,
+        client: IMSClient,
+        *,
+        kind: Kind,
+        delete_physical_files: bool,
+        stop: threading.Event,
+        why_kept: WhyKept | None = None,
+    ) -> None:
+        self._client = client
+        self._kind = kind
+        self._delete_physical_files = delete_physical_files
+        self._stop = stop
+        self._why_kept = why_kept
+
+    def preview(self, targets: Sequence[Target], in_doubt: bool = False) -> Ruling:
+        """Only look: what would be deleted is called deleted."""
+        with _Asking(targets, in_doubt) as asking:
+            shown, request_id = self._read(targets)
+            for target in targets:
+                medium = shown.get(target)
+                reason = self._reason_to_keep(target, medium)
+                outcome = Outcome.KEPT if reason else Outcome.DELETED if medium else Outcome.MISSING
+                asking.judge(Verdict(target, outcome, False, request_id, reason))
+        return asking.ruling
+
+    def delete(self, targets: Sequence[Target], in_doubt: bool = False) -> Ruling:
+        """Delete, once those that a plan's policy spares by now are sorted out.
+
+        :param in_doubt: these may have been sent before, by a try whose answer nobody heard.
+        """
+        if not self._why_kept:
+            return self._delete(targets, in_doubt)
+        with _Asking(targets, in_doubt) as asking:
+            shown, request_id = self._read(targets)
+            for target in targets:
+                if target not in shown:
+                    asking.judge(_gone(target, in_doubt, request_id))
+                elif reason := self._reason_to_keep(target, shown[target]):
+                    asking.judge(Verdict(target, Outcome.KEPT, False, request_id, reason))
+        if asking.ruling.error or self._stop.is_set() or not asking.left:
+            return asking.ruling
+        return Ruling(asking.ruling.verdicts) + self._delete(asking.left, in_doubt)
+
+    def look(self, targets: Sequence[Target], in_doubt: bool, request_id: str | None = None) -> Ruling:
+        """Read back: what is gone is judged, what is still shown is set aside."""
+        with _Asking(targets, in_doubt) as asking:
+            try:
+                shown, read_id = self._read(targets)
+            except IMSTransientError as error:
+                if not self._others_are_answered(asking.started):
+                    raise
+                for target in targets:
+                    asking.judge(
+                        Verdict(target, Outcome.UNKNOWN, False, request_id, f"could not be read: {error}")
+                    )
+            else:
+                for target in targets:
+                    if target not in shown:
+                        asking.judge(_gone(target, in_doubt, request_id or read_id))
+                asking.set_aside()
+        return asking.ruling
+
+    def _delete(self, targets: Sequence[Target], in_doubt: bool) -> Ruling:
+        with _Asking(targets, in_doubt) as asking:
+            try:
+                answer = self._send(targets)
+            except IMSTransientError as error:
+                asking.in_doubt |= error.answer_lost
+                if isinstance(error, IMSThrottlingError) or not self._others_are_answered(asking.started):
+                    raise
+                # Never answered, while others are: find out by reading.
+                return self.look(targets, asking.in_doubt)
+            except IMSAPIError as error:
+                if not error.code.lower().startswith(TARGET_CODES):
+                    asking.in_doubt |= error.answer_lost
+                    raise
+                return self._isolate(targets, asking.in_doubt or error.answer_lost, error)
+            except CallAbandoned as error:
+                asking.in_doubt |= error.answer_lost
+                raise
+            return self._judge_answer(targets, answer, asking.in_doubt or answer.answer_lost)
+        return asking.ruling
+
+    def _send(self, targets: Sequence[Target]) -> Answer[Deletion]:
+        values = [target.value for target in targets]
+        return self._patiently(
+            lambda: operations.delete_media_infos(
+                self._client,
+                media_ids=values if self._kind == "media_id" else (),
+                input_urls=values if self._kind == "input_url" else (),
+                delete_physical_files=self._delete_physical_files,
+                stop=self._stop,
+            )
+        )
+
+    def _patiently(self, call: Callable[[], Answer[T]]) -> Answer[T]:
+        """Go on being throttled for as long as other requests get through: the limit is shared."""
+        lost = False
+        while True:
+            began = time.monotonic()
+            try:
+                answer = call()
+                return answer._replace(answer_lost=lost or answer.answer_lost)
+            except (IMSAPIError, CallAbandoned) as error:
+                lost = error.answer_lost = lost or error.answer_lost
+                if not isinstance(error, IMSThrottlingError) or not self._others_are_answered(began):
+                    raise
+
+    def _judge_answer(self, targets: Sequence[Target], answer: Answer[Deletion], in_doubt: bool) -> Ruling:
+        by_key = {match_key(target.value): target for target in targets}
+        forbidden = {match_key(value) for value in answer.value.forbidden}
+        ignored = {match_key(value) for value in answer.value.ignored} - forbidden
+        ruling = Ruling(
+            [
+                Verdict(target, Outcome.FORBIDDEN, False, answer.request_id)
+                for key, target in by_key.items()
+                if key in forbidden
+            ]
+        )
+        taken = [target for key, target in by_key.items() if key not in ignored | forbidden]
+        if strangers := (ignored | forbidden) - by_key.keys():
+            # Somebody of this batch was refused under a name that was not sent: nobody is believed unread.
+            log.warning(
+                "The answer to request %s refuses %d targets that were not in it; all of the batch are read back.",
+                answer.request_id,
+                len(strangers),
+            )
+            ruling += self.look(taken, True, answer.request_id)
+        else:
+            ruling.verdicts.extend(
+                Verdict(target, Outcome.DELETED, False, answer.request_id) for target in taken
+            )
+        if to_read := [by_key[key] for key in by_key if key in ignored]:
+            ruling += self.look(to_read, in_doubt, answer.request_id)
+        return ruling
+
+    def _isolate(self, targets: Sequence[Target], in_doubt: bool, error: IMSAPIError) -> Ruling:
+        """Find the one target that makes the service refuse the whole batch."""
+        if len(targets) > 1:
+            middle = len(targets) // 2
+            first = self._delete(targets[:middle], in_doubt)
+            if first.error:
+                return first + Ruling([], unjudged=tuple(targets[middle:]), in_doubt=in_doubt)
+            return first + self._delete(targets[middle:], in_doubt)
+        ruling = self.look(targets, in_doubt, error.request_id)
+        refused = [
+            Verdict(target, Outcome.FAILED, False, error.request_id, str(error)) for target in ruling.aside
+        ]
+        return ruling._replace(verdicts=ruling.verdicts + refused, aside=())
+
+    def _read(self, targets: Sequence[Target]) -> tuple[dict[Target, MediaInfo], str | None]:
+        """Find those that the service still shows."""
+        if self._kind == "media_id":
+            media_ids = [target.value for target in targets]
+            answer = self._patiently(
+                lambda: operations.batch_get_media_infos(self._client, media_ids, stop=self._stop)
+            )
+            media = {medium.media_id: medium for medium in answer.value if not medium.is_gone}
+            return {t: media[t.value] for t in targets if t.value in media}, answer.request_id
+        shown: dict[Target, MediaInfo] = {}
+        request_id = None
+        for target in targets:
+            found = self._patiently(
+                partial(operations.find_media_info, self._client, input_url=target.value, stop=self._stop)
+            )
+            request_id = found.request_id
+            if found.value and not found.value.is_gone:
+                shown[target] = found.value
+        return shown, request_id
+
+    def _reason_to_keep(self, target: Target, medium: MediaInfo | None) -> str | None:
+        if not (self._why_kept and medium and target.columns):
+            return None
+        return self._why_kept(target.columns, medium)
+
+    def _others_are_answered(self, since: float) -> bool:
+        return self._client.last_answer_at > since
+
+
+class _Asking:
+    """Collects verdicts; an error on the way leaves the rest unjudged instead of losing what is known."""
+
+    def __init__(self, targets: Sequence[Target], in_doubt: bool) -> None:
+        self.in_doubt = in_doubt
+        self.started = time.monotonic()
+        self.error: IMSError | None = None
+        self._left = dict.fromkeys(targets)
+        self._verdicts: list[Verdict] = []
+        self._aside: tuple[Target, ...] = ()
+
+    def judge(self, verdict: Verdict) -> None:
+        self._verdicts.append(verdict)
+        del self._left[verdict.target]
+
+    def set_aside(self) -> None:
+        self._aside, self._left = tuple(self._left), {}
+
+    @property
+    def left(self) -> tuple[Target, ...]:
+        return tuple(self._left)
+
+    @property
+    def ruling(self) -> Ruling:
+        return Ruling(self._verdicts, self._aside, self.left, self.in_doubt, self.error)
+
+    def __enter__(self) -> _Asking:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if isinstance(error, IMSAPIError | CallAbandoned):
+            self.error = error
+            return True
+        return False
+
+
+def _gone(target: Target, in_doubt: bool, request_id: str | None) -> Verdict:
+    """Judge one that no read shows: ours if an answer about it was lost, else it was never there."""
+    return Verdict(target, Outcome.DELETED if in_doubt else Outcome.MISSING, in_doubt, request_id)

@@ -1,0 +1,205 @@
+"""The hook: an Airflow connection in, IMS operations out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseHook
+
+from airflow_provider_ims.hooks.connection import ConnectionSettings, read_connection
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+    from airflow_provider_ims.api.client import IMSClient
+    from airflow_provider_ims.api.operations import Deletion, MediaInfo, TranscodeJob
+    from airflow_provider_ims.cleanup.deletion import Policy
+    from airflow_provider_ims.cleanup.resume import StateStore
+    from airflow_provider_ims.cleanup.targets import Targets
+
+
+class IMSHook(BaseHook):
+    """Talks to Alibaba Cloud Intelligent Media Services with the keys of an Airflow connection.
+
+    One hook keeps one client, which several threads may share. The connection is read when it is first needed.
+
+    :param ims_conn_id: the connection's id.
+    :param region: such as ``cn-shanghai``; overrides the connection's.
+    """
+
+    conn_name_attr = "ims_conn_id"
+    default_conn_name = "ims_default"
+    conn_type = "alibaba_ims"
+    hook_name = "Alibaba Cloud IMS"
+
+    def __init__(self, ims_conn_id: str = default_conn_name, region: str | None = None) -> None:
+        super().__init__()
+        self.ims_conn_id = ims_conn_id
+        self._region = region
+
+    @cached_property
+    def settings(self) -> ConnectionSettings:
+        """What the connection says.
+
+        :raises ValueError: naming the field that makes no sense.
+        """
+        return read_connection(self.get_connection(self.ims_conn_id), self._region)
+
+    @cached_property
+    def client(self) -> IMSClient:
+        """The one client of this hook."""
+        # Imported here: `requests` costs more than all else that a DAG file of this provider loads.
+        from airflow_provider_ims.api.client import IMSClient
+        from airflow_provider_ims.cleanup.pacing import Pacer
+
+        settings = self.settings
+        return IMSClient(
+            settings.endpoint,
+            settings.credentials,
+            connect_timeout=settings.connect_timeout,
+            read_timeout=settings.read_timeout,
+            retry_seconds=settings.retry_seconds,
+            verify=settings.verify,
+            proxy=settings.proxy,
+            pace=Pacer(max_requests_per_second=settings.max_requests_per_second),
+        )
+
+    def get_conn(self) -> IMSClient:
+        """Give the client, as every hook does."""
+        return self.client
+
+    @property
+    def region(self) -> str | None:
+        """The region that is asked; None when the connection names only a host."""
+        return self.settings.region
+
+    @property
+    def host(self) -> str:
+        """The host that is asked."""
+        return self.settings.endpoint.host
+
+    def call(self, action: str, **params: Any) -> dict[str, Any]:
+        """Call any IMS operation, signed, with the parameters spelled as IMS does; its answer as it came.
+
+        :param action: such as ``SubmitTranscodeJob``.
+        :param params: text, numbers and booleans; lists and objects as JSON text, as IMS takes them.
+        """
+        return self.client.call(action, params, dict).value
+
+    def delete_media_infos(
+        self,
+        *,
+        media_ids: Sequence[str] | None = None,
+        input_urls: Sequence[str] | None = None,
+        delete_physical_files: bool = False,
+    ) -> Deletion:
+        """Delete up to 20 media in one request, by id or by URL. Final: IMS has no recycle bin.
+
+        The answer names what was *not* deleted, and an ignored id proves nothing: :meth:`delete_media` finds out.
+        """
+        from airflow_provider_ims.api import operations
+
+        return operations.delete_media_infos(
+            self.client,
+            media_ids=media_ids or (),
+            input_urls=input_urls or (),
+            delete_physical_files=delete_physical_files,
+        ).value
+
+    def batch_get_media_infos(self, media_ids: Sequence[str]) -> tuple[MediaInfo, ...]:
+        """Read up to 20 media in one request; those that do not exist are absent."""
+        from airflow_provider_ims.api import operations
+
+        return operations.batch_get_media_infos(self.client, media_ids).value
+
+    def get_media_info(self, media_id: str | None = None, input_url: str | None = None) -> MediaInfo | None:
+        """Read one medium by id or by URL; None when there is none."""
+        from airflow_provider_ims.api import operations
+
+        return operations.find_media_info(self.client, media_id=media_id, input_url=input_url).value
+
+    def list_media_basic_infos(self, **filters: Any) -> Iterator[MediaInfo]:
+        """Go through all pages of a listing.
+
+        :param filters: ``start_time``, ``end_time``, ``media_type``, ``business_type``, ``source``, ``status``,
+            ``sort_by``, ``include_file_basic_info``.
+        """
+        from airflow_provider_ims.api import operations
+
+        return operations.list_all_media(self.client, **filters)
+
+    def get_transcode_job(self, parent_job_id: str) -> TranscodeJob:
+        """Read a transcoding job with all its renditions."""
+        from airflow_provider_ims.api import operations
+
+        return operations.get_transcode_job(self.client, parent_job_id).value
+
+    def delete_media(
+        self,
+        targets: Targets | Iterable[str] | str | None,
+        *,
+        delete_physical_files: bool = False,
+        max_media: int | None = None,
+        on_forbidden: Policy = "fail",
+        on_missing: Policy = "warn",
+        preview: bool = False,
+        report: ObjectStoragePath | None = None,
+        attempt: int = 1,
+        store: StateStore | None = None,
+        max_concurrency: int = 8,
+        stop: threading.Event | None = None,
+    ) -> dict[str, Any]:
+        """Delete any number of media and find out what became of each.
+
+        The parameters are those of
+        :class:`~airflow_provider_ims.operators.ims.IMSDeleteMediaInfosOperator`, but for these:
+
+        :param targets: media ids in any spelling, or what
+            :func:`~airflow_provider_ims.cleanup.targets.read_targets` gives for URLs and manifests.
+        :param report: folder in which the report's ``attempt=<n>`` is made.
+        :param attempt: number of this try.
+        :param store: where the state for the next try is kept; ``task_state_store`` of Airflow >= 3.3.
+        :param stop: once set, no new request starts, and the run ends with an ``IMSError``.
+        :returns: the operator's result.
+        :raises IMSDeletionError: when an outcome is not accepted; it carries the result.
+        :raises IMSGuardError: before the first deletion, when a guard forbids it.
+        :raises IMSTransientError: when nothing went through for the whole retry time.
+        :raises IMSAPIError: when the service refuses.
+        """
+        from airflow_provider_ims.cleanup.deletion import DeletionRun, check_guards, conclude
+        from airflow_provider_ims.cleanup.targets import Targets, read_targets
+
+        if not isinstance(targets, Targets):
+            targets = read_targets(media_ids=targets)
+        check_guards(targets, max_media=max_media)
+        run = DeletionRun(
+            self.client,
+            targets,
+            region=self.region,
+            delete_physical_files=delete_physical_files,
+            preview=preview,
+            max_concurrency=max_concurrency,
+            report_base=report,
+            attempt=attempt,
+            store=store,
+            stop=stop,
+        )
+        result = run.execute()
+        conclude(result, host=self.host, on_forbidden=on_forbidden, on_missing=on_missing)
+        return result
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Make one cheap read and say in a sentence how it went; never raises."""
+        try:
+            from airflow_provider_ims.api import operations
+
+            self.client.retry_seconds = 0
+            page = operations.list_media_basic_infos(self.client, max_results=1).value
+        except Exception as error:  # noqa: BLE001 - the form shows whatever it is
+            return False, str(error)
+        where = f"{self.region} ({self.host})" if self.region else self.host
+        count = f"{page.total:,} media are visible" if page.total is not None else "the library can be read"
+        return True, f"Connected to {where}: {count}."

@@ -1,0 +1,200 @@
+"""Sensors that wait until media are gone, or until a transcoding job is done."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import (
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    BaseSensorOperator,
+    PokeReturnValue,
+    conf,
+)
+
+from airflow_provider_ims.api.errors import IMSTransientError
+from airflow_provider_ims.exceptions import IMSJobFailedError
+from airflow_provider_ims.hooks.ims import IMSHook
+from airflow_provider_ims.triggers.events import WaitTimedOut, raise_unless_over
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+    from airflow.triggers.base import BaseTrigger
+
+    from airflow_provider_ims.api.operations import TranscodeJob
+    from airflow_provider_ims.triggers.waiting import MediaWait
+
+
+class _IMSSensor(BaseSensorOperator):
+    """What both sensors have in common: one way to look, whether the task sleeps, is rescheduled or deferred.
+
+    A deferrable sensor looks in the worker first and defers out of ``poke``, so that Airflow's own handling of
+    ``soft_fail``, ``never_fail`` and ``silent_fail`` applies to every mode alike.
+
+    :param ims_conn_id: (templated) the connection's id.
+    :param region: (templated) such as ``cn-shanghai``; overrides the connection's.
+    :param deferrable: wait in the triggerer, without a worker. Default: ``[operators] default_deferrable``.
+    """
+
+    template_fields: Sequence[str] = ("ims_conn_id", "region")
+
+    def __init__(
+        self,
+        *,
+        ims_conn_id: str = IMSHook.default_conn_name,
+        region: str | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.ims_conn_id = ims_conn_id
+        self.region = region
+        self.deferrable = deferrable
+        self._started: float | None = None
+        self._went_through = False
+
+    @cached_property
+    def hook(self) -> IMSHook:
+        """What is asked with."""
+        return IMSHook(self.ims_conn_id, self.region or None)
+
+    @abstractmethod
+    def _look(self) -> dict[str, Any] | None:
+        """Give the result, or None if it is not over."""
+
+    @abstractmethod
+    def _defer(self, started: float, deadline: float) -> None:
+        """Hand over to a trigger; return only if that can't be done, and the task must wait itself."""
+
+    def poke(self, context: Context) -> bool | PokeReturnValue:
+        """Look once.
+
+        Throttling and network trouble are tried again for the connection's ``retry_seconds``, and once a look
+        went through, until the sensor's own time-out. A refusal fails the task at once.
+        """
+        first_poke = _first_reschedule(self, context) if self.reschedule else None
+        self._started = self._started or first_poke or time.time()
+        try:
+            result = self._look()
+        except IMSTransientError as error:
+            if not (first_poke or self._went_through):
+                raise
+            self.log.warning("This look failed and will be repeated: %s", error)
+            return False
+        self._went_through = True
+        if result is not None:
+            return PokeReturnValue(is_done=True, xcom_value=_timed(result, self._started))
+        if self.deferrable:
+            self._defer(self._started, self._started + self.timeout)
+        return False
+
+    def _check(self, event: dict[str, Any] | None) -> None:
+        """Return if the trigger says that it is over.
+
+        :raises AirflowSensorTimeout: if time is up.
+        :raises IMSAPIError: what the trigger met.
+        """
+        try:
+            raise_unless_over(event)
+        except WaitTimedOut as error:
+            raise AirflowSensorTimeout(f"{error}, after {self.timeout:g} s") from None
+        except Exception as error:
+            if self.never_fail:
+                raise AirflowSkipException("Skipping due to never_fail is set to True.") from error
+            raise
+
+
+class IMSMediaDeletedSensor(_IMSSensor):
+    """Waits until all of some media are gone: no longer shown by reads, or shown with the time of deletion.
+
+    Exactly one of ``media_ids``, ``input_urls`` and ``manifest`` is given. Naming no medium is success.
+    Deferred, the sensor carries up to 500 ids or a file's path, which the triggerer must be able to read; a longer
+    list without a file is waited for in the worker, until no more than 500 are left.
+
+    Returns ``{"media": how many, "seconds": how long it took from the first look}``.
+
+    :param media_ids: (templated) ids; also as text with commas, line ends or in brackets.
+    :param input_urls: (templated) URLs as they are registered, spelled in the same ways. A read per URL and look.
+    :param manifest: (templated) path of a plan, of a text file with one id a line, or of a report's folder, of
+        which the ``deleted`` lines count.
+    """
+
+    template_fields: Sequence[str] = ("media_ids", "input_urls", "manifest", *_IMSSensor.template_fields)
+
+    def __init__(
+        self,
+        *,
+        media_ids: Sequence[str] | str | None = None,
+        input_urls: Sequence[str] | str | None = None,
+        manifest: str | ObjectStoragePath | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.media_ids = media_ids
+        self.input_urls = input_urls
+        self.manifest = manifest
+        self._count = 0
+
+    @cached_property
+    def _wait(self) -> MediaWait:
+        """What is looked at; it remembers what is gone already."""
+        from airflow_provider_ims.cleanup.targets import read_targets
+        from airflow_provider_ims.triggers.waiting import MediaWait
+
+        targets = read_targets(self.media_ids, self.input_urls, self.manifest, from_report=True)
+        self._count = len(targets)
+        if not targets:
+            self.log.warning("No media are named, so there is nothing to wait for.")
+        return MediaWait(
+            self.hook,
+            targets.kind,
+            (target.value for target in targets),
+            path=None if self.manifest is None else str(self.manifest),
+        )
+
+    def _look(self) -> dict[str, Any] | None:
+        return {"media": self._count} if self._wait.is_over() else None
+
+    def _defer(self, started: float, deadline: float) -> None:
+        from airflow_provider_ims.triggers.waiting import deferral_timeout
+
+        if trigger := self._wait.trigger(poll_interval=self.poke_interval, deadline=deadline):
+            self.defer(
+                trigger=trigger,
+                method_name="execute_complete",
+                kwargs={"started": started, "media": self._count},
+                timeout=deferral_timeout(deadline),
+            )
+
+    def execute_complete(
+        self, context: Context, event: dict[str, Any] | None, started: float, media: int
+    ) -> dict[str, Any]:
+        """Go on after a deferral, with the result that the other modes give."""
+        self._check(event)
+        return _timed({"media": media}, started)
+
+
+def _timed(result: dict[str, Any], started: float) -> dict[str, Any]:
+    return {**result, "seconds": round(time.time() - started, 1)}
+
+
+def _first_reschedule(sensor: BaseSensorOperator, context: Context) -> float | None:
+    """When a rescheduled sensor first looked, in seconds since the epoch; None at its first look."""
+    ti: Any = context["ti"]
+    if hasattr(ti, "get_first_reschedule_date"):
+        first = ti.get_first_reschedule_date(context)
+    else:  # Airflow 2
+        from airflow.sensors.base import _orig_start_date  # type: ignore[attr-defined]
+
+        first = _orig_start_date(
+            dag_id=ti.dag_id,
+            task_id=ti.task_id,
+            run_id=ti.run_id,
+            map_index=ti.map_index,
+            try_number=(ti.max_tries or 0) - (sensor.retries or 0) + 1,
+        )
+    return first.timestamp() if first else None
