@@ -1,0 +1,331 @@
+"""The control API: seeds, shows, protects, breaks and resets. No keys, no signatures; on a port of its own."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from airflow_provider_ims.emulator import seeding, times
+from airflow_provider_ims.emulator.faults import read_rule
+from airflow_provider_ims.emulator.jobs import ParentJob, SubJob
+from airflow_provider_ims.emulator.keys import read_key
+from airflow_provider_ims.emulator.library import Filter, Library, Medium, Position
+from airflow_provider_ims.emulator.operations import OPERATIONS
+from airflow_provider_ims.emulator.service import Service
+
+_PAGE = 1000
+_GENERATOR_OPTIONS = {"count", "seed", "days", "protected", "twice", "until"}
+
+GUIDE = """\
+GET  /            this page
+GET  /stats       counts: requests by action, status and code, outcomes, deletions, faults that struck
+GET  /library     registered media, oldest first; ?limit= ?after=(next) ?media_type= ?source= ?business_type=
+                  ?status= ?start=(exclusive) ?end=(inclusive)
+GET  /ids         all media ids, oldest first, one a line
+GET  /media/ID    one medium: what is registered, its file, its deletion
+GET  /deleted     every deletion since the start or the last reset; ?after=N (skip N) ?limit=
+GET  /requests    the last requests and what came of each; ?after=NUMBER ?limit= ?action=
+GET  /keys        the AccessKeys, without secrets
+GET  /faults      the rules in force, how often each looked and struck
+GET  /jobs/ID     a transcoding job as the service shows it
+
+POST /seed        {"media": [{"url": ..., "media_id", "created", "title", "media_type", "source", "business_type",
+                  "status", "tags", "size", "file", "protected", "undeletable"}, ...]}
+                  or {"count": N, "seed", "days", "protected": share, "twice": share, "until": time};
+                  content type application/x-ndjson: one medium a line
+POST /protect     {"media_ids": [...], "protected": true|false, "undeletable": true|false}
+POST /keys        {"key_id", "secret", "actions": ["ice:Get*"], "security_token", "expires" or "expires_in" s,
+                  "status": "active"|"inactive"}; a known key_id is replaced
+POST /faults      one rule or a list of rules; DELETE /faults drops all of them
+POST /jobs        {"outputs": [url, ...], "statuses": ["Success", ...], "seconds": N}: a transcoding job
+POST /jobs/ID     {"statuses": ["Success", "Fail", ...]}: one for each sub-job; any state may be named
+POST /reset       back to the state at the start: library, keys and rules as given then, books empty
+"""
+
+
+def control_app(service: Service) -> Starlette:
+    """Make the application that answers at the control port."""
+    endpoints = _Endpoints(service)
+    routes: list[tuple[str, str, Callable[[Request], Awaitable[Response]]]] = [
+        ("GET", "/", endpoints.index),
+        ("GET", "/stats", endpoints.stats),
+        ("GET", "/library", endpoints.library),
+        ("GET", "/ids", endpoints.ids),
+        ("GET", "/media/{media_id}", endpoints.medium),
+        ("GET", "/deleted", endpoints.deleted),
+        ("GET", "/requests", endpoints.requests),
+        ("GET", "/keys", endpoints.keys),
+        ("POST", "/keys", endpoints.add_key),
+        ("GET", "/faults", endpoints.faults),
+        ("POST", "/faults", endpoints.add_faults),
+        ("DELETE", "/faults", endpoints.drop_faults),
+        ("POST", "/seed", endpoints.seed),
+        ("POST", "/protect", endpoints.protect),
+        ("POST", "/jobs", endpoints.add_job),
+        ("GET", "/jobs/{job_id}", endpoints.job),
+        ("POST", "/jobs/{job_id}", endpoints.put_job),
+        ("POST", "/reset", endpoints.reset),
+    ]
+    return Starlette(
+        routes=[Route(path, endpoint, methods=[method]) for method, path, endpoint in routes],
+        exception_handlers={ValueError: _bad_request, _NotFound: _not_found},
+    )
+
+
+class _Endpoints:
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    async def index(self, request: Request) -> Response:
+        stats = json.dumps(self._stats(), indent=2)
+        return PlainTextResponse(f"Emulated IMS, {self.service.settings.region}\n\n{GUIDE}\n{stats}\n")
+
+    async def stats(self, request: Request) -> Response:
+        return JSONResponse(self._stats())
+
+    def _stats(self) -> dict[str, Any]:
+        self.service.settle()
+        return {
+            "media": len(self.service.library),
+            "jobs": len(self.service.jobs),
+            **self.service.records.stats(),
+            "faults": dict(self.service.faults.fired),
+        }
+
+    async def library(self, request: Request) -> Response:
+        self.service.settle()
+        query = request.query_params
+        wanted = Filter(
+            after=times.from_text(query["start"]) if "start" in query else None,
+            until=times.from_text(query["end"]) if "end" in query else None,
+            **{name: query.get(name) for name in ("media_type", "business_type", "source", "status")},
+        )
+        after = None
+        if "after" in query:
+            created, _, media_id = query["after"].partition("-")
+            after = Position(int(created), media_id)
+        library = self.service.library
+        media, last = library.page(wanted, _limit(request), after=after)
+        return JSONResponse(
+            {
+                "total": library.count(wanted),
+                "media": [_describe(library, medium) for medium in media],
+                "next": None if last is None else f"{last.created}-{last.media_id}",
+            }
+        )
+
+    async def ids(self, request: Request) -> Response:
+        self.service.settle()
+        return StreamingResponse(_lines(list(self.service.library)), media_type="text/plain")
+
+    async def medium(self, request: Request) -> Response:
+        self.service.settle()
+        media_id = request.path_params["media_id"]
+        medium = self.service.library.shown(media_id)
+        deletion = self.service.records.deletion_of(media_id)
+        if medium is None and deletion is None:
+            raise _NotFound(media_id)
+        shown = {} if medium is None else _describe(self.service.library, medium)
+        return JSONResponse(
+            {
+                "media_id": media_id,
+                "registered": medium is not None and not medium.deleted,
+                "shown": medium is not None,
+                "deletion": None if deletion is None else deletion._asdict(),
+                **shown,
+            }
+        )
+
+    async def deleted(self, request: Request) -> Response:
+        deletions = self.service.records.deletions
+        after = int(request.query_params.get("after", 0))
+        page = deletions[after : after + _limit(request)]
+        return JSONResponse({"total": len(deletions), "deletions": [deletion._asdict() for deletion in page]})
+
+    async def requests(self, request: Request) -> Response:
+        after = int(request.query_params.get("after", 0))
+        action = request.query_params.get("action")
+        records = self.service.records
+        found = (
+            entry.describe()
+            for entry in records.requests
+            if entry.number > after and action in (None, entry.action)
+        )
+        return JSONResponse({"total": records.total, "requests": list(islice(found, _limit(request)))})
+
+    async def keys(self, request: Request) -> Response:
+        return JSONResponse({"keys": [key.describe() for key in self.service.gateway.keys.values()]})
+
+    async def add_key(self, request: Request) -> Response:
+        key = read_key(_object(await request.json()))
+        self.service.gateway.keys[key.key_id] = key
+        return JSONResponse(key.describe(), 201)
+
+    async def faults(self, request: Request) -> Response:
+        faults = self.service.faults
+        return JSONResponse(
+            {"rules": [rule.describe() for rule in faults.rules], "fired": dict(faults.fired)}
+        )
+
+    async def add_faults(self, request: Request) -> Response:
+        given = await request.json()
+        rules = [read_rule(fields, OPERATIONS) for fields in (given if isinstance(given, list) else [given])]
+        self.service.faults.rules.extend(rules)
+        return JSONResponse({"rules": [rule.describe() for rule in self.service.faults.rules]}, 201)
+
+    async def drop_faults(self, request: Request) -> Response:
+        self.service.faults.rules.clear()
+        return JSONResponse({"rules": []})
+
+    async def seed(self, request: Request) -> Response:
+        if request.headers.get("content-type", "").startswith("application/x-ndjson"):
+            seeds: Iterable[tuple[Medium, bool]] = seeding.read_lines((await request.body()).decode())
+        else:
+            seeds = self._seeds(_object(await request.json()))
+        # All are looked at before the first is registered: a bad one leaves the library as it was.
+        seeds = list(seeds)
+        taken: set[str] = set()
+        for medium, _ in seeds:
+            if medium.media_id in taken or self.service.library.shown(medium.media_id) is not None:
+                raise ValueError(f"the media id {medium.media_id} is taken (made-up media: use another seed)")
+            taken.add(medium.media_id)
+        added = seeding.fill(self.service.library, seeds)
+        return JSONResponse(
+            {
+                "added": len(added),
+                "media": len(self.service.library),
+                "media_ids": [medium.media_id for medium in added[:_PAGE]],
+            },
+            201,
+        )
+
+    def _seeds(self, given: dict[str, Any]) -> Iterable[tuple[Medium, bool]]:
+        if isinstance(given.get("media"), list):
+            return map(seeding.read_medium, given["media"])
+        if "count" not in given or set(given) - _GENERATOR_OPTIONS:
+            raise ValueError(f"give 'media' or 'count' with {', '.join(sorted(_GENERATOR_OPTIONS))}")
+        if "until" in given:
+            given = {**given, "until": times.from_text(str(given["until"]))}
+        return seeding.generate(region=self.service.settings.region, **given)
+
+    async def protect(self, request: Request) -> Response:
+        given = _object(await request.json())
+        media_ids = _texts(given.pop("media_ids", None), "media_ids")
+        switches = all(isinstance(value, bool) for value in given.values())
+        if not given or not switches or set(given) - {"protected", "undeletable"}:
+            raise ValueError("give 'media_ids' and 'protected' or 'undeletable', each true or false")
+        media = []
+        for media_id in media_ids:
+            medium = self.service.library.shown(media_id)
+            if medium is None:
+                raise _NotFound(media_id)
+            media.append(medium)
+        for medium in media:
+            for switch, value in given.items():
+                setattr(medium, switch, value)
+        return JSONResponse({"changed": len(media)})
+
+    async def add_job(self, request: Request) -> Response:
+        given = _object(await request.json())
+        statuses = _texts(given["statuses"], "statuses") if "statuses" in given else None
+        count = 1 if statuses is None else len(statuses)
+        outputs = [f"oss://media-team/transcoded/{index}.mp4" for index in range(count)]
+        if "outputs" in given:
+            outputs = _texts(given["outputs"], "outputs")
+        seconds = given.get("seconds", self.service.settings.job_seconds)
+        if not outputs or not isinstance(seconds, int | float):
+            raise ValueError("a job needs at least one output, and 'seconds' must be a number")
+        job = ParentJob(
+            submitted=time.time(),
+            seconds=seconds,
+            inputs=[{"Type": "OSS", "Media": "oss://media-team/masters/input.mp4"}],
+            sub_jobs=[SubJob({"Type": "OSS", "Media": url}) for url in outputs],
+        )
+        if statuses is not None:
+            job.put(statuses)
+        self.service.jobs.submit(job)
+        return JSONResponse(self._describe_job(job), 201)
+
+    async def job(self, request: Request) -> Response:
+        return JSONResponse(self._describe_job(self._job(request)))
+
+    async def put_job(self, request: Request) -> Response:
+        job = self._job(request)
+        statuses = _texts(_object(await request.json()).get("statuses"), "statuses")
+        job.put(statuses)
+        self.service.jobs.resume(job)
+        return JSONResponse(self._describe_job(job))
+
+    def _job(self, request: Request) -> ParentJob:
+        job = self.service.jobs.get(request.path_params["job_id"])
+        if job is None:
+            raise _NotFound(request.path_params["job_id"])
+        return job
+
+    def _describe_job(self, job: ParentJob) -> dict[str, Any]:
+        self.service.settle()
+        return job.describe(self.service.library, time.time())
+
+    async def reset(self, request: Request) -> Response:
+        self.service.reset()
+        return JSONResponse(self._stats())
+
+
+class _NotFound(Exception):
+    pass
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"a JSON object is expected, not {value!r}")
+    return value
+
+
+def _texts(value: Any, name: str) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise ValueError(f"{name!r} must be a list of texts, not {value!r}")
+    return value
+
+
+def _limit(request: Request) -> int:
+    return max(1, int(request.query_params.get("limit", _PAGE)))
+
+
+def _lines(media: list[Medium]) -> Iterator[str]:
+    for start in range(0, len(media), _PAGE):
+        yield "".join(f"{medium.media_id}\n" for medium in media[start : start + _PAGE])
+
+
+def _describe(library: Library, medium: Medium) -> dict[str, Any]:
+    return {
+        "media_id": medium.media_id,
+        "url": medium.url,
+        "title": medium.title if medium.title is not None else medium.file_name,
+        "created": times.to_text(medium.created),
+        "media_type": medium.media_type,
+        "source": medium.source,
+        "business_type": medium.business_type,
+        "status": medium.status,
+        "tags": medium.tags,
+        "size": medium.size,
+        "file": library.has_file(medium),
+        "protected": medium.protected,
+        "undeletable": medium.undeletable,
+        "deleted": medium.deleted,
+    }
+
+
+async def _bad_request(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, 400)
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": f"not found: {error}"}, 404)

@@ -1,0 +1,397 @@
+"""The operations, answered in the documented shapes.
+
+Documentation of each: https://www.alibabacloud.com/help/en/ims/developer-reference/api-ice-2020-11-09-deletemediainfos
+and its neighbours. Where it is silent, the emulator's README says what is done here.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from airflow_provider_ims.emulator import times
+from airflow_provider_ims.emulator.errors import Refusal, invalid, missing
+from airflow_provider_ims.emulator.faults import Faults
+from airflow_provider_ims.emulator.jobs import Jobs, ParentJob, SubJob, output_url
+from airflow_provider_ims.emulator.library import Filter, Library, Medium, Position
+from airflow_provider_ims.emulator.records import Entry, Records
+
+BATCH_LIMIT = 20
+"""Most media in one DeleteMediaInfos."""
+
+_PAGE_LIMIT = 100
+_DEFAULT_PAGE = 10
+_DEFAULT_AUTH_TIMEOUT = 3600
+_LONGEST_AUTH_TIMEOUT = 86400
+
+
+@dataclass(slots=True)
+class Call:
+    """One call that passed the gateway, and everything it may touch.
+
+    :param now: the emulator's true clock, seconds since the epoch.
+    :param job_seconds: how long a transcoding job takes.
+    """
+
+    params: Mapping[str, str]
+    entry: Entry
+    library: Library
+    jobs: Jobs
+    records: Records
+    faults: Faults
+    now: float
+    job_seconds: float
+
+
+Answer = dict[str, Any]
+
+
+def delete_media_infos(call: Call) -> Answer:
+    """Delete up to 20 media, named by id or by URL."""
+    targets = _entries(call.params, "MediaIds")
+    if targets:
+        find: Callable[[str], list[Medium]] = call.library.registered
+        call.records.asked(targets)
+    else:
+        targets = _entries(call.params, "InputURLs")
+        find = call.library.registered_at
+    if not targets:
+        raise missing("MediaIds or InputURLs")
+    files = _boolean(call.params, "DeletePhysicalFiles", default=False)
+    call.entry.targets = targets
+    call.entry.delete_physical_files = files
+    if len(targets) > BATCH_LIMIT:
+        raise invalid("MediaIds or InputURLs", f"{len(targets)} media, at most {BATCH_LIMIT} are allowed.")
+
+    spared, shown_until = _misbehave(call, [medium for target in targets for medium in find(target)])
+    ignored: list[str] = []
+    forbidden: list[str] = []
+    for target in targets:
+        media = find(target)
+        if not media or any(medium.undeletable or medium is spared for medium in media):
+            ignored.append(target)
+            # Named twice in one request: the first time counts.
+            call.entry.outcomes.setdefault(target, "ignored" if media else "missing")
+        elif any(medium.protected for medium in media):
+            forbidden.append(target)
+            call.entry.outcomes[target] = "forbidden"
+        else:
+            for medium in media:
+                call.library.delete(medium, shown_until=shown_until)
+                call.records.deleted(medium, files=files, entry=call.entry)
+                if files:
+                    call.library.remove_file(medium)
+            call.entry.outcomes[target] = "deleted"
+    return {"IgnoredList": ignored, "ForbiddenList": forbidden}
+
+
+def _misbehave(call: Call, media: list[Medium]) -> tuple[Medium | None, float | None]:
+    """Ask the fault rules; give the medium that is spared this once and until when reads show what goes."""
+    deletable = [medium for medium in media if not (medium.protected or medium.undeletable)]
+    if deletable and call.faults.take("undeletable", call.entry):
+        deletable.pop(0).undeletable = True
+    spared = next((medium for medium in deletable if medium.media_id not in call.faults.ignored_once), None)
+    if spared is not None and call.faults.take("spurious_ignore", call.entry):
+        call.faults.ignored_once.add(spared.media_id)
+        deletable.remove(spared)
+    else:
+        spared = None
+    lag = call.faults.take("lagging_reads", call.entry) if deletable else None
+    return spared, None if lag is None else call.now + lag.number("milliseconds") / 1000
+
+
+def batch_get_media_infos(call: Call) -> Answer:
+    """Read up to 20 media by id."""
+    media_ids = _entries(call.params, "MediaIds")
+    if not media_ids:
+        raise missing("MediaIds")
+    call.entry.targets = media_ids
+    if len(media_ids) > BATCH_LIMIT:
+        raise invalid("MediaIds", f"{len(media_ids)} media, at most {BATCH_LIMIT} are allowed.")
+    additions = _entries(call.params, "AdditionType")
+    for addition in additions:
+        if addition not in ("FileInfo", "DynamicMetaData"):
+            raise invalid("AdditionType", f"{addition!r} is neither FileInfo nor DynamicMetaData.")
+    lifetime = _auth_timeout(call.params)
+    infos: list[Answer] = []
+    ignored: list[str] = []
+    for media_id in media_ids:
+        medium = call.library.shown(media_id.strip())
+        if medium is None:
+            ignored.append(media_id)
+            call.entry.outcomes[media_id] = "absent"
+            continue
+        info = _media_info(call, medium, lifetime, with_files="FileInfo" in additions)
+        if "DynamicMetaData" in additions:
+            info["MediaDynamicInfo"] = {"DynamicMetaData": {"Data": "{}"}}
+        infos.append(info)
+        call.entry.outcomes[media_id] = "shown"
+    return {"MediaInfos": infos, "IgnoredList": ignored}
+
+
+def get_media_info(call: Call) -> Answer:
+    """Read one medium by id or by URL."""
+    media_id = call.params.get("MediaId", "")
+    url = call.params.get("InputURL", "")
+    if not media_id and not url:
+        raise missing("MediaId or InputURL")
+    if call.params.get("OutputType", "oss") not in ("oss", "cdn"):
+        raise invalid("OutputType", f"{call.params['OutputType']!r} is neither oss nor cdn.")
+    lifetime = _auth_timeout(call.params)
+    target = media_id or url
+    call.entry.targets = [target]
+    medium = (
+        call.library.shown(media_id.strip()) if media_id else next(iter(call.library.shown_at(url)), None)
+    )
+    call.entry.outcomes[target] = "absent" if medium is None else "shown"
+    if medium is None:
+        raise Refusal(404, "ResourceNotFound", f"The specified media asset does not exist: {target}")
+    return {"MediaInfo": _media_info(call, medium, lifetime, with_files=True)}
+
+
+def list_media_basic_infos(call: Call) -> Answer:
+    """List media by creation time, a page at a time."""
+    size = _whole(call.params, "MaxResults", default=_DEFAULT_PAGE, low=1, high=_PAGE_LIMIT)
+    sort_by = call.params.get("SortBy") or "desc"
+    if sort_by.lower() not in ("asc", "desc"):
+        raise invalid("SortBy", f"{sort_by!r} is neither asc nor desc.")
+    media_type = call.params.get("MediaType")
+    wanted = Filter(
+        after=_time(call.params, "StartTime"),
+        until=_time(call.params, "EndTime"),
+        media_type=media_type.lower() if media_type else None,
+        business_type=call.params.get("BusinessType") or None,
+        source=call.params.get("Source") or None,
+        status=call.params.get("Status") or None,
+        media_id=call.params.get("MediaId") or None,
+    )
+    with_files = _boolean(call.params, "IncludeFileBasicInfo", default=False)
+    lifetime = _auth_timeout(call.params)
+    token = call.params.get("NextToken")
+    after = _read_page_token(token) if token else None
+    media, last = call.library.page(wanted, size, after=after, descending=sort_by.lower() == "desc")
+    answer: Answer = {
+        "MediaInfos": [_media_info(call, medium, lifetime, with_files=with_files) for medium in media],
+        "TotalCount": call.library.count(wanted),
+        "MaxResults": size,
+    }
+    if last is not None:
+        answer["NextToken"] = _page_token(last)
+    return answer
+
+
+def register_media_info(call: Call) -> Answer:
+    """Register a file; with ``Overwrite`` in place of what is registered for its URL."""
+    url = call.params.get("InputURL", "").strip()
+    if not url:
+        raise missing("InputURL")
+    scheme = url.partition("://")[0].lower()
+    if "://" not in url or scheme not in ("http", "https", "oss", "vod"):
+        raise invalid("InputURL", f"{url!r} is no http, https, oss or vod URL.")
+    overwrite = _boolean(call.params, "Overwrite", default=False)
+    registered = call.library.registered_at(url)
+    call.entry.targets = [url]
+    if registered and not overwrite:
+        raise invalid("InputURL", f"{url} is already registered as {registered[0].media_id}.")
+    for medium in registered:
+        call.library.delete(medium)
+        call.records.deleted(medium, files=False, entry=call.entry)
+    medium = Medium(
+        media_id=uuid.uuid4().hex,
+        url=url,
+        created=int(call.now),
+        title=call.params.get("Title") or None,
+        media_type=call.params.get("MediaType", "").lower() or "video",
+        source="vod" if scheme == "vod" else "oss",
+        business_type=call.params.get("BusinessType") or "general",
+        tags=call.params.get("MediaTags", ""),
+    )
+    call.library.add(medium)
+    call.entry.outcomes[url] = medium.media_id
+    return {"MediaId": medium.media_id}
+
+
+def submit_transcode_job(call: Call) -> Answer:
+    """Start a transcoding job with a sub-job for each output."""
+    inputs = _group(call.params, "InputGroup")
+    outputs = _group(call.params, "OutputGroup")
+    for given in inputs:
+        media = str(given.get("Media", ""))
+        if given.get("Type") == "Media" and call.library.shown(media) is None:
+            raise Refusal(404, "ResourceNotFound", f"The specified media asset does not exist: {media}")
+    for group in outputs:
+        if not isinstance(group.get("Output"), dict) or not output_url(group["Output"]):
+            raise invalid("OutputGroup", "each entry needs an Output with a Media or an OutputUrl.")
+    schedule = call.params.get("ScheduleConfig")
+    job = ParentJob(
+        submitted=call.now,
+        seconds=call.job_seconds,
+        inputs=inputs,
+        sub_jobs=[SubJob(group["Output"], group.get("ProcessConfig")) for group in outputs],
+        name=call.params.get("Name", ""),
+        user_data=call.params.get("UserData", ""),
+        request_id=call.entry.request_id,
+        schedule=_json(schedule, "ScheduleConfig", dict) if schedule else None,
+    )
+    call.jobs.submit(job)
+    return {"TranscodeParentJob": job.describe(call.library, call.now)}
+
+
+def get_transcode_job(call: Call) -> Answer:
+    """Read a transcoding job with its sub-jobs."""
+    parent_job_id = call.params.get("ParentJobId", "")
+    if not parent_job_id:
+        raise missing("ParentJobId")
+    call.entry.targets = [parent_job_id]
+    job = call.jobs.get(parent_job_id)
+    if job is None:
+        raise Refusal(404, "ResourceNotFound", f"The specified job does not exist: {parent_job_id}")
+    return {"TranscodeParentJob": job.describe(call.library, call.now)}
+
+
+OPERATIONS: Mapping[str, Callable[[Call], Answer]] = {
+    "BatchGetMediaInfos": batch_get_media_infos,
+    "DeleteMediaInfos": delete_media_infos,
+    "GetMediaInfo": get_media_info,
+    "GetTranscodeJob": get_transcode_job,
+    "ListMediaBasicInfos": list_media_basic_infos,
+    "RegisterMediaInfo": register_media_info,
+    "SubmitTranscodeJob": submit_transcode_job,
+}
+
+
+def _entries(params: Mapping[str, str], name: str) -> list[str]:
+    """Split a comma-separated parameter; entries stay as they were written, empty ones are dropped."""
+    return [entry for entry in params.get(name, "").split(",") if entry.strip()]
+
+
+def _boolean(params: Mapping[str, str], name: str, *, default: bool) -> bool:
+    text = params.get(name, "").lower()
+    if text not in ("", "true", "false"):
+        raise invalid(name, f"{params[name]!r} is neither true nor false.")
+    return text == "true" if text else default
+
+
+def _whole(params: Mapping[str, str], name: str, *, default: int, low: int, high: int) -> int:
+    text = params.get(name)
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+        raise invalid(name, f"{text!r} is no whole number from {low} to {high}.")
+    return int(text)
+
+
+def _auth_timeout(params: Mapping[str, str]) -> int:
+    return _whole(params, "AuthTimeout", default=_DEFAULT_AUTH_TIMEOUT, low=1, high=_LONGEST_AUTH_TIMEOUT)
+
+
+def _time(params: Mapping[str, str], name: str) -> int | None:
+    text = params.get(name)
+    if not text:
+        return None
+    try:
+        return times.from_text(text)
+    except ValueError as error:
+        raise invalid(name, f"{error}.") from None
+
+
+def _json(text: str, name: str, kind: type) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise invalid(name, f"it is no JSON: {error}.") from None
+    if not isinstance(value, kind):
+        raise invalid(name, f"it must be a JSON {'list' if kind is list else 'object'}.")
+    return value
+
+
+def _group(params: Mapping[str, str], name: str) -> list[dict[str, Any]]:
+    if not params.get(name):
+        raise missing(name)
+    group = _json(params[name], name, list)
+    if not group or not all(isinstance(entry, dict) for entry in group):
+        raise invalid(name, "it must be a list of objects with at least one entry.")
+    return list(group)
+
+
+def _page_token(position: Position) -> str:
+    return base64.urlsafe_b64encode(f"{position.created} {position.media_id}".encode()).decode()
+
+
+def _read_page_token(token: str) -> Position:
+    try:
+        created, media_id = base64.urlsafe_b64decode(token.encode()).decode().split(" ")
+        return Position(int(created), media_id)
+    except (binascii.Error, ValueError):
+        raise invalid("NextToken", f"{token!r} was not given out by this service.") from None
+
+
+def _signed(call: Call, url: str, lifetime: int) -> str:
+    """Give a URL that looks like the service's pre-signed ones, so that leaks of it can be seen."""
+    expires = int(call.now) + lifetime
+    seal = base64.b64encode(hashlib.blake2b(f"{url} {expires}".encode(), digest_size=20).digest()).decode()
+    query = {
+        "Expires": str(expires),
+        "OSSAccessKeyId": "STS.EmulatedSignedUrlKey",
+        "Signature": seal,
+        "security-token": f"EmulatedSignedUrlToken{seal}",
+    }
+    return f"{url}?{urlencode(query)}"
+
+
+def _media_info(call: Call, medium: Medium, lifetime: int, *, with_files: bool) -> Answer:
+    created = times.to_text(medium.created)
+    url = call.library.normal_url(medium.url)
+    folder, _, name = url.rpartition("/")
+    info: Answer = {
+        "MediaId": medium.media_id,
+        "MediaBasicInfo": {
+            "MediaId": medium.media_id,
+            "InputURL": medium.url,
+            "Title": medium.title if medium.title is not None else name,
+            "Description": "",
+            "Category": "",
+            "CoverURL": _signed(call, f"{folder}/covers/{medium.media_id}.jpg", lifetime),
+            "MediaType": medium.media_type,
+            "BusinessType": medium.business_type,
+            "Source": medium.source,
+            "Biz": "ICE",
+            "UploadSource": "general",
+            "Status": medium.status,
+            "TranscodeStatus": "Init",
+            "CreateTime": created,
+            "ModifiedTime": created,
+            "DeletedTime": "",
+            "MediaTags": medium.tags,
+            "UserData": "",
+        },
+    }
+    if with_files:
+        present = call.library.has_file(medium)
+        info["FileInfoList"] = [
+            {
+                "FileBasicInfo": {
+                    "FileName": name,
+                    "FileStatus": "Normal",
+                    "FileType": "source_file",
+                    "FileSize": str(medium.size),
+                    "FileUrl": _signed(call, url, lifetime),
+                    "Region": call.library.region,
+                    "FormatName": name.rpartition(".")[2],
+                    "Duration": "60.000" if medium.media_type != "image" else "",
+                    "Bitrate": "1912.131",
+                    "Width": "1280",
+                    "Height": "720",
+                    "CreateTime": created,
+                    "ModifiedTime": created,
+                }
+            }
+        ] * present
+    return info

@@ -1,0 +1,350 @@
+"""Every operation, driven by the official SDK."""
+
+from __future__ import annotations
+
+import json
+import time
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from alibabacloud_ice20201109 import models
+from alibabacloud_tea_openapi.exceptions import ClientException
+
+BUCKET = "https://team.oss-cn-shanghai.aliyuncs.com"
+
+
+def media_id(number):
+    return f"{number:032x}"
+
+
+def medium(number, **fields):
+    return {"media_id": media_id(number), "url": f"{BUCKET}/{number}.mp4", **fields}
+
+
+def delete(client, media_ids=None, urls=None, files=False):
+    request = models.DeleteMediaInfosRequest(
+        media_ids=media_ids and ",".join(media_ids),
+        input_urls=urls and ",".join(urls),
+        delete_physical_files=files,
+    )
+    return client.delete_media_infos(request).body
+
+
+def code_of(call, *arguments, **named):
+    with pytest.raises(ClientException) as caught:
+        call(*arguments, **named)
+    return caught.value.code
+
+
+class TestDeleteMediaInfos:
+    @pytest.fixture(autouse=True)
+    def _library(self, emulator):
+        emulator.seed(
+            [medium(1), medium(2), medium(3, protected=True), medium(4, undeletable=True), medium(5)]
+        )
+
+    def test_each_outcome(self, sdk, emulator):
+        answer = delete(sdk(), [media_id(number) for number in (1, 2, 3, 4, 6)])
+        assert answer.ignored_list == [media_id(4), media_id(6)]
+        assert answer.forbidden_list == [media_id(3)]
+        assert emulator.media_ids() == [media_id(3), media_id(4), media_id(5)]
+
+    def test_the_books(self, sdk, emulator):
+        answer = delete(sdk(), [media_id(number) for number in (1, 3, 4, 6)], files=True)
+        [entry] = emulator.requests("DeleteMediaInfos")
+        assert entry["outcomes"] == {
+            media_id(1): "deleted",
+            media_id(3): "forbidden",
+            media_id(4): "ignored",
+            media_id(6): "missing",
+        }
+        assert entry["request_id"] == answer.request_id
+        assert entry["delete_physical_files"] is True
+        assert entry["done"]
+        assert entry["answered"]
+        [deletion] = emulator.deleted()
+        assert deletion["media_id"] == media_id(1)
+        assert deletion["url"] == f"{BUCKET}/1.mp4"
+        assert deletion["files"] is True
+        assert deletion["request_id"] == answer.request_id
+        stats = emulator.stats()
+        assert stats["outcomes"] == {"deleted": 1, "forbidden": 1, "ignored": 1, "missing": 1}
+        assert stats["largest_batch"] == 4
+        assert stats["asked_again"] == 0
+        delete(sdk(), [media_id(1)])
+        assert emulator.stats()["asked_again"] == 1
+
+    @pytest.mark.parametrize("files", [True, False])
+    def test_physical_files(self, sdk, emulator, files):
+        emulator.seed([{"media_id": media_id(11), "url": f"{BUCKET}/1.mp4"}])
+        delete(sdk(), [media_id(1)], files=files)
+        assert emulator.medium(media_id(11))["file"] is not files
+        assert emulator.medium(media_id(1))["deletion"]["files"] is files
+
+    def test_urls(self, sdk, emulator):
+        emulator.seed([{"media_id": media_id(11), "url": f"{BUCKET}/1.mp4"}])
+        gone = f"{BUCKET}/gone.mp4"
+        answer = delete(sdk(), urls=[f"{BUCKET}/1.mp4", "OSS://team/2.mp4", f"{BUCKET}/3.mp4", gone])
+        assert answer.ignored_list == [gone]
+        assert answer.forbidden_list == [f"{BUCKET}/3.mp4"]
+        assert emulator.media_ids() == [media_id(3), media_id(4), media_id(5)]
+
+    def test_ids_win_over_urls(self, sdk, emulator):
+        delete(sdk(), [media_id(1)], urls=[f"{BUCKET}/2.mp4"])
+        assert media_id(2) in emulator.media_ids()
+
+    def test_ids_are_echoed_as_they_were_written(self, sdk):
+        assert delete(sdk(), [" unknown\t", media_id(9)]).ignored_list == [" unknown\t", media_id(9)]
+
+    def test_an_id_named_twice_is_ignored_the_second_time(self, sdk, emulator):
+        assert delete(sdk(), [media_id(1), media_id(1)]).ignored_list == [media_id(1)]
+        assert emulator.requests()[0]["outcomes"] == {media_id(1): "deleted"}
+
+    def test_twenty_are_allowed_and_twenty_one_are_not(self, sdk, emulator):
+        ids = [media_id(number) for number in range(1, 22)]
+        assert code_of(delete, sdk(), ids) == "InvalidParameter"
+        assert len(emulator.deleted()) == 0
+        assert len(delete(sdk(), ids[:20]).ignored_list) == 16
+
+    def test_nothing_means_nothing(self, sdk, emulator):
+        assert code_of(delete, sdk()) == "MissingParameter"
+        assert code_of(delete, sdk(), [""]) == "MissingParameter"
+        assert code_of(delete, sdk(), [""], [""]) == "MissingParameter"
+        assert len(emulator.media_ids()) == 5
+
+    @pytest.mark.parametrize(
+        ("text", "files"), [("true", True), ("True", True), ("false", False), ("", False)]
+    )
+    def test_spellings_of_a_boolean(self, raw, emulator, text, files):
+        assert raw("DeleteMediaInfos", MediaIds=media_id(1), DeletePhysicalFiles=text).status == 200
+        assert emulator.deleted()[0]["files"] is files
+
+    def test_nonsense_for_a_boolean(self, raw, emulator):
+        reply = raw("DeleteMediaInfos", MediaIds=media_id(1), DeletePhysicalFiles="yes")
+        assert reply.json["Code"] == "InvalidParameter"
+        assert emulator.deleted() == []
+
+
+class TestReads:
+    @pytest.fixture(autouse=True)
+    def _library(self, emulator):
+        emulator.seed(
+            [
+                medium(1, title="One", tags=["a", "b"], size=5, created="2024-01-01T00:00:00Z"),
+                medium(2, file=False),
+            ]
+        )
+
+    def test_batch_get(self, sdk):
+        request = models.BatchGetMediaInfosRequest(
+            media_ids=f"{media_id(1)},{media_id(9)}", addition_type="FileInfo,DynamicMetaData"
+        )
+        body = sdk().batch_get_media_infos(request).body
+        assert body.ignored_list == [media_id(9)]
+        [info] = body.media_infos
+        basic = info.media_basic_info
+        assert info.media_id == basic.media_id == media_id(1)
+        assert (basic.title, basic.media_tags, basic.media_type) == ("One", "a,b", "video")
+        assert basic.create_time == "2024-01-01T00:00:00Z"
+        assert info.file_info_list[0].file_basic_info.file_size == "5"
+        assert info.media_dynamic_info.dynamic_meta_data.data == "{}"
+
+    def test_urls_are_signed(self, sdk):
+        request = models.GetMediaInfoRequest(media_id=media_id(1), auth_timeout=60)
+        info = sdk().get_media_info(request).body.media_info
+        for url in (info.file_info_list[0].file_basic_info.file_url, info.media_basic_info.cover_url):
+            query = parse_qs(urlsplit(url).query)
+            assert set(query) == {"Expires", "OSSAccessKeyId", "Signature", "security-token"}
+            assert abs(int(query["Expires"][0]) - time.time() - 60) < 5
+        assert info.media_basic_info.input_url == f"{BUCKET}/1.mp4"
+
+    def test_basic_infos_only(self, sdk):
+        request = models.BatchGetMediaInfosRequest(media_ids=media_id(1))
+        assert sdk().batch_get_media_infos(request).body.media_infos[0].file_info_list == []
+
+    def test_a_file_that_is_gone(self, sdk):
+        request = models.GetMediaInfoRequest(media_id=media_id(2))
+        assert sdk().get_media_info(request).body.media_info.file_info_list == []
+
+    def test_get_by_url(self, sdk):
+        request = models.GetMediaInfoRequest(input_url="oss://team/1.mp4")
+        assert sdk().get_media_info(request).body.media_info.media_id == media_id(1)
+
+    def test_get_what_is_not_there(self, sdk):
+        for request in (
+            models.GetMediaInfoRequest(media_id=media_id(9)),
+            models.GetMediaInfoRequest(input_url="x"),
+        ):
+            assert code_of(sdk().get_media_info, request) == "ResourceNotFound"
+
+    def test_missing_and_bad_parameters(self, sdk):
+        client = sdk()
+        assert code_of(client.get_media_info, models.GetMediaInfoRequest()) == "MissingParameter"
+        assert code_of(client.batch_get_media_infos, models.BatchGetMediaInfosRequest()) == "MissingParameter"
+        many = ",".join(media_id(number) for number in range(21))
+        for request in (
+            models.BatchGetMediaInfosRequest(media_ids=many),
+            models.BatchGetMediaInfosRequest(media_ids=media_id(1), addition_type="Everything"),
+            models.BatchGetMediaInfosRequest(media_ids=media_id(1), auth_timeout=86401),
+        ):
+            assert code_of(client.batch_get_media_infos, request) == "InvalidParameter"
+
+
+class TestList:
+    @pytest.fixture(autouse=True)
+    def _library(self, emulator):
+        emulator.seed(
+            medium(
+                number,
+                created=f"2024-01-01T00:00:{number:02d}Z",
+                media_type="audio" if number % 3 else "video",
+            )
+            for number in range(25)
+        )
+
+    def listed(self, client, **filters):
+        token, media, totals = None, [], set()
+        while True:
+            body = client.list_media_basic_infos(
+                models.ListMediaBasicInfosRequest(next_token=token, **filters)
+            ).body
+            media.extend(int(info.media_id, 16) for info in body.media_infos)
+            totals.add(body.total_count)
+            token = body.next_token
+            if not token:
+                assert totals == {len(media)}
+                return media
+
+    def test_newest_first_is_the_default(self, sdk):
+        assert self.listed(sdk()) == list(range(24, -1, -1))
+
+    def test_oldest_first(self, sdk):
+        assert self.listed(sdk(), sort_by="asc", max_results=7) == list(range(25))
+
+    def test_start_is_exclusive_and_end_inclusive(self, sdk):
+        window = {"start_time": "2024-01-01T00:00:05Z", "end_time": "2024-01-01T00:00:09Z", "sort_by": "asc"}
+        assert self.listed(sdk(), **window) == [6, 7, 8, 9]
+
+    def test_filters_add_up(self, sdk):
+        filters = {"media_type": "Video", "end_time": "2024-01-01T00:00:09Z", "max_results": 2}
+        assert self.listed(sdk(), **filters) == [9, 6, 3, 0]
+        assert self.listed(sdk(), media_id=media_id(4)) == [4]
+        assert self.listed(sdk(), status="Blocked") == []
+
+    def test_deleting_between_pages_skips_nothing(self, sdk):
+        client = sdk()
+        first = client.list_media_basic_infos(
+            models.ListMediaBasicInfosRequest(sort_by="asc", max_results=5)
+        ).body
+        delete(client, [media_id(number) for number in range(5)])
+        request = models.ListMediaBasicInfosRequest(
+            sort_by="asc", max_results=100, next_token=first.next_token
+        )
+        rest = client.list_media_basic_infos(request).body
+        assert [int(info.media_id, 16) for info in rest.media_infos] == list(range(5, 25))
+        assert rest.total_count == 20
+        assert not rest.next_token
+
+    def test_files_on_demand(self, sdk):
+        request = models.ListMediaBasicInfosRequest(max_results=1, include_file_basic_info=True)
+        [info] = sdk().list_media_basic_infos(request).body.media_infos
+        assert info.file_info_list[0].file_basic_info.file_name == "24.mp4"
+
+    @pytest.mark.parametrize(
+        "filters",
+        [
+            {"max_results": 101},
+            {"max_results": 0},
+            {"sort_by": "title"},
+            {"start_time": "yesterday"},
+            {"next_token": "stale"},
+        ],
+    )
+    def test_bad_parameters(self, sdk, filters):
+        request = models.ListMediaBasicInfosRequest(**filters)
+        assert code_of(sdk().list_media_basic_infos, request) == "InvalidParameter"
+
+
+def test_register(sdk, emulator):
+    client = sdk()
+    request = models.RegisterMediaInfoRequest(input_url=f"{BUCKET}/new.mp4", media_tags="a,b", title="New")
+    first = client.register_media_info(request).body.media_id
+    assert emulator.medium(first)["tags"] == "a,b"
+    assert code_of(client.register_media_info, request) == "InvalidParameter"
+    request.overwrite = True
+    second = client.register_media_info(request).body.media_id
+    assert emulator.media_ids() == [second]
+    assert emulator.deleted()[0]["by"] == "RegisterMediaInfo"
+    assert code_of(client.register_media_info, models.RegisterMediaInfoRequest()) == "MissingParameter"
+    assert (
+        code_of(client.register_media_info, models.RegisterMediaInfoRequest(input_url="x"))
+        == "InvalidParameter"
+    )
+
+
+class TestTranscoding:
+    def submit(self, client, *urls):
+        request = models.SubmitTranscodeJobRequest(
+            name="job",
+            input_group=[models.SubmitTranscodeJobRequestInputGroup(type="OSS", media="oss://team/in.mp4")],
+            output_group=[
+                models.SubmitTranscodeJobRequestOutputGroup(
+                    output=models.SubmitTranscodeJobRequestOutputGroupOutput(type="OSS", media=url),
+                    process_config=models.SubmitTranscodeJobRequestOutputGroupProcessConfig(
+                        transcode=models.SubmitTranscodeJobRequestOutputGroupProcessConfigTranscode(
+                            template_id="t"
+                        )
+                    ),
+                )
+                for url in urls
+            ],
+        )
+        return client.submit_transcode_job(request).body.transcode_parent_job
+
+    def get(self, client, job_id):
+        return client.get_transcode_job(
+            models.GetTranscodeJobRequest(parent_job_id=job_id)
+        ).body.transcode_parent_job
+
+    def test_a_job_goes_on_by_time(self, sdk, emulator):
+        client = sdk()
+        job = self.submit(client, "oss://team/a.mp4", "oss://team/b.mp4")
+        assert (job.status, job.job_count, job.percent) == ("Init", 2, 0)
+        assert [sub.status for sub in job.transcode_job_list] == ["Init", "Init"]
+        states = {job.status}
+        deadline = time.monotonic() + 5
+        while job.status != "Success":
+            assert time.monotonic() < deadline
+            job = self.get(client, job.parent_job_id)
+            states.add(job.status)
+        assert states == {"Init", "Processing", "Success"}
+        assert (job.percent, job.name) == (100, "job")
+        assert job.finish_time
+        outputs = [sub.out_file_meta.file_basic_info for sub in job.transcode_job_list]
+        assert [output.file_url for output in outputs] == ["oss://team/a.mp4", "oss://team/b.mp4"]
+        assert sorted(emulator.media_ids()) == sorted(output.media_id for output in outputs)
+
+    def test_a_job_stands_where_it_was_put(self, sdk, emulator):
+        client = sdk()
+        job_id = emulator.add_job(statuses=["Success", "Fail"])["ParentJobId"]
+        assert self.get(client, job_id).status == "Success"
+        emulator.put_job(job_id, ["Fail", "Fail"])
+        assert self.get(client, job_id).status == "Fail"
+        emulator.put_job(job_id, ["Success", "Pondering"])
+        job = self.get(client, job_id)
+        assert job.status == "Processing"
+        assert [sub.status for sub in job.transcode_job_list] == ["Success", "Pondering"]
+
+    def test_bad_parameters(self, sdk, raw):
+        client = sdk()
+        assert code_of(client.get_transcode_job, models.GetTranscodeJobRequest()) == "MissingParameter"
+        assert code_of(self.get, client, "unknown") == "ResourceNotFound"
+        good = json.dumps([{"Type": "OSS", "Media": "oss://team/in.mp4"}])
+        for inputs, outputs, code in (
+            (good, "", "MissingParameter"),
+            (good, "nonsense", "InvalidParameter"),
+            (good, "[{}]", "InvalidParameter"),
+            ("[]", good, "InvalidParameter"),
+            (json.dumps([{"Type": "Media", "Media": media_id(1)}]), good, "ResourceNotFound"),
+        ):
+            assert raw("SubmitTranscodeJob", InputGroup=inputs, OutputGroup=outputs).json["Code"] == code

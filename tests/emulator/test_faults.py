@@ -1,0 +1,336 @@
+"""Each kind of misbehaviour, as a caller sees it and as the books tell it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+import pytest
+from alibabacloud_ice20201109 import models
+from alibabacloud_tea_openapi.exceptions import ClientException
+
+from airflow_provider_ims.emulator.faults import KINDS
+from airflow_provider_ims.emulator.server import ControlError
+
+
+@pytest.fixture
+def ids(emulator):
+    return emulator.generate(10)
+
+
+@pytest.fixture
+def delete(raw):
+    def delete(*media_ids, timeout=10.0):
+        return raw("DeleteMediaInfos", timeout=timeout, MediaIds=",".join(media_ids))
+
+    return delete
+
+
+def last(emulator):
+    return emulator.requests()[-1]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    ("kind", "options", "error"),
+    [
+        ("reset", {}, ConnectionResetError),
+        ("timeout", {"seconds": 0.2}, http.client.RemoteDisconnected),
+        ("timeout", {}, TimeoutError),
+    ],
+)
+def test_no_answer(emulator, ids, delete, when, kind, options, error):
+    emulator.add_fault(kind, when=when, **options)
+    with pytest.raises(error):
+        delete(ids[0], timeout=0.5)
+    assert (ids[0] in emulator.media_ids()) is (when == "before")
+    assert emulator.stats()["faults"] == {f"{kind}_{when}": 1}
+    deadline = time.monotonic() + 5
+    while emulator.stats()["in_flight"]:
+        assert time.monotonic() < deadline
+    entry = last(emulator)
+    assert entry["faults"] == [f"{kind}_{when}"]
+    assert entry["done"] is (when == "after")
+    assert entry["answered"] is False
+    assert entry["status"] == 0
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("body", ["json", "html", "none"])
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_server_errors(emulator, ids, delete, when, status, body):
+    emulator.add_fault("error", when=when, status=status, body=body)
+    reply = delete(ids[0])
+    assert reply.status == status
+    if body == "json":
+        assert reply.json["Code"] in ("InternalError", "ServiceUnAvailable")
+        assert reply.json["RequestId"]
+    elif body == "html":
+        assert reply.body.startswith(b"<html>")
+        assert reply.headers["content-type"] == "text/html"
+    else:
+        assert reply.body == b""
+    assert (ids[0] in emulator.media_ids()) is (when == "before")
+    assert last(emulator)["answered"] is False
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_page_with_status_200(emulator, ids, delete, when):
+    emulator.add_fault("html", when=when)
+    reply = delete(ids[0])
+    assert reply.status == 200
+    assert reply.body.startswith(b"<html>")
+    assert (ids[0] in emulator.media_ids()) is (when == "before")
+
+
+@pytest.mark.parametrize(
+    ("shape", "looks_right"),
+    [
+        ("array", lambda answer: answer == []),
+        ("text", lambda answer: answer == "ok"),
+        ("empty", lambda answer: answer == {}),
+        ("texts_for_lists", lambda answer: answer["IgnoredList"] == "none"),
+        ("objects_in_lists", lambda answer: answer["IgnoredList"] == [{"Value": 1}]),
+    ],
+)
+def test_json_of_the_wrong_shape(emulator, ids, delete, shape, looks_right):
+    emulator.add_fault("wrong_shape", shape=shape, when="after")
+    reply = delete(ids[0])
+    assert reply.status == 200
+    assert looks_right(reply.json)
+    assert ids[0] not in emulator.media_ids()
+
+
+def test_a_truncated_answer(emulator, ids, delete):
+    emulator.add_fault("truncated", share=0.3)
+    with pytest.raises(http.client.IncompleteRead) as caught:
+        delete(ids[0])
+    assert caught.value.partial.startswith(b'{"RequestId"')
+    assert caught.value.expected
+    assert ids[0] not in emulator.media_ids()
+    assert last(emulator)["answered"] is False
+
+
+def test_an_overlong_body(emulator, ids, delete):
+    emulator.add_fault("overlong", declared=True)
+    reply = delete(ids[0])
+    assert reply.body.endswith(b"}<!-- surplus -->")
+    assert last(emulator)["answered"] is False
+
+
+def test_bytes_beyond_the_body(emulator, ids, raw):
+    emulator.add_fault("overlong")
+    method, url, headers, _ = raw.sign("DeleteMediaInfos", {"MediaIds": ids[0]})
+    lines = [f"{method} {url} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    with socket.create_connection(emulator.host.split(":"), timeout=5) as connection:
+        connection.sendall("\r\n".join(lines).encode())
+        received = b""
+        while not received.endswith(b"-->"):
+            received += connection.recv(65536)
+    head, _, rest = received.partition(b"\r\n\r\n")
+    length = int(head.partition(b"content-length: ")[2].split()[0])
+    assert json.loads(rest[:length])["IgnoredList"] == []
+    assert rest[length:] == b"<!-- surplus -->"
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(400, "Throttling.User"), (403, "RequestsTooFrequent"), (429, "Throttling")]
+)
+@pytest.mark.parametrize("retry_after", [0, 1500])
+def test_throttling(emulator, ids, delete, status, code, retry_after):
+    emulator.add_fault("throttle", status=status, retry_after=retry_after)
+    reply = delete(ids[0])
+    assert (reply.status, reply.json["Code"]) == (status, code)
+    assert reply.headers.get("x-acs-retry-after") == (str(retry_after) if retry_after else None)
+    assert ids[0] in emulator.media_ids()
+
+
+def test_any_refusal(emulator, ids, delete):
+    emulator.add_fault("refuse")
+    reply = delete(ids[0])
+    assert (reply.status, reply.json["Code"]) == (403, "OperationDenied")
+    emulator.drop_faults()
+    emulator.add_fault("refuse", status=400, code="Forbidden.RiskControl", message="No.")
+    assert delete(ids[0]).json["Message"] == "No."
+    assert ids[0] in emulator.media_ids()
+
+
+def test_a_real_limit(emulator, raw):
+    emulator.add_fault("limit", rate=50, burst=5, retry_after=True)
+    started = time.monotonic()
+    passed = refused = 0
+    while (elapsed := time.monotonic() - started) < 1.5:
+        reply = raw("ListMediaBasicInfos")
+        passed += reply.status == 200
+        if reply.status != 200:
+            refused += 1
+            assert 1 <= int(reply.headers["x-acs-retry-after"]) <= 20
+    assert refused > 0
+    assert 50 * elapsed * 0.8 <= passed <= 5 + 50 * elapsed + 1
+    assert emulator.stats()["faults"] == {"limit": refused}
+
+
+def test_a_limit_counts_all_keys_together(emulator, sdk):
+    emulator.add_fault("limit", rate=0.001, burst=2)
+    emulator.add_key("other", "secret")
+    request = models.ListMediaBasicInfosRequest()
+    sdk().list_media_basic_infos(request)
+    sdk("other", "secret").list_media_basic_infos(request)
+    with pytest.raises(ClientException) as caught:
+        sdk().list_media_basic_infos(request)
+    assert caught.value.code == "Throttling.User"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_delay(emulator, ids, delete, when):
+    emulator.add_fault("delay", milliseconds=600, when=when)
+    with pytest.raises(TimeoutError):
+        delete(ids[0], timeout=0.2)
+    assert (ids[0] in emulator.media_ids()) is (when == "before")
+    deadline = time.monotonic() + 5
+    while ids[0] in emulator.media_ids() or emulator.stats()["in_flight"]:
+        assert time.monotonic() < deadline
+    assert last(emulator)["answered"] is False
+    assert last(emulator)["seconds"] > 0.5
+
+
+def test_an_expired_token(emulator, sdk, raw):
+    emulator.add_fault("expired_token", times=1)
+    assert raw("ListMediaBasicInfos").status == 200  # a permanent key has no token
+    emulator.add_key("STS.key", "secret", security_token="token")
+    client = sdk("STS.key", "secret", "token")
+    with pytest.raises(ClientException) as caught:
+        client.list_media_basic_infos(models.ListMediaBasicInfosRequest())
+    assert caught.value.code == "InvalidSecurityToken.Expired"
+    assert client.list_media_basic_infos(models.ListMediaBasicInfosRequest()).status_code == 200
+
+
+def test_a_wrong_clock(emulator, raw):
+    emulator.add_fault("wrong_clock", seconds=-3600)
+    reply = raw("ListMediaBasicInfos")
+    assert reply.json["Code"] == "InvalidTimeStamp.Expired"
+    off = (parsedate_to_datetime(reply.headers["date"]) - datetime.now(UTC)).total_seconds()
+    assert -3605 < off < -3595
+    assert raw.send(raw.sign("ListMediaBasicInfos", {}, clock_error=timedelta(seconds=off))).status == 200
+
+
+def test_echoes(emulator, delete):
+    emulator.add_fault("echo")
+    assert delete("unknown").json["IgnoredList"] == ["unknown\n"]
+    emulator.drop_faults()
+    emulator.add_fault("echo", before=" ", after="  ")
+    assert delete("unknown").json["IgnoredList"] == [" unknown  "]
+
+
+def test_absent_and_null_lists_only_stand_for_empty_ones(emulator, ids, delete):
+    emulator.add_fault("absent_lists")
+    assert delete(ids[0], "unknown").json.keys() == {"RequestId", "IgnoredList"}
+    emulator.drop_faults()
+    emulator.add_fault("null_lists")
+    answer = delete(ids[1], "unknown").json
+    assert answer["ForbiddenList"] is None
+    assert answer["IgnoredList"] == ["unknown"]
+
+
+def test_reads_that_lag(emulator, ids, delete, raw):
+    emulator.add_fault("lagging_reads", milliseconds=500, times=1)
+    assert delete(ids[0]).json["IgnoredList"] == []
+    assert raw("BatchGetMediaInfos", MediaIds=ids[0]).json["IgnoredList"] == []
+    assert raw("ListMediaBasicInfos").json["TotalCount"] == 10
+    assert delete(ids[0]).json["IgnoredList"] == [ids[0]]
+    assert emulator.medium(ids[0])["deleted"] is True
+    time.sleep(0.55)
+    assert raw("BatchGetMediaInfos", MediaIds=ids[0]).json["IgnoredList"] == [ids[0]]
+    assert raw("ListMediaBasicInfos").json["TotalCount"] == 9
+    assert len(emulator.deleted()) == 1
+
+
+def test_a_medium_that_can_never_be_deleted(emulator, ids, delete, raw):
+    emulator.add_fault("undeletable", times=1)
+    assert delete(*ids[:3]).json["IgnoredList"] == [ids[0]]
+    assert delete(ids[0]).json["IgnoredList"] == [ids[0]]
+    assert raw("BatchGetMediaInfos", MediaIds=ids[0]).json["IgnoredList"] == []
+    assert emulator.requests()[0]["outcomes"] == {ids[0]: "ignored", ids[1]: "deleted", ids[2]: "deleted"}
+
+
+def test_a_spurious_ignore_hits_a_medium_once(emulator, ids, delete):
+    emulator.add_fault("spurious_ignore")
+    assert delete(*ids[:3]).json["IgnoredList"] == [ids[0]]
+    assert ids[0] in emulator.media_ids()
+    assert delete(ids[0]).json["IgnoredList"] == []
+    assert ids[0] not in emulator.media_ids()
+
+
+class TestSchedules:
+    def pattern(self, raw, count=12):
+        return "".join("x" if raw("ListMediaBasicInfos").status == 503 else "." for _ in range(count))
+
+    def test_every_nth(self, emulator, raw):
+        emulator.add_fault("error", every=3)
+        assert self.pattern(raw) == "..x..x..x..x"
+
+    def test_skip_and_times(self, emulator, raw):
+        emulator.add_fault("error", skip=2, times=3)
+        assert self.pattern(raw) == "..xxx......."
+
+    def test_a_probability_is_decided_by_the_seed(self, emulator, raw):
+        seen = []
+        for seed in (1, 1, 2):
+            emulator.drop_faults()
+            emulator.add_fault("error", probability=0.4, seed=seed)
+            seen.append(self.pattern(raw, 40))
+        assert seen[0] == seen[1] != seen[2]
+        assert 5 < seen[0].count("x") < 30
+
+    def test_one_action_only(self, emulator, raw):
+        emulator.add_fault("error", action="DeleteMediaInfos")
+        assert raw("ListMediaBasicInfos").status == 200
+        assert raw("DeleteMediaInfos", MediaIds="x").status == 503
+
+    def test_at_most_one_replaces_the_answer_and_the_others_keep_their_count(self, emulator, raw):
+        emulator.add_fault("error", every=2, status=503)
+        emulator.add_fault("error", every=3, status=500)
+        statuses = [raw("ListMediaBasicInfos").status for _ in range(6)]
+        assert statuses == [200, 503, 500, 503, 200, 503]
+        assert [rule["fired"] for rule in emulator.ask("GET", "/faults")["rules"]] == [3, 1]
+
+    def test_refused_callers_meet_no_faults(self, emulator, raw):
+        emulator.add_fault("error")
+        method, _, headers, body = raw.sign("ListMediaBasicInfos", {})
+        assert raw.send((method, "/?MaxResults=2", headers, body)).status == 400
+        assert emulator.stats()["faults"] == {}
+
+
+@pytest.mark.parametrize(
+    ("rule", "complaint"),
+    [
+        ({"kind": "earthquake"}, "earthquake"),
+        ({"kind": "reset", "when": "during"}, "'when'"),
+        ({"kind": "reset", "status": 500}, "'status'"),
+        ({"kind": "delay"}, "'milliseconds'"),
+        ({"kind": "delay", "milliseconds": -1}, "'milliseconds'"),
+        ({"kind": "limit", "rate": 0}, "'rate'"),
+        ({"kind": "limit", "rate": 5, "every": 2}, "alone"),
+        ({"kind": "limit", "rate": 5, "burst": 0.5}, "'burst'"),
+        ({"kind": "error", "every": 0}, "'every'"),
+        ({"kind": "error", "every": 2, "probability": 0.5}, "not both"),
+        ({"kind": "error", "probability": 1.5}, "'probability'"),
+        ({"kind": "error", "action": "DropEverything"}, "'action'"),
+    ],
+)
+def test_bad_rules_are_refused(emulator, rule, complaint):
+    with pytest.raises(ControlError, match=complaint):
+        emulator.ask("POST", "/faults", rule)
+    assert emulator.ask("GET", "/faults")["rules"] == []
+
+
+def test_every_kind_can_be_a_rule(emulator):
+    needed = {"limit": {"rate": 1}, "delay": {"milliseconds": 1}, "wrong_clock": {"seconds": 1}}
+    needed["lagging_reads"] = {"milliseconds": 1}
+    for kind in KINDS:
+        emulator.add_fault(kind, **needed.get(kind, {}))
+    assert [rule["kind"] for rule in emulator.ask("GET", "/faults")["rules"]] == list(KINDS)
