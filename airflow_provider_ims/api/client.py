@@ -105,6 +105,7 @@ class IMSClient:
     :param connect_timeout: seconds to wait for a connection.
     :param read_timeout: seconds to wait for each part of an answer.
     :param retry_seconds: how long one call is tried again before its error is final.
+    :param min_tries: a call without an answer is tried at least this often, however short its retry time.
     :param verify: check TLS certificates; or the path of a CA bundle to check them against.
     :param proxy: URL of a proxy; without it those of the environment are used.
     :param max_connections: connections kept open; more threads than this share them.
@@ -120,6 +121,7 @@ class IMSClient:
         connect_timeout: float = 5.0,
         read_timeout: float = 30.0,
         retry_seconds: float = 300.0,
+        min_tries: int = MIN_TRIES,
         verify: bool | str = True,
         proxy: str | None = None,
         max_connections: int = 32,
@@ -127,6 +129,7 @@ class IMSClient:
     ) -> None:
         self.endpoint = endpoint
         self.retry_seconds = retry_seconds
+        self._min_tries = min_tries
         self.timeout = (connect_timeout, read_timeout)
         self._credentials = credentials
         self._pace = pace
@@ -154,6 +157,11 @@ class IMSClient:
         with self._lock:
             return self._tally
 
+    @property
+    def clock_offset(self) -> timedelta:
+        """How far the service's clock is ahead of this machine's, once that mattered."""
+        return self._clock_offset
+
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
@@ -180,7 +188,11 @@ class IMSClient:
         :raises CallAbandoned: when ``stop`` was set before an answer came.
         """
         course = _Course(
-            self._credentials, self.retry_seconds, self._take_over_clock, paced=self._pace is not None
+            self._credentials,
+            self.retry_seconds,
+            self._min_tries,
+            self._take_over_clock,
+            paced=self._pace is not None,
         )
         query = signing.canonical_query(encode_params(params))
         retrying = Retrying(
@@ -210,6 +222,8 @@ class IMSClient:
         """Send once."""
         permit = self._pace.acquire(stop) if self._pace else None
         if stop and stop.is_set():
+            if self._pace and permit is not None:
+                self._pace.release(permit, answered=False)
             raise CallAbandoned
         error: IMSAPIError | None = None
         try:
@@ -351,6 +365,7 @@ class _Course:
         self,
         credentials: CredentialSource,
         retry_seconds: float,
+        min_tries: int,
         take_over_clock: Callable[[datetime], None],
         *,
         paced: bool,
@@ -358,6 +373,7 @@ class _Course:
         self._paced = paced
         self._credentials = credentials
         self._retry_seconds = retry_seconds
+        self._min_tries = min_tries
         self._take_over_clock = take_over_clock
         self._started = time.monotonic()
         self._used_up: set[Remedy] = set()
@@ -371,7 +387,7 @@ class _Course:
         """Take note of a try that failed."""
         self.tries += 1
         self.throttled = isinstance(error, IMSThrottlingError)
-        self.unanswered += not self.throttled
+        self.unanswered += isinstance(error, IMSTransientError) and not self.throttled
         self.answer_lost |= error.answer_lost
 
     def worth_another_try(self, error: BaseException) -> bool:
@@ -394,7 +410,7 @@ class _Course:
     def spent(self, _: RetryCallState) -> bool:
         """Whether the retry time is over. Waiting for a throttle to lift counts as time, not as tries."""
         over = time.monotonic() - self._started >= self._retry_seconds
-        return over and (self.throttled or self.unanswered >= MIN_TRIES)
+        return over and (self.throttled or self.unanswered >= self._min_tries)
 
     def pause(self, state: RetryCallState) -> float:
         """Seconds until the next try."""

@@ -41,6 +41,15 @@ _ADVICE = {
     "SignatureDoesNotMatch": "check password (AccessKey Secret)",
 }
 
+_PLACES = {
+    "env": "environment variables",
+    "oidc_role_arn": "OIDC",
+    "cli_profile": "~/.aliyun/config.json",
+    "profile": "credentials.ini",
+    "ecs_ram_role": "ECS metadata",
+    "credential_uri": "credentials URI",
+}
+
 
 def make_client(kind: str, fields: Mapping[str, Any]) -> Client:
     """Make the library's client for a kind of credentials.
@@ -92,12 +101,13 @@ class DefaultChain:
             try:
                 credentials = member.get_credentials()
             except Exception as error:  # noqa: BLE001 - the library raises whatever happens to it
-                tried.append(f"{member.get_provider_name()}: {in_words(error)[0]}")
+                place = _PLACES.get(member.get_provider_name(), member.get_provider_name())
+                tried.append(f"{place}: {in_words(error)[0]}")
             else:
                 self._found = member
                 return credentials
         # Outside the except clauses: the errors hold requests and answers.
-        raise NoneFound(f"none found in the default places ({'; '.join(tried)})")
+        raise NoneFound(f"none were found in the default places ({', '.join(tried)})")
 
 
 def _ecs_ram_role(role_name: str | None = None) -> Any:

@@ -85,11 +85,15 @@ class TranscodeSubJob:
 
 @dataclass(frozen=True, slots=True)
 class TranscodeJob:
-    """A transcoding job and its renditions. A parent's ``Success`` may mean only one of them."""
+    """A transcoding job and its renditions. A parent's ``Success`` may mean only one of them.
+
+    :param job_count: how many renditions the service says there are; None when it does not.
+    """
 
     parent_job_id: str
     status: str
     sub_jobs: tuple[TranscodeSubJob, ...]
+    job_count: int | None = None
 
 
 def delete_media_infos(
@@ -127,7 +131,7 @@ def batch_get_media_infos(
     return client.call(
         "BatchGetMediaInfos",
         {"MediaIds": ",".join(media_ids), "AuthTimeout": SIGNED_URL_SECONDS},
-        lambda body: tuple(_media(item) for item in _objects(body, "MediaInfos")),
+        _read_batch,
         stop=stop,
     )
 
@@ -290,6 +294,13 @@ def _unsigned(url: Any) -> str | None:
     return text.split("?", 1)[0] if text else None
 
 
+def _read_batch(body: dict[str, Any]) -> tuple[MediaInfo, ...]:
+    # Without either list nothing is said of any medium; to take that for "all gone" would be a guess.
+    if "MediaInfos" not in body and "IgnoredList" not in body:
+        raise ValueError("it has neither MediaInfos nor IgnoredList")
+    return tuple(_media(item) for item in _objects(body, "MediaInfos"))
+
+
 def _read_one(body: dict[str, Any]) -> MediaInfo | None:
     value = body.get("MediaInfo")
     if value is None or value == {}:
@@ -340,6 +351,7 @@ def _transcode_job(body: dict[str, Any]) -> TranscodeJob:
         parent_job_id=str(_text(job["ParentJobId"])),
         status=_text(job.get("Status")) or "",
         sub_jobs=tuple(_sub_job(item) for item in _objects(job, "TranscodeJobList")),
+        job_count=_number(job.get("JobCount")),
     )
 
 
