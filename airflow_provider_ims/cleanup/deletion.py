@@ -119,6 +119,7 @@ class DeletionRun:
         """
         self._began = time.monotonic()
         self._tally_before = self.client.tally
+        self._announce()
         self._begin()
         self._progress = _Progress(self)
         pool = ThreadPoolExecutor(self.max_concurrency, thread_name_prefix="ims-delete")
@@ -150,8 +151,28 @@ class DeletionRun:
         if self.judged != len(self.targets):
             left = _in_words(len(self.targets) - self.judged)
             raise IMSError(f"stopped on request: {self.summary()}; {left} have no outcome yet")
-        log.info("All %s have an outcome: %s.", _in_words(len(self.targets)), self.summary())
+        if len(self.targets):
+            log.info("All %s have an outcome: %s.", _in_words(len(self.targets)), self.summary())
         return self.result()
+
+    def _announce(self) -> None:
+        where = (
+            f"region {self.region}, {self.client.endpoint.host}" if self.region else self.client.endpoint.host
+        )
+        if not len(self.targets):
+            log.warning("Nothing to delete: no media are named. Nothing is sent to %s.", where)
+            return
+        log.info(
+            "%s %s media by %s in %s; their files in the bucket %s.%s",
+            "Previewing the deletion of" if self.preview else "Deleting",
+            f"{len(self.targets):,}",
+            "URL" if self.targets.kind == "input_url" else "media id",
+            where,
+            "are deleted too" if self.delete_physical_files else "are kept",
+            f" {self.targets.duplicates:,} named more than once were dropped."
+            if self.targets.duplicates
+            else "",
+        )
 
     @property
     def judged(self) -> int:

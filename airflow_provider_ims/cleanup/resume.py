@@ -156,7 +156,7 @@ class Keeper:
 
         What can't be read, or is about another input, is no reason to fail: deleting twice is harmless.
         """
-        if not self._store:
+        if self._store is None:
             return None
         kept = self._store.get(KEY)
         if kept is None:
@@ -178,7 +178,7 @@ class Keeper:
 
         def keep() -> None:
             make_durable()
-            if self._store:
+            if self._store is not None:
                 self._store.set(KEY, value)
 
         self._running = self._thread.submit(keep)

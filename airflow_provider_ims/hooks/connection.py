@@ -1,32 +1,92 @@
 """An Airflow connection -> checked settings.
 
 Every spelling ends here: fields of the form, URI parameters (which are always text) and JSON. What makes no
-sense is a ``ValueError`` that names the field.
+sense is a ``ValueError`` that names the field and never repeats a secret; what is only strange is a warning.
 """
 
 from __future__ import annotations
 
+import json
+import logging
+import os
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
-from airflow_provider_ims.api.credentials import CredentialSource, StaticCredentials
-from airflow_provider_ims.api.endpoints import Endpoint, parse_host, region_host
+from airflow.providers.common.compat.sdk import mask_secret
+
+from airflow_provider_ims.api.credentials import CredentialSource, FetchedCredentials, StaticCredentials
+from airflow_provider_ims.api.endpoints import REGIONS, Endpoint, parse_host, region_host
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
-CREDENTIAL_TYPES = ("access_key", "sts")
+log = logging.getLogger(__name__)
+
+
+class CredentialKind(NamedTuple):
+    """Which extras a kind of credentials needs, which it may have, and whether it takes login and password."""
+
+    needs: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+    key_pair: bool = False
+
+
+CREDENTIAL_KINDS = {
+    "access_key": CredentialKind(key_pair=True),
+    "sts": CredentialKind(("security_token",), key_pair=True),
+    "ram_role_arn": CredentialKind(
+        ("role_arn",),
+        (
+            "security_token",
+            "role_session_name",
+            "role_session_expiration",
+            "external_id",
+            "policy",
+            "sts_endpoint",
+        ),
+        key_pair=True,
+    ),
+    "oidc_role_arn": CredentialKind(
+        ("role_arn", "oidc_provider_arn", "oidc_token_file_path"),
+        ("role_session_name", "role_session_expiration", "policy", "sts_endpoint"),
+    ),
+    "ecs_ram_role": CredentialKind((), ("role_name",)),
+    "credentials_uri": CredentialKind(("credentials_uri",)),
+    "default": CredentialKind(),
+}
+
+# Set by the platform where a task runs with an identity of its own (RRSA in Kubernetes, a sidecar). The library
+# reads them too, but as they were when it was imported.
+ENVIRONMENT = {
+    "oidc_role_arn": {
+        "role_arn": "ALIBABA_CLOUD_ROLE_ARN",
+        "oidc_provider_arn": "ALIBABA_CLOUD_OIDC_PROVIDER_ARN",
+        "oidc_token_file_path": "ALIBABA_CLOUD_OIDC_TOKEN_FILE",
+    },
+    "credentials_uri": {"credentials_uri": "ALIBABA_CLOUD_CREDENTIALS_URI"},
+}
+
+_CREDENTIAL_EXTRAS = {name for kind in CREDENTIAL_KINDS.values() for name in (*kind.needs, *kind.takes)}
+EXTRAS = {
+    *("region", "network", "credential_type", *_CREDENTIAL_EXTRAS, "access_key_id", "access_key_secret"),
+    *("connect_timeout", "read_timeout", "retry_seconds", "max_requests_per_second", "verify", "proxy"),
+}
 
 
 class ConnectionSettings(NamedTuple):
     """What a connection says, with defaults filled in.
 
     :param region: None when only a host is given that does not tell it.
+    :param warnings: what is strange about the connection, though not wrong.
     """
 
     endpoint: Endpoint
     region: str | None
+    credential_type: str
     credentials: CredentialSource
     connect_timeout: float
     read_timeout: float
@@ -34,53 +94,119 @@ class ConnectionSettings(NamedTuple):
     max_requests_per_second: float | None
     verify: bool | str
     proxy: str | None
+    warnings: tuple[str, ...]
 
     def __repr__(self) -> str:
         return f"ConnectionSettings(endpoint={self.endpoint.url!r}, region={self.region!r})"
 
 
 def read_connection(connection: Connection, region: str | None = None) -> ConnectionSettings:
-    """Check a connection and fill in the defaults.
+    """Check a connection, fill in the defaults, and log what is strange.
 
     :param connection: of type ``alibaba_ims``, or the official ``alibaba_cloud``.
     :param region: overrides the connection's.
     :raises ValueError: naming the connection and the field that makes no sense.
     """
     try:
-        return _read(connection, region)
+        settings = read_settings(connection, region)
     except ValueError as error:
-        raise ValueError(f"connection {connection.conn_id!r}: {error}") from None
+        words = f"connection {connection.conn_id!r}: {error}"
+    else:
+        for warning in settings.warnings:
+            log.warning("Connection %r: %s", connection.conn_id, warning)
+        return settings
+    raise ValueError(words)
 
 
-def _read(connection: Connection, region: str | None) -> ConnectionSettings:
+def read_settings(connection: Connection, region: str | None = None) -> ConnectionSettings:
+    """Do the same, but leave the connection's name and the log alone.
+
+    :raises ValueError: naming the field that makes no sense.
+    """
+    warnings: list[str] = []
     try:
-        extra = connection.extra_dejson
-    except Exception:  # noqa: BLE001 - Airflow versions raise different errors; their texts quote the secret
-        raise ValueError("extra is no JSON object") from None
-    if not isinstance(extra, Mapping):
-        raise ValueError("extra is no JSON object")
+        return _read(connection, region, warnings)
+    except ValueError as error:
+        words = "; ".join([str(error), *warnings])
+    # Out here, so that what was read does not hang on the error.
+    raise ValueError(words)
+
+
+def _read(connection: Connection, region: str | None, warnings: list[str]) -> ConnectionSettings:
+    extra = _extra(connection)
+    warnings += _unknown_extras(connection, extra)
     region = _text(extra, "region") if region is None else region
-    endpoint, region = _endpoint(connection.host, region, _text(extra, "network") or "public")
+    endpoint, region = _endpoint(_host(connection), region, _text(extra, "network") or "public")
+    if region and region not in REGIONS:
+        warnings.append(_unknown_region(region))
+    proxy = _url(extra, "proxy")
+    kind, credentials = _credentials(connection, extra, proxy, warnings)
+    verify = _verify(extra)
+    if verify is False:
+        warnings.append(
+            "TLS certificates are not checked ('verify' is false): anybody on the way can read along"
+        )
     return ConnectionSettings(
         endpoint=endpoint,
         region=region,
-        credentials=_credentials(connection, extra),
+        credential_type=kind,
+        credentials=credentials,
         connect_timeout=_number(extra, "connect_timeout", 5.0),
         read_timeout=_number(extra, "read_timeout", 30.0),
         retry_seconds=_number(extra, "retry_seconds", 300.0, or_zero=True),
         max_requests_per_second=_number(extra, "max_requests_per_second", 0.0, or_zero=True) or None,
-        verify=_verify(extra),
-        proxy=_text(extra, "proxy"),
+        verify=verify,
+        proxy=proxy,
+        warnings=tuple(warnings),
     )
 
 
-def _endpoint(host: str | None, region: str | None, network: str) -> tuple[Endpoint, str | None]:
+def _extra(connection: Connection) -> Mapping[str, Any]:
+    # Airflow takes broken JSON for no extra at all, and a deletion in another region than the one that was meant
+    # starts like that.
+    try:
+        extra = json.loads(connection.extra or "{}")
+    except ValueError:
+        extra = None
+    if not isinstance(extra, Mapping):
+        raise ValueError("extra is no JSON object")
+    mask_secret(dict(extra))
+    return extra
+
+
+def _unknown_extras(connection: Connection, extra: Mapping[str, Any]) -> list[str]:
+    warnings = []
+    for name in sorted(extra.keys() - EXTRAS):
+        if near := get_close_matches(name, EXTRAS, n=1, cutoff=0.7):
+            warnings.append(f"extra {name!r} is not known; was {near[0]!r} meant?")
+        elif connection.conn_type == "alibaba_ims":  # other types have extras of their own
+            warnings.append(f"extra {name!r} is not known and has no effect")
+    return warnings
+
+
+def _unknown_region(region: str) -> str:
+    near = get_close_matches(region, REGIONS, n=1, cutoff=0.8)
+    meant = f"; was {near[0]!r} meant?" if near else ", and is tried all the same"
+    return f"region {region!r} is not among those that IMS documents ({', '.join(REGIONS)}){meant}"
+
+
+def _host(connection: Connection) -> str:
+    host = (connection.host or "").strip()
+    if "@" in host:
+        raise ValueError("host has an '@': keys belong into login and password")
+    host = host.removesuffix("/")
+    if connection.port and not host.endswith(f":{connection.port}"):
+        return f"{host}:{connection.port}"  # in a URI the port is a field of its own
+    return host
+
+
+def _endpoint(host: str, region: str | None, network: str) -> tuple[Endpoint, str | None]:
     """Find where to send to; a documented host and the region must not contradict each other."""
-    if not (host and host.strip()):
+    if not host:
         if not region:
             raise ValueError("neither extra 'region' (such as cn-shanghai) nor host is set")
         return Endpoint("https", region_host(region, network)), region
-    endpoint = parse_host(host.strip())
+    endpoint = parse_host(host)
     documented = re.fullmatch(r"ice(?:-vpc)?\.([a-z0-9-]+)\.aliyuncs\.com", endpoint.host)
     if documented and region and documented[1] != region:
         raise ValueError(
@@ -89,28 +215,127 @@ def _endpoint(host: str | None, region: str | None, network: str) -> tuple[Endpo
     return endpoint, region or (documented[1] if documented else None)
 
 
-def _credentials(connection: Connection, extra: Mapping[str, Any]) -> CredentialSource:
-    login = connection.login or _text(extra, "access_key_id")
-    password = connection.password or _text(extra, "access_key_secret")
-    token = _text(extra, "security_token")
-    kind = _text(extra, "credential_type") or ("sts" if token else "access_key")
-    if kind not in CREDENTIAL_TYPES:
-        raise ValueError(f"extra 'credential_type' is {kind!r}, not one of {', '.join(CREDENTIAL_TYPES)}")
-    if kind == "sts" and not token:
-        raise ValueError("extra 'security_token' is empty, which credential_type sts needs")
-    return StaticCredentials(login or "", password or "", token if kind == "sts" else None)
+def _credentials(
+    connection: Connection, extra: Mapping[str, Any], proxy: str | None, warnings: list[str]
+) -> tuple[str, CredentialSource]:
+    # Both halves come from one place: a mixed pair would sign as somebody else.
+    login, password = connection.login or "", connection.password or ""
+    if not login and not password:
+        login, password = _text(extra, "access_key_id") or "", _text(extra, "access_key_secret") or ""
+    name = _text(extra, "credential_type")
+    if not name and (login or password):
+        name = "sts" if _text(extra, "security_token") else "access_key"
+    name = name or "default"
+    kind = CREDENTIAL_KINDS.get(name)
+    if not kind:
+        raise ValueError(f"extra 'credential_type' is {name!r}, not one of {', '.join(CREDENTIAL_KINDS)}")
+    if unused := _unused(extra, kind, has_key=bool(login or password)):
+        warnings.append(f"credential_type {name} makes no use of {', '.join(unused)}")
+    fields = _credential_fields(extra, name, kind)
+    if name in ("ram_role_arn", "oidc_role_arn"):
+        fields["proxy"] = proxy
+    if not kind.key_pair:
+        return name, FetchedCredentials(name, **fields)
+    typed_in = StaticCredentials(login, password, fields.get("security_token"))
+    if name != "ram_role_arn":
+        return name, typed_in
+    return name, FetchedCredentials(name, access_key_id=login, access_key_secret=password, **fields)
+
+
+def _unused(extra: Mapping[str, Any], kind: CredentialKind, *, has_key: bool) -> list[str]:
+    others = sorted(_CREDENTIAL_EXTRAS.difference(kind.needs, kind.takes))
+    key_pair = ["login", "password"] if has_key and not kind.key_pair else []
+    return [*key_pair, *(field for field in others if extra.get(field) not in (None, ""))]
+
+
+def _credential_fields(extra: Mapping[str, Any], name: str, kind: CredentialKind) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for field in (*kind.needs, *kind.takes):
+        variable = ENVIRONMENT.get(name, {}).get(field, "")
+        value = (
+            _json_text(extra, field) if field == "policy" else _text(extra, field) or os.environ.get(variable)
+        )
+        if value:
+            fields[field] = value
+        elif field in kind.needs:
+            or_else = f", and so is {variable}" if variable else ""
+            raise ValueError(f"extra {field!r} is empty, which credential_type {name} needs{or_else}")
+    if "credentials_uri" in fields:
+        fields["credentials_uri"] = _url({"credentials_uri": fields["credentials_uri"]}, "credentials_uri")
+    if "sts_endpoint" in fields:
+        fields["sts_endpoint"] = _https_host(fields["sts_endpoint"])
+    for field in ("role_session_name", "external_id"):
+        if re.search(r"\s", fields.get(field, "")):
+            raise ValueError(f"extra {field!r} has a blank, which RAM does not allow")
+    if "role_session_name" in kind.takes:
+        # Without one the library takes the environment's, or makes one up that tells nothing in an audit log.
+        fields.setdefault("role_session_name", "airflow-provider-ims")
+    if "role_session_expiration" in fields:
+        seconds = _number(extra, "role_session_expiration", 3600)
+        if not 900 <= seconds <= 43200:
+            raise ValueError(f"extra 'role_session_expiration' is {seconds:g}, not 900 to 43200 seconds")
+        fields["role_session_expiration"] = int(seconds)
+    return fields
 
 
 def _text(extra: Mapping[str, Any], field: str) -> str | None:
     value = extra.get(field)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)
     if value is None or isinstance(value, str):
         return (value or "").strip() or None
     raise ValueError(f"extra {field!r} is no text")
 
 
+def _json_text(extra: Mapping[str, Any], field: str) -> str | None:
+    """Read a JSON object, written as one or as text, and write it without a blank."""
+    value = extra.get(field)
+    if not isinstance(value, Mapping):
+        text = _text(extra, field)
+        if not text:
+            return None
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = None
+    if not isinstance(value, Mapping):
+        raise ValueError(f"extra {field!r} is no JSON object")
+    # The library signs a blank as "+", which STS takes for a wrong secret.
+    return json.dumps(value, separators=(",", ":")).replace(" ", "\\u0020")
+
+
+def _url(extra: Mapping[str, Any], field: str) -> str | None:
+    """Read a URL. It may hold a password, so it is not repeated, and Airflow is told to mask the password."""
+    text = _text(extra, field)
+    if not text:
+        return None
+    try:
+        parts = urlsplit(text)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url:
+        raise ValueError(f"extra {field!r} is no http(s) URL")
+    if parts.password:
+        mask_secret(parts.password)
+    return text
+
+
+def _https_host(text: str) -> str:
+    try:
+        endpoint = parse_host(text)
+    except ValueError:
+        endpoint = None
+    if not endpoint or endpoint.scheme != "https":
+        raise ValueError(
+            "extra 'sts_endpoint' is not a host such as sts.cn-shanghai.aliyuncs.com, asked by https"
+        )
+    return endpoint.host
+
+
 def _number(extra: Mapping[str, Any], field: str, default: float, *, or_zero: bool = False) -> float:
     value = extra.get(field)
-    if value is None or value == "":
+    if value is None or (isinstance(value, str) and not value.strip()):
         return default
     try:
         number = float("nan" if isinstance(value, bool) else value)
@@ -122,10 +347,12 @@ def _number(extra: Mapping[str, Any], field: str, default: float, *, or_zero: bo
 
 
 def _verify(extra: Mapping[str, Any]) -> bool | str:
-    value = extra.get("verify", True)
-    if value is None or isinstance(value, bool):
-        return value is not False
-    if not isinstance(value, str):
-        raise ValueError(f"extra 'verify' is {value!r}, not true, false or a path")
+    value = extra.get("verify")
+    text = "" if value is None else str(value).strip()
     spelled = {"": True, "true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    return spelled.get(value.strip().lower(), value.strip())
+    verify = spelled.get(text.lower())
+    if verify is None:
+        if not Path(text).exists():
+            raise ValueError(f"extra 'verify' is {text!r}, not true, false or the path of a CA bundle")
+        return text
+    return verify

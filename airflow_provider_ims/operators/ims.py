@@ -124,10 +124,10 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
         except IMSDeletionError as error:
             # So that a task downstream with trigger rule all_done can tell what happened.
             ti.xcom_push(key="return_value", value=error.result)
-            if store:
+            if store is not None:
                 forget(store)
             raise
-        if store:
+        if store is not None:
             forget(store)
         return result
 
@@ -145,24 +145,10 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
         self._check_arguments()
         self._stop = threading.Event()
         hook = IMSHook(self.ims_conn_id, self.region)
-        where = f"region {hook.region}, {hook.host}" if hook.region else hook.host
         targets = read_targets(self.media_ids, self.input_urls, self.manifest)
         try:
             check_guards(targets, max_media=self.max_media, digest=self.manifest_digest)
-            if len(targets):
-                self.log.info(
-                    "%s %s media by %s in %s; their files in the bucket %s.%s",
-                    "Previewing the deletion of" if self.preview else "Deleting",
-                    f"{len(targets):,}",
-                    "URL" if targets.kind == "input_url" else "media id",
-                    where,
-                    "are deleted too" if self.delete_physical_files else "are kept",
-                    f" {targets.duplicates:,} named more than once were dropped."
-                    if targets.duplicates
-                    else "",
-                )
-            else:
-                self.log.warning("Nothing to delete: no media are named. Nothing is sent to %s.", where)
+            if not len(targets):
                 report = store = None
             return hook.delete_media(
                 targets,

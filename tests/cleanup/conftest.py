@@ -1,0 +1,82 @@
+"""Runs against the emulator, as the hook starts them but without Airflow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from airflow_provider_ims.api.client import IMSClient
+from airflow_provider_ims.api.credentials import StaticCredentials
+from airflow_provider_ims.api.endpoints import parse_host
+from airflow_provider_ims.cleanup import deletion
+from airflow_provider_ims.cleanup.deletion import DeletionRun
+from airflow_provider_ims.cleanup.targets import Targets, read_targets
+from airflow_provider_ims.emulator.server import Emulator
+
+
+class MemoryStore(dict[str, str]):
+    """Keeps what Airflow's ``task_state_store`` would: JSON, by key."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return json.loads(self[key]) if key in self else default
+
+    def set(self, key: str, value: Any) -> None:
+        self[key] = json.dumps(value)
+
+    def delete(self, key: str) -> None:
+        self.pop(key, None)
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def client(emulator: Emulator) -> IMSClient:
+    return IMSClient(
+        parse_host(emulator.endpoint),
+        StaticCredentials(emulator.access_key_id, emulator.access_key_secret),
+        read_timeout=2,
+        retry_seconds=20,
+    )
+
+
+@pytest.fixture
+def looks_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shortens the pauses before a target is looked at again, from 30 seconds in all to 3."""
+    monkeypatch.setattr(deletion, "LOOK_AGAIN_SECONDS", (0.1, 0.2, 0.4, 0.8, 1.5))
+
+
+@pytest.fixture
+def gives_up_soon(client: IMSClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shortens the retries of a request whose answer is lost again and again."""
+    monkeypatch.setattr("airflow_provider_ims.api.client.MIN_TRIES", 3)
+    client.retry_seconds = 0.2
+
+
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def run(client: IMSClient) -> Run:
+    """Deletes media ids, or what ``read_targets`` gives; and gives the result."""
+
+    def start(targets: Any = None, **options: Any) -> dict[str, Any]:
+        if not isinstance(targets, Targets):
+            targets = read_targets(media_ids=targets)
+        return DeletionRun(options.pop("client", client), targets, **options).execute()
+
+    return start
+
+
+def counts(result: dict[str, Any]) -> dict[str, int]:
+    """Give the outcomes that occurred, once their sum is checked."""
+    outcomes = {
+        name: result[name] for name in ("deleted", "missing", "forbidden", "failed", "unknown", "kept")
+    }
+    assert sum(outcomes.values()) == result["requested"]
+    return {name: count for name, count in outcomes.items() if count}

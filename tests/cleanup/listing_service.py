@@ -1,0 +1,202 @@
+"""A service on loopback that lists a library as badly as it is told to. Only for tests of the listing."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+from urllib.parse import parse_qs, urlsplit
+
+from airflow_provider_ims.api.client import IMSClient
+from airflow_provider_ims.api.credentials import StaticCredentials
+from airflow_provider_ims.api.endpoints import parse_host
+
+
+def seconds_of(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def text_of(seconds: float) -> str:
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass
+class Medium:
+    """``created`` may have a fraction, which is not shown. ``basic`` replaces fields; None leaves one out."""
+
+    media_id: str
+    created: float
+    basic: dict[str, Any] = field(default_factory=dict)
+    size: int | None = 1000
+
+    def shown(self) -> dict[str, Any]:
+        basic = {
+            "MediaId": self.media_id,
+            "InputURL": f"https://bucket.oss-cn-shanghai.aliyuncs.com/{self.media_id}.mp4",
+            "Title": f"{self.media_id}.mp4",
+            "MediaType": "video",
+            "BusinessType": "general",
+            "Source": "oss",
+            "Status": "Normal",
+            "CreateTime": text_of(self.created),
+            "DeletedTime": "",
+            "MediaTags": "",
+            **self.basic,
+        }
+        files = [] if self.size is None else [{"FileBasicInfo": {"FileSize": str(self.size)}}]
+        return {
+            "MediaId": self.media_id,
+            "MediaBasicInfo": {name: value for name, value in basic.items() if value is not None},
+            "FileInfoList": files,
+        }
+
+
+@dataclass
+class Faults:
+    """How badly. Shares are of requests, 0 to 1.
+
+    :param cap: only so many of the matches are ever shown, and no token is given for more.
+    :param total_is_capped: and no more than these are counted.
+    :param order: ``asc`` as asked, or what the service does instead.
+    :param start_is_inclusive: the documentation says that it is not.
+    :param deletes: media that somebody else deletes after each request.
+    """
+
+    cap: int | None = None
+    total_is_capped: bool = False
+    short_pages: float = 0
+    empty_pages: float = 0
+    skips: float = 0
+    repeats: float = 0
+    bad_tokens: float = 0
+    lost_tokens: float = 0
+    throttles: float = 0
+    unavailable: float = 0
+    resets: float = 0
+    order: str = "asc"
+    start_is_inclusive: bool = False
+    ignores_start: bool = False
+    deletes: int = 0
+    no_total: bool = False
+
+
+class ListingService:
+    """Answers ``ListMediaBasicInfos`` and nothing else; page tokens are plain offsets."""
+
+    def __init__(self, media: Iterable[Medium] = (), faults: Faults | None = None, seed: int = 0) -> None:
+        self.load(media, faults, seed)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+
+    def load(self, media: Iterable[Medium], faults: Faults | None = None, seed: int = 0) -> None:
+        self.media = sorted(media, key=lambda medium: (medium.created, medium.media_id))
+        self.faults = faults or Faults()
+        self.random = random.Random(seed)
+        self.requests = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def client(self, **options: Any) -> IMSClient:
+        return IMSClient(parse_host(self.endpoint), StaticCredentials("id", "secret"), **options)
+
+    def answer(self, query: dict[str, str]) -> tuple[int, dict[str, Any]] | None:
+        """Give status and body; None for no answer at all."""
+        self.requests += 1
+        faults, chance = self.faults, self.random.random
+        if chance() < faults.resets:
+            return None
+        if chance() < faults.throttles:
+            return 400, {"Code": "Throttling.User", "Message": "slower", "RequestId": "r"}
+        if chance() < faults.unavailable:
+            return 503, {"Code": "ServiceUnavailable", "Message": "later", "RequestId": "r"}
+        start, end = seconds_of(query["StartTime"]), seconds_of(query["EndTime"])
+        start = 0 if faults.ignores_start else start
+        matches = [
+            medium
+            for medium in self.media
+            if (start < medium.created or (faults.start_is_inclusive and start == medium.created))
+            and medium.created <= end
+        ]
+        total: int | None = len(matches)
+        if faults.order == "desc":
+            matches.reverse()
+        elif faults.order == "random":
+            self.random.shuffle(matches)
+        if faults.cap is not None:
+            matches = matches[: faults.cap]
+            total = len(matches) if faults.total_is_capped else total
+        offset, size = int(query.get("NextToken", 0)), int(query["MaxResults"])
+        if offset and chance() < faults.bad_tokens:
+            return 400, {"Code": "InvalidParameter.NextToken", "Message": "unknown token", "RequestId": "r"}
+        if chance() < faults.short_pages:
+            size = self.random.randint(1, size)
+        if chance() < faults.empty_pages:
+            size = 0
+        page = matches[offset : offset + size]
+        if page and chance() < faults.skips:
+            page.pop(self.random.randrange(len(page)))
+        if page and chance() < faults.repeats:
+            page.insert(0, self.random.choice(page))
+        body = {"RequestId": "r", "MediaInfos": [medium.shown() for medium in page], "TotalCount": total}
+        if offset + size < len(matches) and chance() >= faults.lost_tokens:
+            body["NextToken"] = str(offset + size)
+        if faults.no_total:
+            del body["TotalCount"]
+        for _ in range(min(faults.deletes, len(self.media))):
+            self.media.pop(self.random.randrange(len(self.media)))
+        return 200, body
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        respond: Callable[[dict[str, str]], tuple[int, dict[str, Any]] | None] = self.answer
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            # An answer leaves at once, and whole.
+            wbufsize = -1
+            disable_nagle_algorithm = True
+
+            def do_POST(self) -> None:
+                query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
+                answer = respond(query)
+                if answer is None:
+                    self.close_connection = True
+                    return
+                body = json.dumps(answer[1]).encode()
+                self.send_response(answer[0])
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        return Handler
+
+
+def library(count: int, *, seed: int = 0, until: float | None = None, per_second: int = 1) -> list[Medium]:
+    """Make up media, ``per_second`` of them in the same second at most."""
+    rng = random.Random(seed)
+    newest = int(time.time() - 3600 if until is None else until)
+    return [
+        Medium(f"{rng.getrandbits(128):032x}", newest - rng.randrange(0, max(1, count // per_second)) * 7)
+        for _ in range(count)
+    ]

@@ -1,0 +1,206 @@
+"""The operator as a DAG author meets it: arguments, templates, XCom, failures."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.exceptions import IMSDeletionError, IMSGuardError
+from airflow_provider_ims.operators.ims import IMSDeleteMediaInfosOperator
+from tests.operators.conftest import Ran
+
+pytestmark = pytest.mark.usefixtures("connect")
+
+RunDag = Callable[..., Ran]
+UNKNOWN_IDS = [f"{number:032x}" for number in range(10)]
+
+
+class Task:
+    """What a run needs of a task instance, and what it pushed."""
+
+    def __init__(self, try_number: int = 1, map_index: int = -1) -> None:
+        self.dag_id, self.run_id, self.task_id = "clean up", "manual__2026-01-01T00:00:00+00:00", "it"
+        self.try_number, self.map_index = try_number, map_index
+        self.pushed: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.pushed[key] = value
+
+
+def execute(task: Task | None = None, **arguments: Any) -> Any:
+    return IMSDeleteMediaInfosOperator(task_id="it", **arguments).execute({"ti": task or Task()})  # type: ignore[typeddict-item]
+
+
+def test_a_real_run_by_airflow(emulator: Emulator, run_dag: RunDag) -> None:
+    library = emulator.generate(137)
+    emulator.protect(library[:5])
+    ran = run_dag("delete_by_conf_and_warn", {"media_ids": library + UNKNOWN_IDS + library[:3]})
+    assert ran.state == "success"
+    wanted = {"requested": 147, "duplicates": 3, "deleted": 132, "missing": 10, "forbidden": 5}
+    assert {name: ran.xcom[name] for name in wanted} == wanted
+    assert set(emulator.media_ids()) == set(library[:5])
+
+
+def test_with_default_policies_the_same_run_fails_after_every_batch_was_tried(
+    emulator: Emulator, run_dag: RunDag
+) -> None:
+    library = emulator.generate(137)
+    emulator.protect(library[:5])
+    ran = run_dag("delete_by_conf", {"media_ids": library + UNKNOWN_IDS})
+    assert ran.state == "failed"  # at once, though it has retries: a retry would bury the result
+    assert (ran.xcom["deleted"], ran.xcom["forbidden"], ran.xcom["missing"]) == (132, 5, 10)
+    assert set(emulator.media_ids()) == set(library[:5])
+
+
+def test_the_error_carries_the_result_and_survives_pickling(emulator: Emulator) -> None:
+    library = emulator.generate(30)
+    emulator.protect(library[:5])
+    task = Task()
+    with pytest.raises(IMSDeletionError, match="5 of 30 forbidden") as failed:
+        execute(task, media_ids=library)
+    assert failed.value.result["deleted"] == 25
+    assert task.pushed == {"return_value": failed.value.result}
+    again = pickle.loads(pickle.dumps(failed.value))
+    assert (type(again), str(again), again.result) == (
+        IMSDeletionError,
+        str(failed.value),
+        failed.value.result,
+    )
+
+
+@pytest.mark.parametrize("nothing", [None, [], "", "[]", "None"], ids=repr)
+@pytest.mark.parametrize("name", ["media_ids", "input_urls", "manifest"])
+def test_nothing_to_delete_is_a_success_with_a_warning_and_no_request(
+    emulator: Emulator, name: str, nothing: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    if (name, nothing) == ("manifest", []):
+        pytest.skip("a path is no list")
+    emulator.generate(5)
+    result = execute(**{name: nothing})
+    assert result["requested"] == result["deleted"] == result["requests"] == 0
+    assert emulator.stats()["requests"] == 0
+    assert len(emulator.media_ids()) == 5
+    assert "Nothing to delete" in caplog.text
+
+
+def test_an_empty_file_deletes_nothing(emulator: Emulator, tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").touch()
+    assert execute(manifest=str(tmp_path / "ids.txt"))["requested"] == 0
+    assert emulator.stats()["requests"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"media_ids": "a b"}, "'a b' is not a media id"),
+        ({"media_ids": ["a,b"]}, "'a,b' is not a media id"),
+        ({"input_urls": ["https://bucket/a,b"]}, "'https://bucket/a,b' has a comma"),
+        ({"input_urls": "ftp://bucket/a"}, "'ftp://bucket/a' is not"),
+        ({"media_ids": "a", "on_forbidden": "explode"}, "on_forbidden is 'explode'"),
+        ({"media_ids": "a", "on_missing": None}, "on_missing is None"),
+        ({"media_ids": "a", "max_media": -1}, "max_media is -1"),
+        ({"media_ids": "a", "max_media": "many"}, "max_media is 'many'"),
+        ({"media_ids": "a", "max_concurrency": 0}, "max_concurrency is 0"),
+        ({"media_ids": "a", "delete_physical_files": "no"}, "delete_physical_files is 'no'"),
+    ],
+)
+def test_bad_input_is_refused_by_name_before_the_first_request(
+    emulator: Emulator, arguments: dict[str, Any], said: str
+) -> None:
+    emulator.generate(5)
+    with pytest.raises(ValueError, match=re.escape(said)):
+        execute(**arguments)
+    assert emulator.stats()["requests"] == 0
+
+
+def test_two_inputs_are_refused_when_the_dag_is_parsed() -> None:
+    with pytest.raises(ValueError, match="media_ids and input_urls are given"):
+        IMSDeleteMediaInfosOperator(task_id="it", media_ids=["a"], input_urls=["oss://b/k"])
+
+
+@pytest.mark.parametrize(
+    ("connection", "said"),
+    [
+        ({"host": None, "extra": {"region": None}}, "region"),
+        ({"extra": {"read_timeout": "soon"}}, "'read_timeout' is 'soon'"),
+        ({"login": None}, "login"),
+        ({"password": ""}, "password"),
+    ],
+)
+def test_a_connection_that_makes_no_sense_is_refused_with_its_field(
+    emulator: Emulator, connect: Callable[..., None], connection: dict[str, Any], said: str
+) -> None:
+    connect(**{"extra": {}, **connection})
+    with pytest.raises(ValueError, match="connection 'ims_default'") as refused:
+        execute(media_ids="a")
+    assert said in str(refused.value)
+    assert emulator.stats()["requests"] == 0
+
+
+def test_a_connection_that_does_not_exist_is_named() -> None:
+    with pytest.raises(Exception, match="nowhere"):
+        execute(media_ids="a", ims_conn_id="nowhere")
+
+
+def test_a_cap_is_a_guard_and_never_a_truncated_run(emulator: Emulator) -> None:
+    library = emulator.generate(5)
+    with pytest.raises(IMSGuardError, match="5 media are named, more than max_media=4"):
+        execute(media_ids=library, max_media=4)
+    assert emulator.stats()["requests"] == 0
+    assert execute(media_ids=library, max_media=5)["deleted"] == 5
+
+
+def test_a_manifest_of_another_digest_is_not_deleted(emulator: Emulator, tmp_path: Path) -> None:
+    library = emulator.generate(3)
+    (tmp_path / "ids.txt").write_text("\n".join(library))
+    with pytest.raises(IMSGuardError, match="not the one that was approved"):
+        execute(manifest=str(tmp_path / "ids.txt"), manifest_digest="0" * 64)
+    assert emulator.deleted() == []
+
+
+def test_a_report_lies_where_airflows_own_logs_would(emulator: Emulator, tmp_path: Path) -> None:
+    library = emulator.generate(3)
+    result = execute(Task(try_number=2, map_index=4), media_ids=library, report=str(tmp_path))
+    folder = (
+        tmp_path / "dag_id=clean%20up" / "run_id=manual__2026-01-01T00%3A00%3A00%2B00%3A00" / "task_id=it"
+    ) / "map_index=4/attempt=2"
+    assert result["report"] == str(folder)
+    lines = [json.loads(line) for line in (folder / "part-00001.jsonl").read_text().splitlines()]
+    assert {line["media_id"] for line in lines} == set(library)
+    assert all(line["outcome"] == "deleted" and not line["inferred"] for line in lines)
+
+
+def test_a_dry_run_deletes_nothing(emulator: Emulator, caplog: pytest.LogCaptureFixture) -> None:
+    IMSDeleteMediaInfosOperator(task_id="it", media_ids=emulator.generate(3)).dry_run()
+    assert emulator.deleted() == []
+    assert "3 would be deleted" in caplog.text
+
+
+def test_airflow_may_copy_the_operator() -> None:
+    operator = IMSDeleteMediaInfosOperator(task_id="it", media_ids=["a"])
+    operator.on_kill()
+    assert copy.deepcopy(operator).media_ids == ["a"]
+
+
+def test_the_log_says_what_where_and_how_it_ended(
+    emulator: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    library = emulator.generate(30)
+    caplog.set_level("INFO")
+    execute(media_ids=library + library[:2], delete_physical_files=True)
+    messages = [record.message for record in caplog.records if "airflow_provider_ims" in record.name]
+    first, last = caplog.records[0], messages[-1]
+    assert f"region cn-shanghai, {emulator.host}" in caplog.text
+    assert "Deleting 30 media by media id" in caplog.text
+    assert "files in the bucket are deleted too" in caplog.text
+    assert "2 named more than once were dropped" in caplog.text
+    assert last == "All 30 targets have an outcome: 30 deleted."
+    assert first.levelname == "INFO"

@@ -1,0 +1,31 @@
+"""What a DAG file of this provider costs to parse, and which way the imports point."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("requests", "aiohttp", "alibabacloud_credentials", "starlette", "tenacity", "urllib3.connectionpool")
+MODULES = (
+    "airflow_provider_ims.operators.ims",
+    "airflow_provider_ims.sensors.ims",
+    "airflow_provider_ims.hooks.ims",
+)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_heavy_is_loaded_beyond_what_airflow_loads_itself(module: str) -> None:
+    base = "import airflow.providers.common.compat.sdk as sdk; sdk.BaseOperator, sdk.BaseHook, sdk.AirflowFailException"
+    script = f"import sys; {base}; before = set(sys.modules); import {module}; print(*(set(sys.modules) - before))"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    names = loaded.splitlines()[-1].split()
+    assert module in names
+    assert [name for name in names if name.partition(".")[0] in HEAVY or name in HEAVY] == []
+
+
+def test_the_operators_load_neither_requests_nor_the_credentials_library() -> None:
+    script = f"import sys, {MODULES[0]}; print(*(m for m in {HEAVY[:3]!r} if m in sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert loaded.strip() == ""
