@@ -12,7 +12,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -22,7 +22,7 @@ from airflow_provider_ims.cleanup.judge import Judge, Outcome, Ruling, Verdict, 
 from airflow_provider_ims.cleanup.manifest import report_lines
 from airflow_provider_ims.cleanup.report import Report
 from airflow_provider_ims.cleanup.resume import Keeper, RunState, StateStore
-from airflow_provider_ims.cleanup.targets import Batch, Target, Targets, batches, match_key
+from airflow_provider_ims.cleanup.targets import Batch, Target, Targets, batches, match_key, read_targets
 from airflow_provider_ims.exceptions import IMSDeletionError, IMSGuardError
 
 if TYPE_CHECKING:
@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Policy = Literal["fail", "warn", "ignore"]
+OutcomePolicy = Literal["fail", "warn", "ignore"]
 
+# Outcomes after which reads may go on to show a target.
+LEFT_ALONE = (Outcome.FORBIDDEN, Outcome.FAILED, Outcome.UNKNOWN, Outcome.KEPT)
 # A target that is ignored though still shown is looked at again after each of these seconds, 30 in all.
 LOOK_AGAIN_SECONDS = (1, 2, 4, 8, 15)
 # More set aside than this, and no new batch starts until some are settled: they are kept in the state.
@@ -107,7 +109,9 @@ class DeletionRun:
         self._order = itertools.count()
         self._not_kept = 0
         self._resumed = False
-        self._settled: dict[str, None] = {}
+        self._settled: set[str] = set()
+        self._left_alone: set[str] = set()
+        self._left_alone_is_known = True
 
     def execute(self) -> dict[str, Any]:
         """Run to the end.
@@ -151,9 +155,18 @@ class DeletionRun:
         if self.judged != len(self.targets):
             left = _in_words(len(self.targets) - self.judged)
             raise IMSError(f"stopped on request: {self.summary()}; {left} have no outcome yet")
-        if len(self.targets):
-            log.info("All %s have an outcome: %s.", _in_words(len(self.targets)), self.summary())
         return self.result()
+
+    def deleted(self) -> Iterable[str] | None:
+        """Give the targets that reads must stop showing, in all tries: those deleted, and those that were missing.
+
+        None when that is not known: an earlier try left more alone than a state can name, and there is no report.
+        """
+        if self._state.report:
+            return (target.value for target in read_targets(manifest=self._state.report, from_report=True))
+        if not self._left_alone_is_known:
+            return None
+        return (target.value for target in self.targets if target.value not in self._left_alone)
 
     def _announce(self) -> None:
         where = (
@@ -202,14 +215,7 @@ class DeletionRun:
 
     def summary(self) -> str:
         """Say the outcomes so far in words."""
-        counts = self._state.counts
-        parts = [
-            f"{counts[outcome]:,} {'would be deleted' if self.preview and outcome == 'deleted' else outcome.value}"
-            for outcome in Outcome
-            if counts.get(outcome)
-        ]
-        inferred = f" ({self._state.inferred:,} of the deleted inferred)" if self._state.inferred else ""
-        return (", ".join(parts) or "nothing done") + inferred
+        return _outcomes_in_words(self._state.counts, self._state.inferred, self.preview)
 
     def _begin(self) -> None:
         """Take up an earlier try's state, or make a new one; keep it before the first request."""
@@ -231,6 +237,11 @@ class DeletionRun:
             if kept.report:
                 self._read_lines_after(kept)
                 self._report = Report.go_on(kept.report)
+            named = [value for outcome in LEFT_ALONE for value in kept.samples.get(outcome, [])]
+            self._left_alone.update(named)
+            self._left_alone_is_known = len(named) == sum(
+                kept.counts.get(outcome, 0) for outcome in LEFT_ALONE
+            )
             log.info("Going on where an earlier try was cut: %s so far.", self.summary())
         else:
             self._state = RunState(input=identity, in_doubt=0)
@@ -263,7 +274,7 @@ class DeletionRun:
                 if seen <= state.lines:
                     continue
             value = line[self.targets.kind]
-            self._settled[match_key(value)] = None
+            self._settled.add(match_key(value))
             self._count(Outcome(line["outcome"]), value, bool(line.get("inferred")), line.get("request_id"))
 
     def _work_through(self, pool: ThreadPoolExecutor) -> None:
@@ -392,6 +403,8 @@ class DeletionRun:
 
     def _count(self, outcome: Outcome, value: str, inferred: bool, request_id: str | None) -> None:
         state = self._state
+        if outcome in LEFT_ALONE:
+            self._left_alone.add(value)
         state.counts[outcome] = state.counts.get(outcome, 0) + 1
         state.inferred += inferred
         samples = state.samples.setdefault(outcome.value, [])
@@ -504,7 +517,11 @@ def check_guards(targets: Targets, *, max_media: int | None = None, digest: str 
 
 
 def conclude(
-    result: dict[str, Any], *, host: str, on_forbidden: Policy = "fail", on_missing: Policy = "warn"
+    result: dict[str, Any],
+    *,
+    host: str,
+    on_forbidden: OutcomePolicy = "fail",
+    on_missing: OutcomePolicy = "warn",
 ) -> None:
     """Judge a finished run by its policies.
 
@@ -521,7 +538,8 @@ def conclude(
         if not (count := result[outcome]) or policy == "ignore":
             continue
         names = ", ".join(result["samples"].get(outcome, [])[:5])
-        words = f"{count:,} of {result['requested']:,} {outcome} ({meaning}): {names}{', ...' if count > 5 else ''}"
+        more = f" and {count - 5:,} more" if count > 5 else ""
+        words = f"{count:,} of {result['requested']:,} {outcome} ({meaning}): {names}{more}"
         if policy == "fail":
             broken.append(words)
         else:
@@ -530,9 +548,22 @@ def conclude(
         log.warning(
             "None of %s media was found. Is it the right region? Asked was %s.", result["requested"], where
         )
+    if result["requested"]:
+        outcomes = _outcomes_in_words(result, result["inferred"], result["preview"])
+        log.info("All %s have an outcome: %s.", _in_words(result["requested"]), outcomes)
     if broken:
         report = f". Report: {result['report']}" if result["report"] else ""
         raise IMSDeletionError("; ".join(broken) + report, result)
+
+
+def _outcomes_in_words(counts: Mapping[str, int], inferred: int, preview: bool) -> str:
+    parts = [
+        f"{counts[outcome]:,} {'would be deleted' if preview and outcome == 'deleted' else outcome.value}"
+        for outcome in Outcome
+        if counts.get(outcome)
+    ]
+    of_them = f" ({inferred:,} of the deleted inferred: their answer was lost, and reads show them gone)"
+    return (", ".join(parts) or "nothing done") + (of_them if inferred else "")
 
 
 def _in_words(number: int) -> str:

@@ -177,7 +177,7 @@ def _extra(connection: Connection) -> Mapping[str, Any]:
 def _unknown_extras(connection: Connection, extra: Mapping[str, Any]) -> list[str]:
     warnings = []
     for name in sorted(extra.keys() - EXTRAS):
-        if near := get_close_matches(name, EXTRAS, n=1, cutoff=0.7):
+        if near := get_close_matches(name.lower(), EXTRAS, n=1, cutoff=0.7):
             warnings.append(f"extra {name!r} is not known; was {near[0]!r} meant?")
         elif connection.conn_type == "alibaba_ims":  # other types have extras of their own
             warnings.append(f"extra {name!r} is not known and has no effect")

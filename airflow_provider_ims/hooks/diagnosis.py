@@ -66,9 +66,9 @@ _SENTENCES = {
     ),
     "Throttling": "IMS takes no more requests from this account just now: test again in a minute",
     "InternalError": "IMS answers with an error of its own: test again in a few minutes",
-    "OtherProduct": "{host} belongs to Alibaba Cloud, but not to IMS: leave Endpoint empty and set Region",
+    "OtherProduct": "The host {host} belongs to Alibaba Cloud, but not to IMS: leave Endpoint empty and set Region",
     "BadAnswer": (
-        "{host} answers, but not as IMS does: check {where}, and whether something on the way answers in "
+        "The host {host} answers, but not as IMS does: check {where}, and whether something on the way answers in "
         "its place"
     ),
     "UntrustedCertificate": (

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseHook
@@ -12,12 +11,9 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow_provider_ims.hooks.connection import ConnectionSettings, read_connection
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
-
     from airflow_provider_ims.api.client import IMSClient
     from airflow_provider_ims.api.operations import Deletion, MediaInfo, TranscodeJob
-    from airflow_provider_ims.cleanup.deletion import Policy
-    from airflow_provider_ims.cleanup.resume import StateStore
+    from airflow_provider_ims.cleanup.deletion import DeletionRun, OutcomePolicy
     from airflow_provider_ims.cleanup.targets import Targets
 
 
@@ -172,57 +168,49 @@ class IMSHook(BaseHook):
 
         return operations.get_transcode_job(self.client, parent_job_id).value
 
+    def deletion_run(self, targets: Targets, **options: Any) -> DeletionRun:
+        """Prepare a run over targets, with the options of :class:`DeletionRun`. Nothing is sent yet.
+
+        :raises IMSGuardError: when the targets are a plan that must not be deleted from here.
+        """
+        from airflow_provider_ims.cleanup.deletion import DeletionRun
+        from airflow_provider_ims.cleanup.plan import check_plan
+        from airflow_provider_ims.cleanup.retention import why_kept
+
+        if targets.plan is not None:
+            check_plan(
+                targets.plan, region=self.region, host=self.host, rows=len(targets) + targets.duplicates
+            )
+            options["why_kept"] = partial(why_kept, targets.plan["policy"])
+        return DeletionRun(self.client, targets, region=self.region, **options)
+
     def delete_media(
         self,
         targets: Targets | Iterable[str] | str | None,
         *,
-        delete_physical_files: bool = False,
-        max_media: int | None = None,
-        on_forbidden: Policy = "fail",
-        on_missing: Policy = "warn",
-        preview: bool = False,
-        report: ObjectStoragePath | None = None,
-        attempt: int = 1,
-        store: StateStore | None = None,
-        max_concurrency: int = 8,
-        stop: threading.Event | None = None,
+        on_forbidden: OutcomePolicy = "fail",
+        on_missing: OutcomePolicy = "warn",
+        **options: Any,
     ) -> dict[str, Any]:
         """Delete any number of media and find out what became of each.
 
-        The parameters are those of
-        :class:`~airflow_provider_ims.operators.ims.IMSDeleteMediaInfosOperator`, but for these:
-
         :param targets: media ids in any spelling, or what
             :func:`~airflow_provider_ims.cleanup.targets.read_targets` gives for URLs and manifests.
-        :param report: folder in which the report's ``attempt=<n>`` is made.
-        :param attempt: number of this try.
-        :param store: where the state for the next try is kept; ``task_state_store`` of Airflow >= 3.3.
-        :param stop: once set, no new request starts, and the run ends with an ``IMSError``.
-        :returns: the operator's result.
+        :param on_forbidden: ``fail``, ``warn`` or ``ignore``; so is ``on_missing``.
+        :param options: of :class:`~airflow_provider_ims.cleanup.deletion.DeletionRun`, such as
+            ``delete_physical_files``, ``preview``, ``max_concurrency``, ``report_base``.
+        :returns: the same as :class:`~airflow_provider_ims.operators.ims.IMSDeleteMediaInfosOperator`.
         :raises IMSDeletionError: when an outcome is not accepted; it carries the result.
         :raises IMSGuardError: before the first deletion, when a guard forbids it.
         :raises IMSTransientError: when nothing went through for the whole retry time.
         :raises IMSAPIError: when the service refuses.
         """
-        from airflow_provider_ims.cleanup.deletion import DeletionRun, check_guards, conclude
+        from airflow_provider_ims.cleanup.deletion import conclude
         from airflow_provider_ims.cleanup.targets import Targets, read_targets
 
         if not isinstance(targets, Targets):
             targets = read_targets(media_ids=targets)
-        check_guards(targets, max_media=max_media)
-        run = DeletionRun(
-            self.client,
-            targets,
-            region=self.region,
-            delete_physical_files=delete_physical_files,
-            preview=preview,
-            max_concurrency=max_concurrency,
-            report_base=report,
-            attempt=attempt,
-            store=store,
-            stop=stop,
-        )
-        result = run.execute()
+        result = self.deletion_run(targets, **options).execute()
         conclude(result, host=self.host, on_forbidden=on_forbidden, on_missing=on_missing)
         return result
 

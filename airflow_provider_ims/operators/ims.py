@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow.providers.common.compat.sdk import BaseOperator
+from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_provider_ims.cleanup.targets import check_one_input
 from airflow_provider_ims.exceptions import IMSDeletionError
@@ -15,6 +17,7 @@ from airflow_provider_ims.hooks.ims import IMSHook
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
+    from airflow_provider_ims.cleanup.deletion import DeletionRun
     from airflow_provider_ims.cleanup.resume import StateStore
 
 POLICIES = ("fail", "warn", "ignore")
@@ -45,6 +48,9 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
     :param report: folder for the report, a line for each target in JSON lines; any object storage path. (templated)
     :param durable: go on where an earlier try was cut (Airflow >= 3.3; before that, a try starts over).
     :param max_concurrency: requests in flight at most, 1 to 64.
+    :param wait_for_completion: wait until what was deleted is gone from reads, ``execution_timeout`` at most.
+    :param poll_interval: seconds between two looks while waiting.
+    :param deferrable: wait in the triggerer, without a worker.
     :param ims_conn_id: the connection. (templated)
     :param region: overrides the connection's. (templated)
     :returns: ``requested``, ``duplicates``, one count for each outcome, ``inferred`` (deleted, though the answer
@@ -85,6 +91,9 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
         report: str | ObjectStoragePath | None = None,
         durable: bool = True,
         max_concurrency: int = 8,
+        wait_for_completion: bool = False,
+        poll_interval: float = 30,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         ims_conn_id: str = IMSHook.default_conn_name,
         region: str | None = None,
         **kwargs: Any,
@@ -103,16 +112,18 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
         self.report = report
         self.durable = durable
         self.max_concurrency = max_concurrency
+        self.wait_for_completion = wait_for_completion
+        self.poll_interval = poll_interval
+        self.deferrable = deferrable
         self.ims_conn_id = ims_conn_id
         self.region = region
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Delete."""
+        """Delete; then wait, if asked to."""
         from airflow_provider_ims.cleanup.report import column_folder
-        from airflow_provider_ims.cleanup.resume import forget
 
+        began = time.time()
         ti = context["ti"]
-        store = self._state_store(context)
         report = None
         if self.report:
             columns = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id}
@@ -120,50 +131,109 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
                 columns["map_index"] = str(map_index)
             report = column_folder(self.report, columns)
         try:
-            result = self._delete(report=report, attempt=ti.try_number, store=store)
+            run, result = self._delete(
+                report_base=report, attempt=ti.try_number, store=self._state_store(context)
+            )
+            if self.wait_for_completion and not self.preview:
+                self._wait(run, result, began)
         except IMSDeletionError as error:
-            # So that a task downstream with trigger rule all_done can tell what happened.
-            ti.xcom_push(key="return_value", value=error.result)
-            if store is not None:
-                forget(store)
+            self._end(context, error)
             raise
-        if store is not None:
-            forget(store)
+        self._end(context)
+        return result
+
+    def execute_complete(
+        self, context: Context, event: dict[str, Any] | None, result: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Go on after a deferral, with the result that was there before it."""
+        from airflow_provider_ims.triggers.events import WaitTimedOut, raise_unless_over
+
+        try:
+            raise_unless_over(event)
+        except WaitTimedOut as error:
+            late = IMSDeletionError(f"deleted, but {error}", result)
+            self._end(context, late)
+            raise late from None
+        self._end(context)
         return result
 
     def dry_run(self) -> None:
         """Run the preview, without report and state."""
         self.preview = True
-        self.log.info("Result: %s", self._delete())
+        self.log.info("Result: %s", self._delete()[1])
 
     def _delete(
-        self, *, report: ObjectStoragePath | None = None, attempt: int = 1, store: StateStore | None = None
-    ) -> dict[str, Any]:
-        from airflow_provider_ims.cleanup.deletion import check_guards
+        self,
+        *,
+        report_base: ObjectStoragePath | None = None,
+        attempt: int = 1,
+        store: StateStore | None = None,
+    ) -> tuple[DeletionRun, dict[str, Any]]:
+        from airflow_provider_ims.cleanup.deletion import check_guards, conclude
         from airflow_provider_ims.cleanup.targets import read_targets
 
         self._check_arguments()
         self._stop = threading.Event()
-        hook = IMSHook(self.ims_conn_id, self.region)
         targets = read_targets(self.media_ids, self.input_urls, self.manifest)
-        try:
-            check_guards(targets, max_media=self.max_media, digest=self.manifest_digest)
-            if not len(targets):
-                report = store = None
-            return hook.delete_media(
-                targets,
-                delete_physical_files=self.delete_physical_files,
-                on_forbidden=self.on_forbidden,
-                on_missing=self.on_missing,
-                preview=self.preview,
-                report=report,
-                attempt=attempt,
-                store=store,
-                max_concurrency=self.max_concurrency,
-                stop=self._stop,
+        check_guards(targets, max_media=self.max_media, digest=self.manifest_digest)
+        run = self._hook.deletion_run(
+            targets,
+            delete_physical_files=self.delete_physical_files,
+            preview=self.preview,
+            report_base=report_base if len(targets) else None,
+            attempt=attempt,
+            store=store if len(targets) else None,
+            max_concurrency=self.max_concurrency,
+            stop=self._stop,
+        )
+        result = run.execute()
+        conclude(result, host=self._hook.host, on_forbidden=self.on_forbidden, on_missing=self.on_missing)
+        return run, result
+
+    def _wait(self, run: DeletionRun, result: dict[str, Any], began: float) -> None:
+        """Wait until what was deleted is gone from reads, here or through a trigger.
+
+        :raises IMSDeletionError: when it isn't within ``execution_timeout``, or else Airflow's time-out of sensors.
+        """
+        from airflow_provider_ims.triggers.events import WaitTimedOut
+        from airflow_provider_ims.triggers.waiting import MediaWait, wait_until_gone
+
+        values = run.deleted()
+        if values is None:
+            self.log.warning(
+                "Not waiting: without a report it is not known in full what earlier tries deleted."
             )
-        finally:
-            targets.close()
+            return
+        if self.execution_timeout:
+            # A little before Airflow's own time-out, whose error would not carry the result.
+            patience = self.execution_timeout.total_seconds() * 0.95
+        else:
+            patience = conf.getfloat("sensors", "default_timeout", fallback=604800.0)
+        try:
+            wait_until_gone(
+                self,
+                MediaWait(self._hook, run.targets.kind, values, path=result["report"]),
+                poll_interval=self.poll_interval,
+                deadline=began + patience,
+                deferrable=self.deferrable,
+                kwargs={"result": result},
+            )
+        except WaitTimedOut as error:
+            raise IMSDeletionError(f"deleted, but {error}", result) from None
+
+    def _end(self, context: Context, error: IMSDeletionError | None = None) -> None:
+        """Drop the kept state: the task is over, and starts anew when it is cleared."""
+        from airflow_provider_ims.cleanup.resume import forget
+
+        if error:
+            # So that a task downstream with trigger rule all_done can tell what happened.
+            context["ti"].xcom_push(key="return_value", value=error.result)
+        if (store := self._state_store(context)) is not None:
+            forget(store)
+
+    @cached_property
+    def _hook(self) -> IMSHook:
+        return IMSHook(self.ims_conn_id, self.region or None)
 
     def on_kill(self) -> None:
         """Start no new request; those in flight are waited for, and what they did is reported."""
@@ -178,13 +248,12 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
             raise ValueError(f"max_media is {self.max_media!r}, not a number of media")
         if not (type(self.max_concurrency) is int and 1 <= self.max_concurrency <= 64):
             raise ValueError(f"max_concurrency is {self.max_concurrency!r}, not a number from 1 to 64")
-        for name in ("delete_physical_files", "preview", "durable"):
+        if not (isinstance(self.poll_interval, int | float) and self.poll_interval > 0):
+            raise ValueError(f"poll_interval is {self.poll_interval!r}, not a number of seconds")
+        for name in ("delete_physical_files", "preview", "durable", "wait_for_completion", "deferrable"):
             if type(getattr(self, name)) is not bool:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, not True or False")
 
     def _state_store(self, context: Context) -> StateStore | None:
         """Airflow's store for the state of a task, which Airflow has from 3.3 on."""
-        store: StateStore | None = context.get("task_state_store") if self.durable else None
-        if self.durable and store is None:
-            self.log.info("This Airflow keeps no task state (3.3 and newer do): a retry would start over.")
-        return store
+        return context.get("task_state_store") if self.durable else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -23,9 +24,7 @@ from airflow_provider_ims.triggers.events import WaitTimedOut, raise_unless_over
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
-    from airflow.triggers.base import BaseTrigger
 
-    from airflow_provider_ims.api.operations import TranscodeJob
     from airflow_provider_ims.triggers.waiting import MediaWait
 
 
@@ -178,6 +177,73 @@ class IMSMediaDeletedSensor(_IMSSensor):
         return _timed({"media": media}, started)
 
 
+class IMSTranscodeJobSensor(_IMSSensor):
+    """Waits until *every* part of a transcoding job has succeeded.
+
+    A parent's own ``Success`` may mean only one of its sub-jobs, so these are looked at one by one. A state that is
+    not documented counts as running. Source:
+    https://www.alibabacloud.com/help/en/ims/developer-reference/api-ice-2020-11-09-gettranscodejob
+
+    Returns ``{"parent_job_id", "outputs": [{"job_id", "media_id", "url"}], "seconds"}``, URLs without signatures.
+
+    :param parent_job_id: (templated) the id that ``SubmitTranscodeJob`` gave.
+    :raises IMSJobFailedError: as soon as a sub-job failed or was deleted; it names them.
+    """
+
+    template_fields: Sequence[str] = ("parent_job_id", *_IMSSensor.template_fields)
+
+    def __init__(self, *, parent_job_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.parent_job_id = parent_job_id
+
+    def _look(self) -> dict[str, Any] | None:
+        from airflow_provider_ims.triggers.looking import failures, is_final
+
+        if str(self.parent_job_id or "").strip() in ("", "None"):
+            raise ValueError(f"parent_job_id is {self.parent_job_id!r}, which names no job")
+        job = self.hook.get_transcode_job(self.parent_job_id)
+        states = Counter(sub.status or "unknown" for sub in job.sub_jobs)
+        shown = ", ".join(f"{number} {state}" for state, number in states.items()) or job.status
+        if failed := failures(job):
+            raise IMSJobFailedError(
+                f"transcoding job {job.parent_job_id} failed in {', '.join(failed)}; its sub-jobs: {shown}"
+            )
+        if not is_final(job):
+            self.log.info("Transcoding job %s is not done yet: %s", job.parent_job_id, shown)
+            return None
+        outputs = [
+            {"job_id": sub.job_id, "media_id": sub.media_id, "url": sub.output_url} for sub in job.sub_jobs
+        ]
+        return {"parent_job_id": job.parent_job_id, "outputs": outputs}
+
+    def _defer(self, started: float, deadline: float) -> None:
+        from airflow_provider_ims.triggers.ims import IMSTranscodeJobTrigger
+        from airflow_provider_ims.triggers.waiting import deferral_timeout
+
+        self.defer(
+            trigger=IMSTranscodeJobTrigger(
+                self.parent_job_id,
+                ims_conn_id=self.ims_conn_id,
+                region=self.region or None,
+                poll_interval=self.poke_interval,
+                deadline=deadline,
+            ),
+            method_name="execute_complete",
+            kwargs={"started": started},
+            timeout=deferral_timeout(deadline),
+        )
+
+    def execute_complete(
+        self, context: Context, event: dict[str, Any] | None, started: float
+    ) -> dict[str, Any]:
+        """Go on after a deferral: read the job, and judge it as the other modes do."""
+        self._check(event)
+        result = self._look()
+        if result is None:
+            self._defer(started, started + self.timeout)
+        return _timed(result or {}, started)
+
+
 def _timed(result: dict[str, Any], started: float) -> dict[str, Any]:
     return {**result, "seconds": round(time.time() - started, 1)}
 
@@ -188,7 +254,7 @@ def _first_reschedule(sensor: BaseSensorOperator, context: Context) -> float | N
     if hasattr(ti, "get_first_reschedule_date"):
         first = ti.get_first_reschedule_date(context)
     else:  # Airflow 2
-        from airflow.sensors.base import _orig_start_date  # type: ignore[attr-defined]
+        from airflow.sensors.base import _orig_start_date  # type: ignore[import-not-found]
 
         first = _orig_start_date(
             dag_id=ti.dag_id,

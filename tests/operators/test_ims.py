@@ -7,10 +7,13 @@ import json
 import pickle
 import re
 from collections.abc import Callable
+from datetime import timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.exceptions import IMSDeletionError, IMSGuardError
@@ -76,13 +79,16 @@ def test_the_error_carries_the_result_and_survives_pickling(emulator: Emulator) 
     )
 
 
-@pytest.mark.parametrize("nothing", [None, [], "", "[]", "None"], ids=repr)
-@pytest.mark.parametrize("name", ["media_ids", "input_urls", "manifest"])
+@pytest.mark.parametrize(
+    ("name", "nothing"),
+    [
+        *product(("media_ids", "input_urls"), (None, [], "", "[]", "None")),
+        *product(("manifest",), (None, "", "[]", "None")),
+    ],
+)
 def test_nothing_to_delete_is_a_success_with_a_warning_and_no_request(
     emulator: Emulator, name: str, nothing: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    if (name, nothing) == ("manifest", []):
-        pytest.skip("a path is no list")
     emulator.generate(5)
     result = execute(**{name: nothing})
     assert result["requested"] == result["deleted"] == result["requests"] == 0
@@ -204,3 +210,56 @@ def test_the_log_says_what_where_and_how_it_ended(
     assert "2 named more than once were dropped" in caplog.text
     assert last == "All 30 targets have an outcome: 30 deleted."
     assert first.levelname == "INFO"
+
+
+def test_it_waits_until_what_it_deleted_is_gone_from_reads(emulator: Emulator) -> None:
+    library = emulator.generate(30)
+    emulator.protect(library[:2])
+    emulator.add_fault("lagging_reads", milliseconds=1500)
+    result = execute(media_ids=library, on_forbidden="warn", wait_for_completion=True, poll_interval=0.3)
+    assert result["deleted"] == 28
+    looks = emulator.requests("BatchGetMediaInfos")
+    assert len(looks) > 2
+    assert not {*library[:2]} & {media_id for look in looks for media_id in look["targets"]}
+
+
+def test_with_a_report_it_waits_for_what_the_report_calls_deleted(emulator: Emulator, tmp_path: Path) -> None:
+    library = emulator.generate(5)
+    emulator.add_fault("lagging_reads", milliseconds=500)
+    result = execute(media_ids=library, report=str(tmp_path), wait_for_completion=True, poll_interval=0.2)
+    assert result["deleted"] == 5
+    assert emulator.stats()["by_action"]["BatchGetMediaInfos"] > 1
+
+
+def test_media_that_dont_go_within_the_time_out_fail_with_the_result(emulator: Emulator) -> None:
+    library = emulator.generate(3)
+    emulator.add_fault("lagging_reads", milliseconds=60_000)
+    task = Task()
+    with pytest.raises(IMSDeletionError, match="3 were still there") as late:
+        execute(
+            task,
+            media_ids=library,
+            wait_for_completion=True,
+            poll_interval=0.3,
+            execution_timeout=timedelta(seconds=1),
+        )
+    assert late.value.result["deleted"] == 3
+    assert task.pushed == {"return_value": late.value.result}
+
+
+def test_it_defers_only_while_something_is_still_there(emulator: Emulator) -> None:
+    library = emulator.generate(3)
+    arguments: dict[str, Any] = {"wait_for_completion": True, "deferrable": True}
+    assert execute(media_ids=library[:1], **arguments)["deleted"] == 1
+    emulator.add_fault("lagging_reads", milliseconds=60_000)
+    operator = IMSDeleteMediaInfosOperator(task_id="it", media_ids=library[1:], **arguments)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute({"ti": Task()})  # type: ignore[typeddict-item]
+    _, carried = deferred.value.trigger.serialize()
+    assert sorted(carried["media_ids"]) == sorted(library[1:])
+    result = deferred.value.kwargs["result"]
+    assert result["deleted"] == 2
+    context: Any = {"ti": Task()}
+    assert operator.execute_complete(context, {"status": "over"}, result) == result
+    with pytest.raises(IMSDeletionError, match="2 were still pending"):
+        operator.execute_complete(context, {"status": "timed_out", "pending": 2}, result)

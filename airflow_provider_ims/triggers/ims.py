@@ -1,0 +1,139 @@
+"""Triggers that wait for IMS on behalf of deferred tasks."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Collection, Sequence
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from asgiref.sync import sync_to_async
+
+from airflow_provider_ims.hooks.ims import IMSHook
+from airflow_provider_ims.triggers.events import error_event, outcome_event
+from airflow_provider_ims.triggers.looking import Kind
+from airflow_provider_ims.triggers.poller import Poller
+
+# A scheduler (seen with Airflow 3.3) fails a task that comes back from its trigger before the scheduler has noted
+# that the worker ended in a deferral, which it does once a round; a busy one needs seconds for that.
+MIN_SECONDS = 5.0
+
+
+class _IMSTrigger(BaseTrigger):
+    """Waits through the poller of a connection, and tells with one event how it ended.
+
+    :param ims_conn_id: the connection's id.
+    :param region: overrides the connection's.
+    :param poll_interval: seconds between two looks, 1 at least.
+    :param deadline: seconds since the epoch; a restarted triggerer keeps to it. None waits for ever.
+    """
+
+    def __init__(
+        self,
+        *,
+        ims_conn_id: str = IMSHook.default_conn_name,
+        region: str | None = None,
+        poll_interval: float = 60.0,
+        deadline: float | None = None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.ims_conn_id = ims_conn_id
+        self.region = region
+        self.poll_interval = poll_interval
+        self.deadline = deadline
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Give the class's path and the arguments, which make an equal trigger."""
+        return f"{type(self).__module__}.{type(self).__qualname__}", {
+            **self._subject(),
+            "ims_conn_id": self.ims_conn_id,
+            "region": self.region,
+            "poll_interval": self.poll_interval,
+            "deadline": self.deadline,
+        }
+
+    @abstractmethod
+    def _subject(self) -> dict[str, Any]:
+        """Give the arguments that say what is waited for."""
+
+    @abstractmethod
+    async def _values(self) -> tuple[Kind, Collection[str]]:
+        """Give what the poller shall ask for."""
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait; see :mod:`airflow_provider_ims.triggers.events` for what the event says."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        try:
+            kind, values = await self._values()
+            pending, error = await Poller.of(self.ims_conn_id, self.region).wait(
+                kind, values, interval=self.poll_interval, deadline=self.deadline
+            )
+            event = error_event(error) if error else outcome_event(pending)
+        except Exception as error:  # noqa: BLE001 - raised again in the worker
+            event = error_event(error)
+        await asyncio.sleep(started + MIN_SECONDS - loop.time())
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+
+
+class IMSMediaDeletedTrigger(_IMSTrigger):
+    """Waits until media are gone.
+
+    :param media_ids: ids of the media.
+    :param input_urls: or their URLs.
+    :param manifest: or the path of a manifest or report that names them.
+    :param kwargs: ``ims_conn_id``, ``region``, ``poll_interval`` (seconds, 60) and ``deadline`` (seconds since
+        the epoch, none).
+    """
+
+    def __init__(
+        self,
+        media_ids: Sequence[str] | None = None,
+        input_urls: Sequence[str] | None = None,
+        manifest: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.media_ids = media_ids
+        self.input_urls = input_urls
+        self.manifest = manifest
+
+    def _subject(self) -> dict[str, Any]:
+        return {
+            "media_ids": None if self.media_ids is None else list(self.media_ids),
+            "input_urls": None if self.input_urls is None else list(self.input_urls),
+            "manifest": self.manifest,
+        }
+
+    async def _values(self) -> tuple[Kind, Collection[str]]:
+        if self.media_ids is not None:
+            return "media_id", self.media_ids
+        if self.input_urls is not None:
+            return "input_url", self.input_urls
+        return await sync_to_async(self._read_manifest, thread_sensitive=False)()
+
+    def _read_manifest(self) -> tuple[Kind, Collection[str]]:
+        from airflow_provider_ims.cleanup.targets import read_targets
+
+        targets = read_targets(manifest=self.manifest, from_report=True)
+        return targets.kind, [target.value for target in targets]
+
+
+class IMSTranscodeJobTrigger(_IMSTrigger):
+    """Waits until all parts of a transcoding job have succeeded, or one has failed.
+
+    :param parent_job_id: the job's id.
+    :param kwargs: ``ims_conn_id``, ``region``, ``poll_interval`` (seconds, 60) and ``deadline`` (seconds since
+        the epoch, none).
+    """
+
+    def __init__(self, parent_job_id: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.parent_job_id = parent_job_id
+
+    def _subject(self) -> dict[str, Any]:
+        return {"parent_job_id": self.parent_job_id}
+
+    async def _values(self) -> tuple[Kind, Collection[str]]:
+        return "parent_job_id", [self.parent_job_id]

@@ -1,0 +1,57 @@
+"""One look at what is waited for: the same request and the same judgement in the worker and in the triggerer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from airflow_provider_ims.api.client import IMSClient
+    from airflow_provider_ims.api.operations import TranscodeJob
+
+Kind = Literal["media_id", "input_url", "parent_job_id"]
+
+# How many of a kind one request can ask for.
+MAX_AT_ONCE: dict[Kind, int] = {"media_id": 20, "input_url": 1, "parent_job_id": 1}
+
+# The sub-job states of GetTranscodeJob that nothing follows. Any state that is not named here, one that is not
+# documented included, is taken for a running job: a source is never deleted on the strength of a guess.
+FAILED = ("fail", "deleted")
+SUCCEEDED = "success"
+
+
+def still_pending(
+    client: IMSClient, kind: Kind, values: Collection[str], stop: threading.Event | None = None
+) -> set[str]:
+    """Ask with one request which of ``values`` must be waited for any longer.
+
+    A medium is gone when reads no longer show it, or show it with the time of its deletion.
+
+    :param values: up to 20 media ids; or one URL; or one job.
+    """
+    # Imported here: `requests` costs more than all else that a DAG file of this provider loads.
+    from airflow_provider_ims.api import operations
+
+    if kind == "media_id":
+        media = operations.batch_get_media_infos(client, list(values), stop=stop).value
+        shown = {medium.media_id.casefold() for medium in media if not medium.is_gone}
+        return {value for value in values if value.casefold() in shown}
+    (value,) = values
+    if kind == "input_url":
+        medium = operations.find_media_info(client, input_url=value, stop=stop).value
+        return set() if medium is None or medium.is_gone else {value}
+    job = operations.get_transcode_job(client, value, stop=stop).value
+    return set() if is_final(job) else {value}
+
+
+def failures(job: TranscodeJob) -> list[str]:
+    """Name what failed for good: sub-jobs, or the job itself when it shows none."""
+    failed = [sub.job_id for sub in job.sub_jobs if sub.status.casefold() in FAILED]
+    return failed or ([job.parent_job_id] if job.status.casefold() in FAILED else [])
+
+
+def is_final(job: TranscodeJob) -> bool:
+    """Whether all sub-jobs succeeded, or one failed. The parent's ``Success`` may mean only one of them."""
+    succeeded = sum(sub.status.casefold() == SUCCEEDED for sub in job.sub_jobs)
+    return bool(failures(job)) or succeeded == max(len(job.sub_jobs), job.job_count or 1)
