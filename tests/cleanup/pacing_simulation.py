@@ -7,21 +7,16 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any
 
-from airflow_provider_ims.cleanup.pacing import RateControl
+from airflow_provider_ims.cleanup.pacing import Permit, RateControl
 
 Limit = Callable[[float], float]
 """The service's limit in requests per second at a time in seconds."""
-
-
-class Service(Protocol):
-    def admits(self, now: float) -> bool: ...
-
-    def retry_after(self, now: float) -> float: ...
 
 
 class TokenBucket:
@@ -38,7 +33,7 @@ class TokenBucket:
         self.tokens -= 1
         return True
 
-    def retry_after(self, now: float) -> float:
+    def closed_for(self, now: float) -> float:
         return (1 - self.tokens) / max(self.limit(now), 0.1)
 
 
@@ -57,102 +52,236 @@ class FixedWindow:
         self.admitted += 1
         return True
 
-    def retry_after(self, now: float) -> float:
+    def closed_for(self, now: float) -> float:
         return 1 - (now + self.phase) % 1
 
 
 @dataclass
 class Task:
-    """One client: `in_flight` threads that send `requests` between them, starting at `starts_at`."""
+    """One client: `in_flight` threads that want `requests` answers between them."""
 
     control: RateControl
     requests: int
-    in_flight: int = 8
+    in_flight: int
     starts_at: float = 0.0
-    free: int = field(init=False)
-    started: int = field(init=False, default=0)
-    throttled: int = field(init=False, default=0)
-    succeeded: list[float] = field(init=False, default_factory=list)
-    refused: list[float] = field(init=False, default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.free = self.in_flight
+    waiting_for: int = 0
+    starts: list[float] = field(default_factory=list)
+    admitted: list[float] = field(default_factory=list)
+    throttled: list[float] = field(default_factory=list)
 
     @property
-    def wanted(self) -> int:
-        return self.requests - len(self.succeeded) - (self.in_flight - self.free)
+    def done(self) -> bool:
+        return len(self.admitted) >= self.requests
+
+    @property
+    def wants_to_start(self) -> bool:
+        return self.waiting_for < self.in_flight and len(self.admitted) + self.waiting_for < self.requests
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What came of one run.
+
+    :param used: answers that were not throttled, as a share of what the limit (or, if that is lower, the number of
+        requests in flight over the answer time) allowed in the time.
+    :param throttled: share of the requests.
+    :param shares: each task's part of the answers; 1.0 is an equal part.
+    :param seconds: the length of the run.
+    """
+
+    used: float
+    throttled: float
+    shares: tuple[float, ...]
+    seconds: float
 
 
 def simulate(
-    service: Service,
+    service: TokenBucket | FixedWindow,
     tasks: list[Task],
     *,
     answer_seconds: float = 0.03,
-    refusal_seconds: float | None = None,
-    retry_after: Callable[[float], float | None] | None = None,
-    until: float = float("inf"),
+    heeded: Callable[[float], float | None] = lambda seconds: None,
     lost_share: float = 0.0,
+    until: float = math.inf,
+    since: float = 0.0,
     seed: int = 1,
-) -> float:
-    """Run until the first task has all its answers (or `until`); returns the elapsed seconds."""
+) -> Figures:
+    """Run until the first task has all its answers, or the time is up.
+
+    Answers take ``answer_seconds``, throttled ones at most 30 ms, both 20 % more or less; requests are counted by
+    the service a quarter of the answer time, at most 10 ms (20 % more or less), after they were sent.
+
+    :param heeded: seconds until the service will take a request again -> the ``retry_after`` that it sends.
+    :param lost_share: of the answers, never to arrive.
+    :param since: what comes before is not counted.
+    """
     rng = random.Random(seed)
-    network = min(answer_seconds / 4, 0.01)
-    refusal = min(answer_seconds, 0.03) if refusal_seconds is None else refusal_seconds
-    order = itertools.count()
+    travel = min(answer_seconds / 4, 0.01)
     events: list[tuple[float, int, Callable[[float], None]]] = []
+    order = itertools.count()
+    woken_at: dict[int, float] = {}
 
     def at(time: float, action: Callable[[float], None]) -> None:
         heapq.heappush(events, (time, next(order), action))
 
-    wake_at: dict[int, float] = {}
-
     def wake(task: Task, now: float) -> None:
-        if task.free and task.wanted > 0:
-            time = max(now, task.control.next_start(now))
-            if wake_at.get(id(task), float("inf")) > time:
-                wake_at[id(task)] = time
-                at(time, lambda moment: try_start(task, moment))
+        if task.wants_to_start:
+            time = max(now, task.control.next_start())
+            if time < woken_at.get(id(task), math.inf):
+                woken_at[id(task)] = time
+                at(time, lambda then: try_start(task, then))
 
     def try_start(task: Task, now: float) -> None:
-        if wake_at.get(id(task)) != now:
+        if woken_at.get(id(task)) != now:
             return
-        del wake_at[id(task)]
-        if task.free and task.wanted > 0 and now >= task.control.next_start(now):
+        del woken_at[id(task)]
+        if task.wants_to_start and now >= task.control.next_start():
             permit = task.control.start(now)
-            task.free -= 1
-            task.started += 1
-            at(now + network * rng.uniform(0.8, 1.2), lambda moment: arrive(task, permit, now, moment))
+            task.starts.append(now)
+            task.waiting_for += 1
+            at(now + travel * rng.uniform(0.8, 1.2), lambda then: arrive(task, permit, now, then))
         wake(task, now)
 
-    def arrive(task: Task, permit, sent: float, now: float) -> None:  # type: ignore[no-untyped-def]
-        lost = rng.random() < lost_share
+    def arrive(task: Task, permit: Permit, sent: float, now: float) -> None:
         admitted = service.admits(now)
-        pause = None if admitted else service.retry_after(now)
-        takes = (answer_seconds if admitted else refusal) * rng.uniform(0.8, 1.2)
-        at(max(now, sent + takes), lambda moment: answered(task, permit, admitted, pause, lost, moment))
+        retry_after = None if admitted else heeded(service.closed_for(now))
+        seconds = (answer_seconds if admitted else min(answer_seconds, 0.03)) * rng.uniform(0.8, 1.2)
+        lost = rng.random() < lost_share
 
-    def answered(task: Task, permit, admitted: bool, pause, lost: bool, now: float) -> None:  # type: ignore[no-untyped-def]
-        task.free += 1
-        if lost:
-            task.control.answer(permit, now, answered=False)
-        else:
-            hint = None if admitted or retry_after is None else retry_after(pause)
-            task.control.answer(permit, now, throttled=not admitted, retry_after=hint)
-            if admitted:
-                task.succeeded.append(now)
-            else:
-                task.throttled += 1
-                task.refused.append(now)
-        wake(task, now)
+        def answer(then: float) -> None:
+            task.waiting_for -= 1
+            if not lost:
+                task.control.answer(permit, then, throttled=not admitted, retry_after=retry_after)
+            (task.admitted if admitted else task.throttled).append(then)
+            wake(task, then)
+
+        at(max(now, sent + seconds), answer)
 
     for task in tasks:
-        at(task.starts_at, lambda moment, task=task: wake(task, moment))
+        at(task.starts_at, lambda then, task=task: wake(task, then))  # type: ignore[misc]
     now = 0.0
-    while events:
+    while events and not any(task.done for task in tasks):
         now, _, action = heapq.heappop(events)
         if now >= until:
-            return until
-        action(now)
-        if any(len(task.succeeded) >= task.requests for task in tasks):
+            now = until
             break
-    return now
+        action(now)
+    admitted = [sum(then >= since for then in task.admitted) for task in tasks]
+    throttled = sum(then >= since for task in tasks for then in task.throttled)
+    possible = sum(task.in_flight for task in tasks) / answer_seconds
+    steps = int((now - since) * 100)
+    allowed = sum(min(service.limit(since + step / 100), possible) for step in range(steps)) / 100
+    whole = sum(admitted)
+    return Figures(
+        used=whole / allowed,
+        throttled=throttled / (whole + throttled),
+        shares=tuple(part / whole * len(tasks) for part in admitted),
+        seconds=now,
+    )
+
+
+def steady(limit: float) -> Limit:
+    return lambda now: limit
+
+
+def changing(before: float, after: float, *, at: float) -> Limit:
+    return lambda now: before if now < at else after
+
+
+SERVICES: dict[str, Callable[[Limit, int], TokenBucket | FixedWindow]] = {
+    "bucket of 1": lambda limit, seed: TokenBucket(limit, 1),
+    "bucket of 2": lambda limit, seed: TokenBucket(limit, 2),
+    "bucket of 0.1 s": lambda limit, seed: TokenBucket(limit, max(2.0, limit(0) / 10)),
+    "bucket of 1 s": lambda limit, seed: TokenBucket(limit, max(2.0, limit(0))),
+    "by the second": lambda limit, seed: FixedWindow(limit, phase=seed * 0.37 % 1),
+}
+
+
+def run(
+    service: str,
+    limit: float | Limit,
+    *,
+    requests: int = 800,
+    tasks: int = 1,
+    in_flight: int = 8,
+    apart: float | None = None,
+    ceiling: float | None = None,
+    seed: int = 1,
+    **how: Any,
+) -> Figures:
+    """One run of tasks that start within the first second, or ``apart`` seconds from each other."""
+    limit = limit if callable(limit) else steady(limit)
+    rng = random.Random(seed)
+    clients = [
+        Task(
+            RateControl(max_requests_per_second=ceiling, seed=100 * seed + number),
+            requests,
+            in_flight,
+            starts_at=number * apart if apart is not None else rng.random() if number else 0.0,
+        )
+        for number in range(tasks)
+    ]
+    return simulate(SERVICES[service](limit, seed), clients, seed=seed, **how)
+
+
+def print_table(seeds: range = range(1, 6)) -> None:
+    """Of several runs each: the lowest use, the highest share of throttled requests, the extreme shares."""
+    after_throttle = {
+        "": lambda seconds: None,
+        "told when": lambda seconds: seconds,
+        "told 1 s": lambda seconds: 1.0,
+    }
+    scenarios: list[tuple[str, dict[str, Any]]] = [
+        *(
+            (f"1 task at {limit}/s{note and ', ' + note}", {"limit": limit, "heeded": heeded})
+            for limit in (50, 10, 200)
+            for note, heeded in after_throttle.items()
+        ),
+        ("1 task at 2/s", {"limit": 2, "requests": 200}),
+        ("1 task at 500/s, 16 in flight", {"limit": 500, "requests": 8000, "in_flight": 16}),
+        ("1 task at 10/s, answers take 0.5 s", {"limit": 10, "answer_seconds": 0.5}),
+        (
+            "1 task at 4/s, 16 in flight, 2 s",
+            {"limit": 4, "in_flight": 16, "answer_seconds": 2.0, "requests": 300},
+        ),
+        (
+            "50/s becomes 25/s, from then on",
+            {"limit": changing(50, 25, at=20), "requests": 9999, "since": 20, "until": 50},
+        ),
+        (
+            "50/s becomes 100/s, from then on",
+            {"limit": changing(50, 100, at=20), "requests": 9999, "since": 20, "until": 50},
+        ),
+        (
+            "2 tasks at 50/s, the second 20 s later; 30 s on",
+            {"limit": 50, "tasks": 2, "apart": 20.0, "requests": 9999, "since": 50, "until": 110},
+        ),
+        ("2 tasks at 10/s", {"limit": 10, "tasks": 2, "requests": 400}),
+        ("4 tasks at 50/s", {"limit": 50, "tasks": 4}),
+        (
+            "4 tasks at 50/s, after 60 s",
+            {"limit": 50, "tasks": 4, "requests": 9999, "since": 60, "until": 124},
+        ),
+        ("4 tasks at 200/s", {"limit": 200, "tasks": 4, "requests": 3200}),
+        ("16 tasks at 50/s", {"limit": 50, "tasks": 16, "requests": 200}),
+    ]
+    print(f"{'':48} {'service':16} {'used':>6} {'throttled':>9}  shares (1 = equal)")
+    for title, how in scenarios:
+        for service in SERVICES:
+            runs = [run(service, seed=seed, **how) for seed in seeds]
+            shares = [share for figures in runs for share in figures.shares]
+            fair = sum(0.6 <= share <= 1.4 for share in shares) / len(shares)
+            print(
+                f"{title:48} {service:16} {min(figures.used for figures in runs):6.1%}"
+                f" {max(figures.throttled for figures in runs):9.1%}"
+                + (
+                    f"  {min(shares):.2f} to {max(shares):.2f}; {fair:.0%} within 0.6 to 1.4"
+                    if len(shares) > len(runs)
+                    else ""
+                ),
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    print_table()
