@@ -15,7 +15,7 @@ ui: $(VENV)/ready  ## the same, then Airflow's web UI stays up until Ctrl-C
 	$(BIN)/python dev/demo.py --ui
 
 test: check  ## everything that is quick enough for each change
-	$(BIN)/python -m pytest tests --ignore tests/system
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(addprefix --ignore tests/,system browser faults kills)
 
 check: $(VENV)/ready  ## format, lint, types, direction of imports
 	$(BIN)/ruff format --check .

@@ -1,0 +1,79 @@
+"""The local IMS's own books, read through its control API, and whether what tasks report agrees with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from media_team import Cleanup
+
+from airflow_provider_ims.emulator.server import Emulator
+
+BATCH_LIMIT = 20
+
+
+@dataclass(frozen=True)
+class Books:
+    """What the local IMS holds and what it did, at one moment.
+
+    :ivar media: media id to URL of everything that is registered.
+    :ivar files: the URLs of the files in the bucket.
+    :ivar deletions: every deletion: ``media_id``, ``url``, ``files``.
+    :ivar batches: how many targets each ``DeleteMediaInfos`` named.
+    """
+
+    media: dict[str, str]
+    files: set[str]
+    deletions: list[dict[str, Any]]
+    batches: list[int]
+
+
+def read(ims: Emulator) -> Books:
+    """Look at the books now."""
+    media = [medium for medium in ims.library() if not medium["deleted"]]  # reads may lag behind
+    deletions = ims.deleted()
+    removed = {deletion["url"] for deletion in deletions if deletion["files"]}
+    urls = {medium["url"] for medium in media if medium["file"]} | {deletion["url"] for deletion in deletions}
+    return Books(
+        media={medium["media_id"]: medium["url"] for medium in media},
+        files=urls - removed,
+        deletions=deletions,
+        batches=[len(request["targets"]) for request in ims.requests("DeleteMediaInfos")],
+    )
+
+
+def compare(
+    work: Cleanup, before: Books, after: Books, results: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[str, bool]]:
+    """Hold the tasks' results against the books: a sentence and whether it is true, each."""
+    by_id, by_url = results["delete_by_id"], results["delete_by_url"]
+    gone = before.media.keys() - after.media.keys()
+    kept_files = {d["media_id"] for d in after.deletions if not d["files"]}
+    urls_gone = {d["url"] for d in after.deletions if d["files"]}
+    yield f"{by_id['deleted']} deleted by id, as the task says", len(kept_files) == by_id["deleted"]
+    yield f"{by_url['deleted']} URLs deleted with their files", len(urls_gone) == by_url["deleted"]
+    yield (
+        f"the {by_id['forbidden']} protected media are still there, and named in the result",
+        work.protected <= after.media.keys() and set(by_id["samples"]["forbidden"]) == work.protected,
+    )
+    yield "everything that was to go is gone, and nothing else", gone == work.leaving
+    yield (
+        "only the files of the uploads left the bucket",
+        before.files - after.files == work.leaving_files,
+    )
+    yield (
+        f"{len(after.batches)} deletion requests, none for more than {BATCH_LIMIT} media",
+        max(after.batches) <= BATCH_LIMIT,
+    )
+    yield (
+        "every target has one outcome: the counts add up",
+        all(_adds_up(result) for result in results.values())
+        and work.by_id.items() <= by_id.items()
+        and work.by_url.items() <= by_url.items(),
+    )
+
+
+def _adds_up(result: Mapping[str, Any]) -> bool:
+    outcomes = ("deleted", "missing", "forbidden", "failed", "unknown", "kept")
+    return bool(result["requested"] == sum(result.get(outcome, 0) for outcome in outcomes))
