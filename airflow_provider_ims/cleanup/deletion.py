@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import json
 import logging
 import threading
 import time
@@ -43,15 +44,20 @@ PROGRESS_SECONDS = 5.0
 SUSPICIOUSLY_MANY = 20
 MAX_SAMPLES = 100
 MAX_SAMPLE_BYTES = 5000
+# A done batch that the report tells of weighs so much against one that only the state can tell of.
+TOLD_WEIGHT = 1 / 8
 
 
 class Work(NamedTuple):
-    """What a thread does next. ``batch`` is None for targets that were set aside."""
+    """What a thread does next.
+
+    ``batch`` is None for targets that were set aside; ``asked`` is how often this try asked about them before.
+    """
 
     targets: tuple[Target, ...]
     in_doubt: bool
     batch: Batch | None = None
-    looks: int = 0
+    asked: int = 0
 
 
 class DeletionRun:
@@ -107,9 +113,8 @@ class DeletionRun:
         self._in_flight: dict[Future[Ruling], Work] = {}
         self._aside: list[tuple[float, int, Work]] = []
         self._order = itertools.count()
-        self._not_kept = 0
+        self._not_kept = self._being_kept = 0.0
         self._resumed = False
-        self._settled: set[str] = set()
         self._left_alone: set[str] = set()
         self._left_alone_is_known = True
 
@@ -126,23 +131,16 @@ class DeletionRun:
         self._announce()
         self._begin()
         self._progress = _Progress(self)
-        pool = ThreadPoolExecutor(self.max_concurrency, thread_name_prefix="ims-delete")
+        # Not in this thread: Airflow ends a task whose time is over by an exception out of nowhere in it, and
+        # between counting a target and writing its line is no place for one.
+        writer = ThreadPoolExecutor(1, thread_name_prefix="ims-run")
         try:
-            self._work_through(pool)
+            writer.submit(self._run).result()
         except BaseException:
             self.stop.set()
             raise
         finally:
-            self._finish_what_is_in_flight(pool)
-            try:
-                with contextlib.suppress(Exception):  # said again below, if it still is so
-                    self._keeper.wait()
-                self._keep()
-                self._keeper.wait()
-            finally:
-                self._keeper.close()
-                if self._report:
-                    self._report.close()
+            writer.shutdown(wait=True)
         if self._error:
             log.error(
                 "Ended early: %s. %s; %s have no outcome yet. %s",
@@ -234,9 +232,12 @@ class DeletionRun:
         if kept:
             self._state = kept
             self._resumed = True
+            if kept.in_doubt:  # it was killed, and any of these may have been sent once more
+                kept.aside = dict.fromkeys(kept.aside, True)
             if kept.report:
-                self._read_lines_after(kept)
+                told = self._read_lines_after(kept)
                 self._report = Report.go_on(kept.report)
+                self._take_in_told(told, at_once=self._report.takes_lines_at_once)
             named = [value for outcome in LEFT_ALONE for value in kept.samples.get(outcome, [])]
             self._left_alone.update(named)
             self._left_alone_is_known = len(named) == sum(
@@ -249,12 +250,8 @@ class DeletionRun:
                 self._report = Report.begin(self._report_base, self._attempt)
                 self._state.report = str(self._report.folder)
         self._doubtful = self._state.in_doubt
-        at_once = self._report is not None and self._report.takes_lines_at_once
-        # How many batches may be done without being kept: where the report tells of them, many.
-        self._may_be_unkept = self.max_concurrency * (8 if at_once else 1)
-        self._state.in_doubt = max(
-            self._doubtful, self.max_concurrency + (0 if at_once else self._may_be_unkept)
-        )
+        # One half may be in flight, the other be done without being kept.
+        self._state.in_doubt = max(self._doubtful, 2 * self.max_concurrency)
         self._earlier = (
             self._state.requests,
             self._state.retries,
@@ -264,9 +261,10 @@ class DeletionRun:
         self._keep()
         self._keeper.wait()
 
-    def _read_lines_after(self, state: RunState) -> None:
-        """Take in the report's lines that the kept state does not know of yet."""
+    def _read_lines_after(self, state: RunState) -> set[str]:
+        """Count the report's lines that the kept state does not know of yet; give the keys of their targets."""
         assert state.report is not None
+        told = set()
         seen = 0
         for part, line in report_lines(state.report, first_part=state.part):
             if part == state.part:
@@ -274,8 +272,51 @@ class DeletionRun:
                 if seen <= state.lines:
                     continue
             value = line[self.targets.kind]
-            self._settled.add(match_key(value))
+            told.add(match_key(value))
             self._count(Outcome(line["outcome"]), value, bool(line.get("inferred")), line.get("request_id"))
+        return told
+
+    def _take_in_told(self, told: set[str], *, at_once: bool) -> None:
+        """Bring the state up to the lines that were counted: what the next kill leaves must know of them too."""
+        state = self._state
+        for batch in batches(self.targets):
+            if not told:
+                return
+            settled = {target for target in batch.targets if match_key(target.value) in told}
+            if not settled:
+                continue
+            told.difference_update(match_key(target.value) for target in settled)
+            if batch.number in state.done:
+                for target in settled:
+                    state.aside.pop(target.ordinal, None)
+                continue
+            state.done.add(batch.number)
+            state.aside |= {target.ordinal: True for target in batch.targets if target not in settled}
+            # Those that are wholly told are beyond what a state counts as in doubt, if lines are written at once.
+            if not at_once or len(settled) < len(batch.targets):
+                state.in_doubt = max(state.in_doubt - 1, 0)
+
+    def _run(self) -> None:
+        """Do all of it, and leave report and state behind in agreement."""
+        pool = ThreadPoolExecutor(self.max_concurrency, thread_name_prefix="ims-delete")
+        try:
+            try:
+                self._work_through(pool)
+            except Exception:
+                # The report or the store can't be written: what is in flight may still get its lines, but no
+                # state is kept that may count what has none. The next try finds what a kill would leave.
+                self.stop.set()
+                with contextlib.suppress(Exception):
+                    self._finish_what_is_in_flight()
+                raise
+            self._finish_what_is_in_flight()
+            self._keep()
+            self._keeper.wait()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            self._keeper.close()
+            if self._report:
+                self._report.close()
 
     def _work_through(self, pool: ThreadPoolExecutor) -> None:
         new = self._new_work()
@@ -293,38 +334,26 @@ class DeletionRun:
             if not self._in_flight and (self.stop.is_set() or (exhausted and not self._aside)):
                 return
             self._take_in(timeout=self._idle_seconds())
-            if self._not_kept >= max(1, self._may_be_unkept // 2) and not self._keeper.busy:
+            if self._not_kept >= self.max_concurrency / 2 and not self._keeper.busy:
                 self._keep()
             self._progress.tell()
 
     def _new_work(self) -> Iterator[Work]:
         """Make the batches that are not done, one when it is asked for."""
-        doubtful = self._doubtful
         for batch in batches(self.targets):
-            if batch.number in self._state.done:
-                continue
-            in_doubt = doubtful > 0
-            doubtful -= in_doubt
-            targets = batch.targets
-            if in_doubt and self._settled:
-                targets = tuple(target for target in targets if match_key(target.value) not in self._settled)
-                if not targets:
-                    self._state.done.add(batch.number)
-                    continue
-            yield Work(targets, in_doubt, batch)
+            if batch.number not in self._state.done:
+                in_doubt = self._doubtful > 0
+                self._doubtful -= in_doubt
+                yield Work(batch.targets, in_doubt, batch)
 
     def _take_up_aside(self) -> None:
-        """Make work of what an earlier try left open; after a kill any of it may have been sent again."""
+        """Make work of what an earlier try left open."""
         open_ones: dict[bool, list[Target]] = {False: [], True: []}
         if not self._state.aside:
             return
         for target in self.targets:
-            if (lost := self._state.aside.get(target.ordinal)) is None:
-                continue
-            if match_key(target.value) in self._settled:
-                del self._state.aside[target.ordinal]
-            else:
-                open_ones[lost or self._doubtful > 0].append(target)
+            if (lost := self._state.aside.get(target.ordinal)) is not None:
+                open_ones[lost].append(target)
         for in_doubt, targets in open_ones.items():
             for batch in batches(targets):
                 self._set_aside(Work(batch.targets, in_doubt), after=0)
@@ -338,8 +367,9 @@ class DeletionRun:
         return None
 
     def _may_go_ahead(self) -> bool:
+        unkept = self._not_kept + (self._being_kept if self._keeper.busy else 0)
         return len(self._state.aside) < MAX_ASIDE and (
-            not self._keeper.keeps or self._not_kept < self._may_be_unkept
+            not self._keeper.keeps or unkept < self.max_concurrency
         )
 
     def _idle_seconds(self) -> float:
@@ -355,7 +385,7 @@ class DeletionRun:
             return Ruling([], unjudged=work.targets, in_doubt=work.in_doubt)
         if self.preview:
             return self._judge.preview(work.targets, work.in_doubt)
-        if work.batch or work.looks == 0:
+        if work.asked < 2:
             return self._judge.delete(work.targets, work.in_doubt)
         return self._judge.look(work.targets, work.in_doubt)
 
@@ -376,9 +406,8 @@ class DeletionRun:
     def _settle(self, work: Work, ruling: Ruling) -> None:
         """Count and report verdicts; set aside what is to be asked about again."""
         verdicts = list(ruling.verdicts)
-        looks = 0 if work.batch else work.looks + 1
-        aside = Work(ruling.aside, ruling.in_doubt or work.in_doubt, looks=looks)
-        if aside.targets and looks == len(LOOK_AGAIN_SECONDS):
+        aside = Work(ruling.aside, ruling.in_doubt or work.in_doubt, asked=work.asked + 1)
+        if aside.targets and aside.asked > len(LOOK_AGAIN_SECONDS):
             reason = f"ignored by the service, and still shown after {sum(LOOK_AGAIN_SECONDS)} seconds"
             verdicts += [Verdict(target, Outcome.FAILED, reason=reason) for target in aside.targets]
             aside = Work((), False)
@@ -390,13 +419,15 @@ class DeletionRun:
         if aside.targets:
             for target in aside.targets:
                 self._state.aside[target.ordinal] = aside.in_doubt
-            self._set_aside(aside, after=LOOK_AGAIN_SECONDS[looks])
+            self._set_aside(aside, after=LOOK_AGAIN_SECONDS[work.asked])
         # Left open by an error or a stop: for the next try, as exactly as it is known now.
         for target in ruling.unjudged:
             self._state.aside[target.ordinal] = ruling.in_doubt
         if work.batch:
             self._state.done.add(work.batch.number)
-            self._not_kept += 1
+            # Where the report tells of the whole batch, the state may lag behind it.
+            told = self._report and self._report.takes_lines_at_once and len(verdicts) == len(work.targets)
+            self._not_kept += TOLD_WEIGHT if told else 1
         if ruling.error and not isinstance(ruling.error, CallAbandoned) and not self._error:
             self._error = ruling.error
             self.stop.set()
@@ -408,7 +439,8 @@ class DeletionRun:
         state.counts[outcome] = state.counts.get(outcome, 0) + 1
         state.inferred += inferred
         samples = state.samples.setdefault(outcome.value, [])
-        if len(samples) < MAX_SAMPLES and sum(map(len, samples)) + len(value) <= MAX_SAMPLE_BYTES:
+        # As the store and XCom spell it: six bytes for a character beyond ASCII.
+        if len(samples) < MAX_SAMPLES and len(json.dumps([*samples, value])) <= MAX_SAMPLE_BYTES:
             samples.append(value)
         if request_id and len(state.request_ids) < MAX_SAMPLES and request_id not in state.request_ids[-8:]:
             state.request_ids.append(request_id)
@@ -444,9 +476,9 @@ class DeletionRun:
         if self._report:
             self._state.part, self._state.lines = self._report.part, self._report.lines
         self._keeper.save(self._with_tally(), make_durable)
-        self._not_kept = 0
+        self._being_kept, self._not_kept = self._not_kept, 0
 
-    def _finish_what_is_in_flight(self, pool: ThreadPoolExecutor) -> None:
+    def _finish_what_is_in_flight(self) -> None:
         """Wait, bounded, for requests that are out; what they did belongs into report and state."""
         patience = sum(self.client.timeout) + 5
         end = time.monotonic() + patience
@@ -454,9 +486,8 @@ class DeletionRun:
             done, _ = wait(self._in_flight, timeout=left, return_when=FIRST_COMPLETED)
             for future in done:
                 self._settle(self._in_flight.pop(future), future.result())
-        if not self._in_flight:
-            self._state.in_doubt = 0
-        pool.shutdown(wait=False, cancel_futures=True)
+        if not self._in_flight:  # known exactly now: what an earlier try left and this one did not reach
+            self._state.in_doubt = self._doubtful
 
 
 class _Progress:

@@ -150,7 +150,7 @@ class Judge:
             try:
                 shown, read_id = self._read(targets)
             except IMSTransientError as error:
-                if not self._others_are_answered(asking.started):
+                if isinstance(error, IMSThrottlingError) or not self._others_are_answered(asking.halfway):
                     raise
                 for target in targets:
                     asking.judge(
@@ -169,7 +169,7 @@ class Judge:
                 answer = self._send(targets)
             except IMSTransientError as error:
                 asking.in_doubt |= error.answer_lost
-                if isinstance(error, IMSThrottlingError) or not self._others_are_answered(asking.started):
+                if isinstance(error, IMSThrottlingError) or not self._others_are_answered(asking.halfway):
                     raise
                 # Never answered, while others are: find out by reading.
                 return self.look(targets, asking.in_doubt)
@@ -285,11 +285,16 @@ class _Asking:
 
     def __init__(self, targets: Sequence[Target], in_doubt: bool) -> None:
         self.in_doubt = in_doubt
-        self.started = time.monotonic()
+        self._started = time.monotonic()
         self.error: IMSError | None = None
         self._left = dict.fromkeys(targets)
         self._verdicts: list[Verdict] = []
         self._aside: tuple[Target, ...] = ()
+
+    @property
+    def halfway(self) -> float:
+        """The middle between the beginning and now: an answer before it does not show that the service is well."""
+        return (self._started + time.monotonic()) / 2
 
     def judge(self, verdict: Verdict) -> None:
         self._verdicts.append(verdict)

@@ -116,32 +116,36 @@ class _Walk:
         """Read a single second, which can't be cut in two, with page tokens; again if it does not add up."""
         for attempt in range(TRIES):
             time.sleep(PAUSE_SECONDS * attempt)
-            found: dict[str, MediaInfo] = {}
-            totals: set[int | None] = set()
-            tokens: set[str | None] = set()
-            token = None
-            while token not in tokens:
-                tokens.add(token)
-                try:
-                    page = self._ask(start, end, token)
-                except (IMSTransientError, IMSAuthError, IMSPermissionError):
-                    raise
-                except IMSAPIError as error:
-                    if not token:
-                        raise
-                    log.warning("A page token was not accepted: %s", error)
-                    break
-                found.update((medium.media_id, medium) for medium in page.media)
-                totals.add(page.total)
-                token = page.next_token
-                if not token:
-                    break
-            if totals == {len(found)} and not token and not self._may_be_cut(found, start, end):
+            found, totals = self._all_pages(start, end)
+            if totals == {len(found)} and not self._may_be_cut(found, start, end):
                 return tuple(medium for media_id, medium in found.items() if media_id not in self._given)
         raise _incomplete(
             f"the service counts {max(total or 0 for total in totals):,} media created in the second up to "
             f"{write_time(end)}, but shows only {len(found):,} of them"
         )
+
+    def _all_pages(self, start: datetime, end: datetime) -> tuple[dict[str, MediaInfo], set[int | None]]:
+        """Follow the page tokens; give the media and the totals that were told, None where the pages broke off."""
+        found: dict[str, MediaInfo] = {}
+        totals: set[int | None] = set()
+        tokens: list[str] = []
+        while True:
+            try:
+                page = self._ask(start, end, tokens[-1] if tokens else None)
+            except (IMSTransientError, IMSAuthError, IMSPermissionError):
+                raise
+            except IMSAPIError as error:
+                if not tokens:
+                    raise
+                log.warning("A page token was not accepted: %s", error)
+                return found, totals | {None}
+            found.update((medium.media_id, medium) for medium in page.media)
+            totals.add(page.total)
+            if not page.next_token:
+                return found, totals
+            if page.next_token in tokens or len(tokens) > len(found) + MAX_PAGE:
+                return found, totals | {None}
+            tokens.append(page.next_token)
 
     def _may_be_cut(self, found: Collection[str], start: datetime, end: datetime) -> bool:
         """Whether the service may show and count the first 100 matches only. Then others come last."""

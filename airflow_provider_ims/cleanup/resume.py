@@ -4,19 +4,23 @@ The order is: the answer comes, the report's line is written, then the state is 
 leaves something from which the next try is right:
 
 - *Before the state*: the state is older than the report. The lines after the kept position tell which targets
-  are settled; they are counted from there and not asked about again.
+  are settled; they are counted, and taken into the state before the first request of the next try, so that the
+  kill after this one finds them there.
 - *Before the line*: nothing is known of the batch. The next try sends it again; it is among the first batches
   that are not done, of which any may have been sent, so what is ignored and gone by now counts as deleted, inferred.
 - *Before the first request*: the first state is kept before it, so that a try without a state is a try that
   sent nothing.
 
-Batches are handed out in order, and no more than ``in_doubt`` of those not kept as done have ever been handed
-out, because a run waits for its state to be kept before it goes further ahead. Hence only the first ``in_doubt``
-batches that are not done are in doubt; the others were never sent.
+Batches are handed out in order, and of those not kept as done no more than ``in_doubt`` have ever been handed out
+without a report's lines telling of all their targets: at most one for each request in flight, and as many more
+that are done but not kept, because a run waits for its state to be kept before it goes further ahead. Hence only
+the first ``in_doubt`` batches that are neither done nor told of are in doubt; the others were never sent. A try
+that ends by itself knows exactly what is open, and is in doubt only about what a killed one before it left.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -56,6 +60,16 @@ class Done:
             self.beyond.remove(self.below)
             self.below += 1
 
+    def rows_beyond(self) -> list[tuple[int, int]]:
+        """Spell ``beyond`` as (first, end) of each row of numbers: few, since only what is open leaves gaps."""
+        rows: list[tuple[int, int]] = []
+        for number in sorted(self.beyond):
+            if rows and rows[-1][1] == number:
+                rows[-1] = (rows[-1][0], number + 1)
+            else:
+                rows.append((number, number + 1))
+        return rows
+
     def __contains__(self, number: int) -> bool:
         return number < self.below or number in self.beyond
 
@@ -91,11 +105,14 @@ class RunState:
     lines: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """Spell it for the store."""
+        """Spell it for the store: plain JSON, for Airflow refuses tuples and enumerations."""
         state = asdict(self)
-        state["done"] = [self.done.below, sorted(self.done.beyond)]
-        state["aside"] = sorted([ordinal, int(lost)] for ordinal, lost in self.aside.items())
-        return {"version": VERSION, **state}
+        state["done"] = [self.done.below, self.done.rows_beyond()]
+        state["aside"] = [
+            sorted(ordinal for ordinal, lost in self.aside.items() if lost is which) for which in (False, True)
+        ]
+        plain: dict[str, Any] = json.loads(json.dumps({"version": VERSION, **state}))
+        return plain
 
     @classmethod
     def from_json(cls, value: Any) -> RunState:
@@ -107,9 +124,10 @@ class RunState:
             if value["version"] != VERSION:
                 raise ValueError(f"it is of version {value['version']}")
             fields = {key: item for key, item in value.items() if key != "version"}
-            below, beyond = fields["done"]
-            fields["done"] = Done(int(below), {int(number) for number in beyond})
-            fields["aside"] = {int(ordinal): bool(lost) for ordinal, lost in fields["aside"]}
+            below, rows = fields["done"]
+            fields["done"] = Done(int(below), {number for first, end in rows for number in range(first, end)})
+            calm, lost = fields["aside"]
+            fields["aside"] = dict.fromkeys(map(int, calm), False) | dict.fromkeys(map(int, lost), True)
             state = cls(**fields)
             counted = (
                 state.in_doubt,

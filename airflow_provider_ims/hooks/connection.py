@@ -136,7 +136,7 @@ def _read(connection: Connection, region: str | None, warnings: list[str]) -> Co
     extra = _extra(connection)
     warnings += _unknown_extras(connection, extra)
     region = _text(extra, "region") if region is None else region
-    endpoint, region = _endpoint(_host(connection), region, _text(extra, "network") or "public")
+    endpoint, region = _endpoint(connection, region, _text(extra, "network") or "public")
     if region and region not in REGIONS:
         warnings.append(_unknown_region(region))
     proxy = _url(extra, "proxy")
@@ -190,22 +190,19 @@ def _unknown_region(region: str) -> str:
     return f"region {region!r} is not among those that IMS documents ({', '.join(REGIONS)}){meant}"
 
 
-def _host(connection: Connection) -> str:
-    host = (connection.host or "").strip()
+def _endpoint(connection: Connection, region: str | None, network: str) -> tuple[Endpoint, str | None]:
+    """Find where to send to; a documented host and the region must not contradict each other."""
+    host = (connection.host or "").strip().removesuffix("/")
     if "@" in host:
         raise ValueError("host has an '@': keys belong into login and password")
-    host = host.removesuffix("/")
-    if connection.port and not host.endswith(f":{connection.port}"):
-        return f"{host}:{connection.port}"  # in a URI the port is a field of its own
-    return host
-
-
-def _endpoint(host: str, region: str | None, network: str) -> tuple[Endpoint, str | None]:
-    """Find where to send to; a documented host and the region must not contradict each other."""
     if not host:
         if not region:
             raise ValueError("neither extra 'region' (such as cn-shanghai) nor host is set")
-        return Endpoint("https", region_host(region, network)), region
+        host = region_host(region, network)
+    if connection.port and not host.endswith(f":{connection.port}"):
+        if re.search(r":\d+$", host):
+            raise ValueError(f"host {host!r} and port {connection.port} contradict each other")
+        host = f"{host}:{connection.port}"
     endpoint = parse_host(host)
     documented = re.fullmatch(r"ice(?:-vpc)?\.([a-z0-9-]+)\.aliyuncs\.com", endpoint.host)
     if documented and region and documented[1] != region:

@@ -47,9 +47,8 @@ _SENTENCES = {
     "MissingSecurityToken": "This AccessKey is a temporary one: enter the security token that came with it",
     "InvalidTimeStamp": "The clock of this machine is {off}: set it right, for example by NTP",
     "Forbidden": (
-        "The key is right, but may not list media, as this test does: allow the RAM action {action} in a "
-        "policy of its user or role (a run that only deletes needs ice:DeleteMediaInfos and "
-        "ice:BatchGetMediaInfos)"
+        "The key is right, but lacks the permission to list media: allow its user or role the RAM action "
+        "{action}, which this test and plans need (a run that only deletes does without)"
     ),
     "Forbidden.RiskControl": (
         "Alibaba Cloud has restricted this account: its owner has to settle that in the console"

@@ -13,12 +13,15 @@ from airflow.providers.common.compat.sdk import BaseOperator, conf
 from airflow_provider_ims.cleanup.targets import check_one_input
 from airflow_provider_ims.exceptions import IMSDeletionError
 from airflow_provider_ims.hooks.ims import IMSHook
+from airflow_provider_ims.operators.retention import IMSPlanMediaRetentionOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
     from airflow_provider_ims.cleanup.deletion import DeletionRun
     from airflow_provider_ims.cleanup.resume import StateStore
+
+__all__ = ["IMSDeleteMediaInfosOperator", "IMSPlanMediaRetentionOperator"]
 
 POLICIES = ("fail", "warn", "ignore")
 

@@ -101,6 +101,13 @@ class _IMSSensor(BaseSensorOperator):
             raise_unless_over(event)
         except WaitTimedOut as error:
             raise AirflowSensorTimeout(f"{error}, after {self.timeout:g} s") from None
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after a deferral; ``never_fail`` covers every error, as it does without one."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except AirflowSkipException:
+            raise
         except Exception as error:
             if self.never_fail:
                 raise AirflowSkipException("Skipping due to never_fail is set to True.") from error
@@ -153,6 +160,7 @@ class IMSMediaDeletedSensor(_IMSSensor):
             targets.kind,
             (target.value for target in targets),
             path=None if self.manifest is None else str(self.manifest),
+            digest=targets.digest,
         )
 
     def _look(self) -> dict[str, Any] | None:
@@ -224,7 +232,7 @@ class IMSTranscodeJobSensor(_IMSSensor):
             trigger=IMSTranscodeJobTrigger(
                 self.parent_job_id,
                 ims_conn_id=self.ims_conn_id,
-                region=self.region or None,
+                region=self.hook.region,
                 poll_interval=self.poke_interval,
                 deadline=deadline,
             ),

@@ -83,6 +83,7 @@ class IMSMediaDeletedTrigger(_IMSTrigger):
     :param media_ids: ids of the media.
     :param input_urls: or their URLs.
     :param manifest: or the path of a manifest or report that names them.
+    :param digest: SHA-256 of the targets that the manifest named when the task deferred.
     :param kwargs: ``ims_conn_id``, ``region``, ``poll_interval`` (seconds, 60) and ``deadline`` (seconds since
         the epoch, none).
     """
@@ -92,18 +93,21 @@ class IMSMediaDeletedTrigger(_IMSTrigger):
         media_ids: Sequence[str] | None = None,
         input_urls: Sequence[str] | None = None,
         manifest: str | None = None,
+        digest: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.media_ids = media_ids
         self.input_urls = input_urls
         self.manifest = manifest
+        self.digest = digest
 
     def _subject(self) -> dict[str, Any]:
         return {
             "media_ids": None if self.media_ids is None else list(self.media_ids),
             "input_urls": None if self.input_urls is None else list(self.input_urls),
             "manifest": self.manifest,
+            "digest": self.digest,
         }
 
     async def _values(self) -> tuple[Kind, Collection[str]]:
@@ -117,6 +121,8 @@ class IMSMediaDeletedTrigger(_IMSTrigger):
         from airflow_provider_ims.cleanup.targets import read_targets
 
         targets = read_targets(manifest=self.manifest, from_report=True)
+        if self.digest and targets.digest != self.digest:
+            raise ValueError(f"{self.manifest} names other media than when the task began to wait for them")
         return targets.kind, [target.value for target in targets]
 
 

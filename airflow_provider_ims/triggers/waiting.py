@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_ims.api.errors import IMSTransientError
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 # Trigger arguments are stored in a text column: 64 KiB on MySQL, where they lie encrypted and a third longer.
 MAX_CARRIED = 500
 MAX_CARRIED_BYTES = 40_000
+# A trigger holds all that it waits for in memory, beside thousands of others.
+MAX_READ = 50_000
 # Airflow's own time-out of a deferral is there for when no triggerer runs; the trigger's comes first.
 TRIGGERER_GRACE = timedelta(minutes=2)
 LOOKING_THREADS = 8
@@ -40,49 +41,51 @@ class MediaWait:
     :param kind: ``media_id`` or ``input_url``: what ``values`` are.
     :param values: the media that are waited for.
     :param path: a manifest or report that names the same media, for a trigger to read if they are too many.
+    :param digest: of the targets that ``path`` names, for the trigger to know if the file was changed.
+    :ivar pending: what the last look left; before it, everything.
     """
 
-    def __init__(self, hook: IMSHook, kind: Kind, values: Iterable[str], path: str | None = None) -> None:
+    def __init__(
+        self,
+        hook: IMSHook,
+        kind: Kind,
+        values: Iterable[str],
+        path: str | None = None,
+        digest: str | None = None,
+    ) -> None:
+        self.pending = list(values)
         self._hook = hook
         self._kind = kind
         self._path = path
-        self._pending = values
-
-    @property
-    def pending(self) -> Sequence[str]:
-        """What the last look left."""
-        return list(self._pending)
+        self._digest = digest
 
     def is_over(self) -> bool:
         """Look once."""
         client = self._hook.client
         stop = threading.Event()
 
-        def look(piece: list[str]) -> list[str]:
+        def look(piece: Sequence[str]) -> list[str]:
             pending = still_pending(client, self._kind, piece, stop)
             return [value for value in piece if value in pending]
 
         pool = ThreadPoolExecutor(LOOKING_THREADS, "ims-look")
         try:
-            pieces = _pieces(self._pending, MAX_AT_ONCE[self._kind])
-            self._pending = [value for pending in pool.map(look, pieces) for value in pending]
+            pieces = _pieces(self.pending, MAX_AT_ONCE[self._kind])
+            self.pending = [value for pending in pool.map(look, pieces) for value in pending]
         finally:
             # One refusal is enough; and whoever interrupts a look wants no more requests.
             stop.set()
             pool.shutdown(cancel_futures=True)
-        return not self._pending
+        return not self.pending
 
     def trigger(self, *, poll_interval: float, deadline: float) -> IMSMediaDeletedTrigger | None:
         """Make a trigger for what the last look left; None when it can't carry so much."""
-        pending = list(self._pending)
-        args: dict[str, Any] = {self._kind + "s": pending}
-        if len(pending) > MAX_CARRIED or len(json.dumps(pending)) > MAX_CARRIED_BYTES:
-            if self._path is None:
-                log.info(
-                    "%d media are too many for a trigger to carry; they are waited for here.", len(pending)
-                )
+        args: dict[str, Any] = {self._kind + "s": self.pending}
+        if len(self.pending) > MAX_CARRIED or len(json.dumps(self.pending)) > MAX_CARRIED_BYTES:
+            if self._path is None or len(self.pending) > MAX_READ:
+                log.info("%d media are too many for a trigger; they are waited for here.", len(self.pending))
                 return None
-            args = {"manifest": self._path}
+            args = {"manifest": self._path, "digest": self._digest}
         return IMSMediaDeletedTrigger(
             **args,
             ims_conn_id=self._hook.ims_conn_id,
@@ -132,7 +135,6 @@ def deferral_timeout(deadline: float) -> timedelta:
     return max(timedelta(), timedelta(seconds=deadline - time.time())) + TRIGGERER_GRACE
 
 
-def _pieces(values: Iterable[str], size: int) -> Iterator[list[str]]:
-    iterator = iter(values)
-    while piece := list(islice(iterator, size)):
-        yield piece
+def _pieces(values: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for at in range(0, len(values), size):
+        yield values[at : at + size]

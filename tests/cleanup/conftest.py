@@ -24,6 +24,7 @@ class MemoryStore(dict[str, str]):
         return json.loads(self[key]) if key in self else default
 
     def set(self, key: str, value: Any) -> None:
+        assert json.loads(json.dumps(value)) == value  # Airflow takes nothing that is not plain JSON
         self[key] = json.dumps(value)
 
     def delete(self, key: str) -> None:

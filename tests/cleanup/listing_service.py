@@ -76,6 +76,7 @@ class Faults:
     repeats: float = 0
     bad_tokens: float = 0
     lost_tokens: float = 0
+    endless_tokens: bool = False
     throttles: float = 0
     unavailable: float = 0
     resets: float = 0
@@ -83,7 +84,7 @@ class Faults:
     start_is_inclusive: bool = False
     ignores_start: bool = False
     deletes: int = 0
-    no_total: bool = False
+    wrong_total: Any = "right"
 
 
 class ListingService:
@@ -158,8 +159,10 @@ class ListingService:
         body = {"RequestId": "r", "MediaInfos": [medium.shown() for medium in page], "TotalCount": total}
         if offset + size < len(matches) and chance() >= faults.lost_tokens:
             body["NextToken"] = str(offset + size)
-        if faults.no_total:
-            del body["TotalCount"]
+        if faults.endless_tokens:
+            body["NextToken"] = str(offset + size)
+        if faults.wrong_total != "right":
+            body["TotalCount"] = faults.wrong_total
         for _ in range(min(faults.deletes, len(self.media))):
             self.media.pop(self.random.randrange(len(self.media)))
         return 200, body

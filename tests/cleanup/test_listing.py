@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import time
 from collections import Counter
@@ -10,13 +11,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
-from listing_service import Faults, ListingService, Medium, library
 
 from airflow_provider_ims.api.errors import IMSAPIError
 from airflow_provider_ims.cleanup import listing
 from airflow_provider_ims.cleanup.listing import list_whole, read_time, write_time
+from tests.cleanup.listing_service import Faults, ListingService, Medium, library
 
-GENERATED_RUNS = 1000
+GENERATED_RUNS = int(os.environ.get("GENERATED_RUNS", "100"))
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +132,12 @@ NEVER_WHOLE = {
     "more in one second than are shown": Faults(cap=100),
     "tokens that are never accepted": Faults(bad_tokens=1),
     "tokens that are never given": Faults(lost_tokens=1),
+    "tokens that never end": Faults(endless_tokens=True),
     "a medium that is counted and never shown": Faults(skips=1),
-    "nothing is counted": Faults(no_total=True),
+    "no count is told": Faults(wrong_total=None),
+    "nothing is counted": Faults(wrong_total=0),
+    "less is counted": Faults(wrong_total=7),
+    "more is counted": Faults(wrong_total=7000),
     "nothing is shown": Faults(empty_pages=1),
 }
 

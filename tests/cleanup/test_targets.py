@@ -29,7 +29,7 @@ def values(targets: Targets) -> list[str]:
     [
         [A, B],
         (A, B),
-        iter([A, B]),
+        {A: 1, B: 2}.keys(),
         f"{A},{B}",
         f"{A}\n{B}\n",
         f" {A} ,\r\n{B},",

@@ -11,7 +11,7 @@ import threading
 import time
 
 import pytest
-from raw_client import RawClient
+from tests.emulator.raw_client import RawClient
 
 from airflow_provider_ims.emulator.faults import KINDS
 from airflow_provider_ims.emulator.operations import OPERATIONS
