@@ -53,9 +53,9 @@ def looks_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def gives_up_soon(client: IMSClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def gives_up_soon(client: IMSClient) -> None:
     """Shortens the retries of a request whose answer is lost again and again."""
-    monkeypatch.setattr("airflow_provider_ims.api.client.MIN_TRIES", 3)
+    client._min_tries = 3
     client.retry_seconds = 0.2
 
 
