@@ -3,10 +3,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What is about Airflow; the rest does not know which one it is.
+AIRFLOW2_TESTS := tests/operators tests/sensors tests/triggers tests/hooks tests/links tests/test_example_dags.py
 # Never look for the metadata of a cloud machine: off the cloud that only waits.
 export ALIBABA_CLOUD_ECS_METADATA_DISABLED := true
 
-.PHONY: demo ui test check format clean
+.PHONY: demo ui test test-system test-airflow2 test-browser faults kills check format clean
 
 demo: $(VENV)/ready  ## a real Airflow deletes media in a local IMS, and says what became of each
 	$(BIN)/python dev/demo.py
@@ -16,6 +18,21 @@ ui: $(VENV)/ready  ## the same, then Airflow's web UI stays up until Ctrl-C
 
 test: check  ## everything that is quick enough for each change
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(addprefix --ignore tests/,system browser faults kills)
+
+test-system: $(VENV)/ready  ## whole Airflow processes, killed and restarted
+	$(BIN)/python -m pytest tests/system
+
+test-airflow2: .venv-airflow2/ready  ## the same tests on Airflow 2.11
+	.venv-airflow2/bin/python -m pytest --numprocesses 3 --dist loadfile -W ignore $(AIRFLOW2_TESTS)
+
+test-browser: $(VENV)/ready /usr/bin/chromium  ## the connection form in a real browser
+	$(BIN)/python -m pytest tests/browser
+
+faults: $(VENV)/ready  ## generated runs against a service that misbehaves; see python -m tests.faults --help
+	$(BIN)/python -m tests.faults $(FAULTS)
+
+kills: $(VENV)/ready  ## workers killed in the middle of deletions; see python -m tests.kills --help
+	$(BIN)/python -m tests.kills $(KILLS)
 
 check: $(VENV)/ready  ## format, lint, types, direction of imports
 	$(BIN)/ruff format --check .
@@ -33,6 +50,15 @@ $(VENV)/ready: pyproject.toml constraints/airflow-3.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints/airflow-3.txt \
 		--editable '.[emulator]' --group dev
 	touch $@
+
+.venv-airflow2/ready: pyproject.toml constraints/airflow-2.11.txt $(VENV)/ready
+	$(PYTHON) -m venv .venv-airflow2
+	$(BIN)/uv pip install --quiet --python .venv-airflow2/bin/python --constraint constraints/airflow-2.11.txt \
+		--editable '.[emulator]' --group dev
+	touch $@
+
+/usr/bin/chromium:
+	apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium
 
 clean:
 	rm -rf $(VENV) .venv-airflow2 build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
