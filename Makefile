@@ -58,7 +58,7 @@ $(VENV)/ready: pyproject.toml constraints/airflow-3.txt
 	touch $@
 
 /usr/bin/chromium:
-	apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium
+	apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium fonts-dejavu-core
 
 clean:
 	rm -rf $(VENV) .venv-airflow2 build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

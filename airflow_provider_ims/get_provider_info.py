@@ -17,7 +17,7 @@ UI_FIELD_BEHAVIOUR: dict[str, Any] = {
         "login": "empty: the credential type below says where keys come from",
         "host": "empty: the region's own; else a host, host:port or URL",
         # https://github.com/apache/airflow/pull/73298
-        "port": "443, or none: but Airflow 3.3.1 and 3.3.2 test only connections with a port",
+        "port": "443 (Airflow 3.3.1 and 3.3.2 test none without a port)",
     },
 }
 
@@ -154,6 +154,9 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "sensors": [
             {"integration-name": "Alibaba Cloud IMS", "python-modules": ["airflow_provider_ims.sensors.ims"]}
+        ],
+        "triggers": [
+            {"integration-name": "Alibaba Cloud IMS", "python-modules": ["airflow_provider_ims.triggers.ims"]}
         ],
         "connection-types": [
             {

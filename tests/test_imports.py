@@ -18,7 +18,9 @@ MODULES = (
 @pytest.mark.parametrize("module", MODULES)
 def test_nothing_heavy_is_loaded_beyond_what_airflow_loads_itself(module: str) -> None:
     base = "import airflow.providers.common.compat.sdk as sdk; sdk.BaseOperator, sdk.BaseHook, sdk.AirflowFailException"
-    script = f"import sys; {base}; before = set(sys.modules); import {module}; print(*(set(sys.modules) - before))"
+    script = (
+        f"import sys; {base}; before = set(sys.modules); import {module}; print(*(set(sys.modules) - before))"
+    )
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     names = loaded.splitlines()[-1].split()
     assert module in names

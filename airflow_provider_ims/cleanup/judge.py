@@ -200,13 +200,13 @@ class Judge:
         """Go on being throttled for as long as other requests get through: the limit is shared."""
         lost = False
         while True:
-            began = time.monotonic()
             try:
                 answer = call()
                 return answer._replace(answer_lost=lost or answer.answer_lost)
             except (IMSAPIError, CallAbandoned) as error:
                 lost = error.answer_lost = lost or error.answer_lost
-                if not isinstance(error, IMSThrottlingError) or not self._others_are_answered(began):
+                patience = time.monotonic() - self._client.retry_seconds
+                if not isinstance(error, IMSThrottlingError) or not self._others_are_answered(patience):
                     raise
 
     def _judge_answer(self, targets: Sequence[Target], answer: Answer[Deletion], in_doubt: bool) -> Ruling:

@@ -58,7 +58,7 @@ def read_time(text: str | None) -> datetime | None:
 
 def write_time(moment: datetime) -> str:
     """Spell a time as the service does: in UTC, to the second."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def list_whole(client: IMSClient, until: datetime) -> Iterator[MediaInfo]:
@@ -115,7 +115,7 @@ class _Walk:
     def _page_by_page(self, start: datetime, end: datetime) -> tuple[MediaInfo, ...]:
         """Read a single second, which can't be cut in two, with page tokens; again if it does not add up."""
         for attempt in range(TRIES):
-            time.sleep(PAUSE_SECONDS * attempt)
+            _pause(attempt)
             found, totals = self._all_pages(start, end)
             if totals == {len(found)} and not self._may_be_cut(found, start, end):
                 return tuple(medium for media_id, medium in found.items() if media_id not in self._given)
@@ -159,7 +159,7 @@ class _Walk:
             return Stretch((), 0)
         known = self._given if known is None else known
         for attempt in range(TRIES):
-            time.sleep(PAUSE_SECONDS * attempt)
+            _pause(attempt)
             page = self._ask(start, end)
             if page.media or not page.total:
                 break
@@ -204,6 +204,11 @@ class _Walk:
                 f"{self._count + ahead.total:,}",
                 write_time(start),
             )
+
+
+def _pause(attempt: int) -> None:
+    if attempt:
+        time.sleep(PAUSE_SECONDS * attempt)
 
 
 def _next_stretch(ahead: Stretch) -> tuple[tuple[MediaInfo, ...], datetime]:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 PLAN_FORMAT = 1
 ROWS_SHOWN = 20
 
+_to_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for each line
+
 
 @dataclass(frozen=True)
 class Caps:
@@ -271,7 +273,7 @@ def _row(medium: MediaInfo, created: str, days: int) -> dict[str, Any]:
 
 def _line(fields: Mapping[str, Any]) -> bytes:
     # Half a surrogate pair, which JSON can carry and UTF-8 can't, becomes the JSON escape that it came as.
-    return (json.dumps(fields, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+    return (_to_json(fields) + "\n").encode("utf-8", "backslashreplace")
 
 
 def _lines(header: dict[str, Any], database: sqlite3.Connection) -> Iterator[bytes]:

@@ -46,7 +46,7 @@ class Report:
         self._file: IO[bytes] | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if folder.protocol in ("file", "local"):
+            if folder.protocol in ("", "file", "local"):  # "" is that of a plain path
                 self._file = open(self._part_path(first_part).path, "xb")  # noqa: SIM115 - closed by close()
             else:
                 self._part_path(first_part).write_bytes(b"")

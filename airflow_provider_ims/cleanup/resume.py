@@ -109,7 +109,8 @@ class RunState:
         state = asdict(self)
         state["done"] = [self.done.below, self.done.rows_beyond()]
         state["aside"] = [
-            sorted(ordinal for ordinal, lost in self.aside.items() if lost is which) for which in (False, True)
+            sorted(ordinal for ordinal, lost in self.aside.items() if lost is which)
+            for which in (False, True)
         ]
         plain: dict[str, Any] = json.loads(json.dumps({"version": VERSION, **state}))
         return plain

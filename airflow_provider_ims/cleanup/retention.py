@@ -115,10 +115,15 @@ class Policy:
             return "creation time"
         if medium.tags is None:
             return "tags"
-        for name in ("status", "media_type", *(name for name, _ in self._exact)):
+        for name in self._needed:
             if getattr(medium, name) is None:
                 return name
-        return "title" if self.title_pattern and medium.title is None else None
+        return None
+
+    @cached_property
+    def _needed(self) -> tuple[str, ...]:
+        filters = tuple(name for name, _ in self._exact)
+        return ("media_type", *filters, "title") if self.title_pattern else ("media_type", *filters)
 
     @cached_property
     def _exact(self) -> tuple[tuple[str, frozenset[str]], ...]:

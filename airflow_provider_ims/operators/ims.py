@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, conf
 from airflow_provider_ims.cleanup.targets import check_one_input
 from airflow_provider_ims.exceptions import IMSDeletionError
 from airflow_provider_ims.hooks.ims import IMSHook
+from airflow_provider_ims.links.ims import IMSConsoleLink
 from airflow_provider_ims.operators.retention import IMSPlanMediaRetentionOperator
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
         "ims_conn_id",
         "region",
     )
+    operator_extra_links = (IMSConsoleLink(),)
     ui_color = "#ffe6cc"
 
     # Made by a run, since Airflow copies operators and an event can't be copied.
