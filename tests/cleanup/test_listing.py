@@ -90,6 +90,9 @@ FAULTS = {
     "lost tokens": Faults(lost_tokens=1),
     "newest first": Faults(order="desc"),
     "no order": Faults(order="random"),
+    "no order, and only 100 matches are shown and counted": Faults(
+        cap=100, total_is_capped=True, order="random"
+    ),
     "an inclusive start": Faults(start_is_inclusive=True),
 }
 

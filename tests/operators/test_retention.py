@@ -238,9 +238,9 @@ def test_faults_of_the_network_do_not_change_the_plan(tmp_path: Path, emulator: 
     digest = execute(tmp_path)["digest"]
     for number, kind in enumerate(("reset", "error", "throttle", "truncated", "html")):
         emulator.add_fault(kind, every=7, skip=number, action="ListMediaBasicInfos")
-    for _ in range(5):
+    for _ in range(2):
         assert execute(tmp_path)["digest"] == digest
-    assert emulator.stats()["requests"] > 6 * 3
+    assert sum(emulator.stats()["by_action"].values()) > 3 * 3
 
 
 def test_a_refusal_leaves_no_plan(tmp_path: Path, connect: Any) -> None:

@@ -1,0 +1,395 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_ims.api.client import IMSClient
+from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.exceptions import IMSAPIError, IMSAuthError, IMSPermissionError
+from airflow_provider_ims.hooks.ims import IMSHook
+from airflow_provider_ims.triggers import ims as triggers
+from airflow_provider_ims.triggers import poller
+from airflow_provider_ims.triggers.events import raise_unless_over
+from airflow_provider_ims.triggers.ims import IMSMediaDeletedTrigger, IMSTranscodeJobTrigger
+from airflow_provider_ims.triggers.poller import Poller
+
+Trigger = IMSMediaDeletedTrigger | IMSTranscodeJobTrigger
+Event = dict[str, Any]
+
+OVER = {"status": "over", "pending": 0}
+
+
+@pytest.fixture(autouse=True)
+def connection(connect: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    monkeypatch.setattr(triggers, "MIN_SECONDS", 0)
+    return connect
+
+
+async def event_of(trigger: Trigger) -> Event:
+    events = [event.payload async for event in trigger.run()]
+    assert len(events) == 1
+    return json.loads(json.dumps(events[0]))
+
+
+def start(triggers: Iterable[Trigger]) -> list[asyncio.Task[Event]]:
+    return [asyncio.create_task(event_of(trigger)) for trigger in triggers]
+
+
+def gone(*media_ids: str, seconds: float = 30, interval: float = 1, **kwargs: Any) -> IMSMediaDeletedTrigger:
+    return IMSMediaDeletedTrigger(
+        media_ids or None, poll_interval=interval, deadline=time.time() + seconds, **kwargs
+    )
+
+
+def delete(ids: list[str]) -> None:
+    hook = IMSHook()
+    for at in range(0, len(ids), 20):
+        hook.delete_media_infos(media_ids=ids[at : at + 20])
+    hook.client.close()
+
+
+def run(main: Callable[[], Any]) -> Any:
+    """Run a test in an event loop, in which nothing may be left afterwards."""
+
+    async def checked() -> Any:
+        result = await main()
+        await asyncio.sleep(0.3)
+        loop: Any = asyncio.get_running_loop()
+        assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+        assert [thread.name for thread in threading.enumerate() if thread.name.startswith("ims-")] == []
+        assert [timer for timer in loop._scheduled if not timer.cancelled()] == []
+        assert Poller._running == {}
+        return result
+
+    return asyncio.run(checked())
+
+
+def asked(emulator: Emulator, action: str = "BatchGetMediaInfos") -> list[dict[str, Any]]:
+    return emulator.requests(action)
+
+
+def test_different_tasks_share_requests(emulator: Emulator) -> None:
+    ids = emulator.generate(60)
+
+    async def main() -> list[Event]:
+        tasks = start(gone(media_id, interval=2) for media_id in ids)
+        await asyncio.sleep(3.5)
+        await asyncio.to_thread(delete, ids)
+        return await asyncio.gather(*tasks)
+
+    assert run(main) == [OVER] * 60
+    sizes = [len(request["targets"]) for request in asked(emulator)]
+    assert len(sizes) <= 3 * 4
+    assert max(sizes) == 20
+
+
+def test_intervals_are_respected(emulator: Emulator) -> None:
+    quick, slow = emulator.generate(2)
+
+    async def main() -> list[Event]:
+        return await asyncio.gather(
+            *start([gone(quick, interval=1, seconds=6.5), gone(slow, interval=4, seconds=6.5)])
+        )
+
+    assert run(main) == [{"status": "timed_out", "pending": 1}] * 2
+    times = defaultdict(list)
+    for request in asked(emulator):
+        for media_id in request["targets"]:
+            times[media_id].append(request["at"])
+    assert 5 <= len(times[quick]) <= 7
+    # One look after its interval, and the last one at its deadline.
+    assert len(times[slow]) == 2
+    assert times[slow][1] - times[slow][0] >= 2
+
+
+def test_urls_and_jobs_are_asked_for_one_by_one(emulator: Emulator) -> None:
+    emulator.generate(3)
+    urls = [medium["url"] for medium in emulator.library()]
+    jobs = [emulator.add_job(outputs=["oss://b/o.mp4"], seconds=2)["ParentJobId"] for _ in range(3)]
+
+    async def main() -> list[Event]:
+        tasks = start(
+            [
+                IMSMediaDeletedTrigger(input_urls=urls, poll_interval=1, deadline=time.time() + 20),
+                *(IMSTranscodeJobTrigger(job, poll_interval=1, deadline=time.time() + 20) for job in jobs),
+            ]
+        )
+        await asyncio.sleep(2.5)
+        await asyncio.to_thread(IMSHook().delete_media_infos, input_urls=urls)
+        return await asyncio.gather(*tasks)
+
+    assert run(main) == [OVER] * 4
+    assert {len(request["targets"]) for request in asked(emulator, "GetMediaInfo")} == {1}
+    assert len({request["targets"][0] for request in asked(emulator, "GetTranscodeJob")}) == 3
+
+
+def test_a_job_with_a_failed_part_is_over(emulator: Emulator) -> None:
+    job = emulator.add_job(outputs=["oss://b/1.mp4", "oss://b/2.mp4"])["ParentJobId"]
+    emulator.put_job(job, ["Processing", "Fail"])
+    assert run(lambda: event_of(IMSTranscodeJobTrigger(job, poll_interval=1))) == OVER
+
+
+@pytest.mark.parametrize("state", ["Processing", "Suspended", ""])
+def test_a_job_in_any_other_state_is_running(emulator: Emulator, state: str) -> None:
+    job = emulator.add_job(outputs=["oss://b/1.mp4", "oss://b/2.mp4"])["ParentJobId"]
+    emulator.put_job(job, ["Success", state])
+    event = run(lambda: event_of(IMSTranscodeJobTrigger(job, poll_interval=1, deadline=time.time() + 2.5)))
+    assert event == {"status": "timed_out", "pending": 1}
+
+
+def test_a_withdrawn_key_is_refused_once_and_told_to_all(
+    emulator: Emulator, connection: Callable[..., None]
+) -> None:
+    ids = emulator.generate(600)
+    emulator.add_key("withdrawn", "its-secret", actions=["ice:*"])
+    connection(login="withdrawn", password="its-secret")
+
+    async def main() -> list[Event]:
+        tasks = start(gone(media_id, interval=3) for media_id in ids)
+        await asyncio.sleep(4.5)
+        await asyncio.to_thread(
+            emulator.add_key, "withdrawn", "its-secret", actions=["ice:*"], status="inactive"
+        )
+        return await asyncio.gather(*tasks)
+
+    events = run(main)
+    for event in events:
+        with pytest.raises(IMSAuthError) as caught:
+            raise_unless_over(event)
+        assert caught.value.code == "InvalidAccessKeyId.Inactive"
+        assert caught.value.request_id
+        assert caught.value.http_status
+        assert caught.value.action == "BatchGetMediaInfos"
+    refused = [request for request in asked(emulator) if request["status"] != 200]
+    assert len(refused) <= 2
+    assert "its-secret" not in json.dumps(events)
+
+
+def test_who_comes_after_a_refusal_uses_the_connection_as_it_is_then(
+    emulator: Emulator, connection: Callable[..., None]
+) -> None:
+    (media_id,) = emulator.generate(1)
+
+    async def main() -> tuple[Event, Event]:
+        connection(password="wrong")
+        (refused,) = await asyncio.gather(*start([gone(media_id)]))
+        connection()
+        (tried_again,) = await asyncio.gather(*start([gone(media_id, seconds=3)]))
+        return refused, tried_again
+
+    refused, tried_again = run(main)
+    assert refused["error"]["type"] == "IMSAuthError"
+    assert tried_again == {"status": "timed_out", "pending": 1}
+
+
+def test_a_missing_permission_is_told_to_those_who_need_it(
+    emulator: Emulator, connection: Callable[..., None]
+) -> None:
+    ids = emulator.generate(2)
+    url = emulator.library()[0]["url"]
+    emulator.add_key("ids-only", "its-secret", actions=["ice:BatchGetMediaInfos"])
+    connection(login="ids-only", password="its-secret")
+
+    async def main() -> list[Event]:
+        by_url = IMSMediaDeletedTrigger(input_urls=[url], poll_interval=1, deadline=time.time() + 20)
+        return await asyncio.gather(*start([gone(*ids, seconds=4), by_url]))
+
+    by_id, by_url = run(main)
+    assert by_id == {"status": "timed_out", "pending": 2}
+    with pytest.raises(IMSPermissionError, match="ice:GetMediaInfo"):
+        raise_unless_over(by_url)
+
+
+def test_a_value_that_the_service_refuses_is_its_own_tasks_trouble(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = emulator.generate(5)
+    still_pending = poller.still_pending
+
+    def refuse(client: Any, kind: Any, values: Collection[str], stop: threading.Event) -> set[str]:
+        if "bad" in values:
+            raise IMSAPIError("MediaIds is not valid", code="InvalidParameter", http_status=400)
+        return still_pending(client, kind, values, stop)
+
+    monkeypatch.setattr(poller, "still_pending", refuse)
+
+    async def main() -> list[Event]:
+        return await asyncio.gather(*start(gone(value, seconds=4) for value in [*ids, "bad"]))
+
+    *good, bad = run(main)
+    assert good == [{"status": "timed_out", "pending": 1}] * 5
+    assert bad["error"]["code"] == "InvalidParameter"
+
+
+def test_outages_are_ridden_out(
+    emulator: Emulator,
+    connection: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ids = emulator.generate(30)
+    connection(extra={"retry_seconds": 0})
+    monkeypatch.setitem(IMSClient.__init__.__kwdefaults__, "min_tries", 2)
+    for kind in ("reset", "error"):
+        emulator.add_fault(kind, action="BatchGetMediaInfos", times=4)
+
+    async def main() -> list[Event]:
+        tasks = start(gone(media_id) for media_id in ids)
+        await asyncio.sleep(3)
+        await asyncio.to_thread(delete, ids)
+        return await asyncio.gather(*tasks)
+
+    with caplog.at_level(logging.WARNING, poller.__name__):
+        assert run(main) == [OVER] * 30
+    assert len([record for record in caplog.records if record.name == poller.__name__]) == 1
+
+
+def test_an_outage_at_the_deadline_is_a_time_out(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    (media_id,) = emulator.generate(1)
+    emulator.add_fault("error", action="BatchGetMediaInfos")
+    monkeypatch.setattr(poller, "LAST_LOOK_SECONDS", 1)
+    started = time.monotonic()
+    assert run(lambda: event_of(gone(media_id, seconds=2))) == {"status": "timed_out", "pending": 1}
+    assert time.monotonic() - started < 8
+
+
+def test_a_deadline_that_has_passed_leaves_one_look(emulator: Emulator) -> None:
+    there, other = emulator.generate(2)
+    delete([other])
+    events = run(lambda: asyncio.gather(*start([gone(there, seconds=-60), gone(other, seconds=-60)])))
+    assert [event["status"] for event in events] == ["timed_out", "over"]
+
+
+def test_cancelled_triggers_leave_and_the_last_one_stops_the_poller(emulator: Emulator) -> None:
+    ids = emulator.generate(200)
+
+    async def main() -> None:
+        tasks = start(gone(media_id) for media_id in ids)
+        await asyncio.sleep(2)
+        for task in tasks[:-1]:
+            task.cancel()
+        await asyncio.sleep(1.5)
+        before = len(await asyncio.to_thread(asked, emulator))
+        await asyncio.sleep(2.2)
+        latest = (await asyncio.to_thread(asked, emulator))[before:]
+        assert 1 <= len(latest) <= 3
+        assert all(request["targets"] == ids[-1:] for request in latest)
+        tasks[-1].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    run(main)
+
+
+def test_cancelling_does_not_wait_for_a_request_that_is_tried_again(emulator: Emulator) -> None:
+    (media_id,) = emulator.generate(1)
+    emulator.add_fault("throttle", action="BatchGetMediaInfos", retry_after=30_000)
+
+    async def main() -> None:
+        tasks = start([gone(media_id)])
+        await asyncio.sleep(2)
+        tasks[0].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(1)
+
+    started = time.monotonic()
+    run(main)
+    assert time.monotonic() - started < 8
+
+
+def test_the_event_loop_goes_on_while_a_connection_is_fetched(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (media_id,) = emulator.generate(1)
+    get_connection = IMSHook.get_connection
+
+    def slowly(conn_id: str) -> Any:
+        time.sleep(1.5)
+        return get_connection(conn_id)
+
+    monkeypatch.setattr(IMSHook, "get_connection", staticmethod(slowly))
+
+    async def main() -> float:
+        tasks = start([gone(media_id, seconds=3)])
+        worst, end = 0.0, time.monotonic() + 3
+        while time.monotonic() < end:
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            worst = max(worst, time.monotonic() - before)
+        await asyncio.gather(*tasks)
+        return worst
+
+    assert run(main) < 0.7
+
+
+@pytest.mark.parametrize(
+    ("conn_id", "words"),
+    [("no_such_connection", "no_such_connection"), ("ims_wrong", "ims_wrong.*read_timeout")],
+)
+def test_a_connection_that_can_not_be_used_is_an_error_with_words(
+    emulator: Emulator, connection: Callable[..., None], conn_id: str, words: str
+) -> None:
+    connection(conn_id="ims_wrong", extra={"read_timeout": "soon"})
+    event = run(lambda: event_of(gone("some-id", ims_conn_id=conn_id)))
+    with pytest.raises(Exception, match=words):
+        raise_unless_over(event)
+
+
+def test_each_connection_and_region_has_a_poller_of_its_own(
+    emulator: Emulator, connection: Callable[..., None]
+) -> None:
+    ids = emulator.generate(3)
+    connection(conn_id="other")
+
+    async def main() -> int:
+        tasks = start(
+            [
+                gone(ids[0], seconds=3),
+                gone(ids[1], seconds=3, ims_conn_id="other"),
+                gone(ids[2], seconds=3, region="cn-beijing"),
+                gone(ids[0], seconds=3),
+            ]
+        )
+        await asyncio.sleep(0.1)
+        count = len(Poller._running)
+        await asyncio.gather(*tasks)
+        return count
+
+    assert run(main) == 3
+
+
+def test_no_trigger_ends_so_soon_that_the_scheduler_has_not_seen_it_deferred(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triggers, "MIN_SECONDS", 2)
+    started = time.monotonic()
+    assert run(lambda: event_of(gone(manifest="/no/such/file")))["status"] == "error"
+    assert time.monotonic() - started >= 2
+
+
+def test_a_manifest_is_read_off_the_loop(emulator: Emulator, tmp_path: Path) -> None:
+    ids = emulator.generate(25)
+    manifest = tmp_path / "ids.txt"
+    manifest.write_text("\n".join(ids))
+
+    async def main() -> Event:
+        tasks = start([gone(manifest=str(manifest))])
+        await asyncio.sleep(1.5)
+        await asyncio.to_thread(delete, ids)
+        return await tasks[0]
+
+    assert run(main) == OVER
+
+
+def test_a_manifest_that_can_not_be_read_is_an_error_with_words(tmp_path: Path) -> None:
+    event = run(lambda: event_of(gone(manifest=str(tmp_path / "none.txt"))))
+    with pytest.raises(ValueError, match=r"none\.txt does not exist"):
+        raise_unless_over(event)
