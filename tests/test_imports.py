@@ -17,14 +17,15 @@ MODULES = (
 
 @pytest.mark.parametrize("module", MODULES)
 def test_nothing_heavy_is_loaded_beyond_what_airflow_loads_itself(module: str) -> None:
-    base = "import airflow.providers.common.compat.sdk as sdk; sdk.BaseOperator, sdk.BaseHook, sdk.AirflowFailException"
+    names = "BaseOperator, sdk.BaseHook, sdk.AirflowFailException"
+    base = f"import airflow.providers.common.compat.sdk as sdk; sdk.{names}"
     script = (
         f"import sys; {base}; before = set(sys.modules); import {module}; print(*(set(sys.modules) - before))"
     )
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    names = loaded.splitlines()[-1].split()
-    assert module in names
-    assert [name for name in names if name.partition(".")[0] in HEAVY or name in HEAVY] == []
+    new = loaded.splitlines()[-1].split()
+    assert module in new
+    assert [name for name in new if name.partition(".")[0] in HEAVY or name in HEAVY] == []
 
 
 def test_the_operators_load_neither_requests_nor_the_credentials_library() -> None:

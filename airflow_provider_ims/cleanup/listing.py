@@ -120,8 +120,8 @@ class _Walk:
             if totals == {len(found)} and not self._may_be_cut(found, start, end):
                 return tuple(medium for media_id, medium in found.items() if media_id not in self._given)
         raise _incomplete(
-            f"the service counts {max(total or 0 for total in totals):,} media created in the second up to "
-            f"{write_time(end)}, but shows only {len(found):,} of them"
+            f"of the media created in the second up to {write_time(end)}, the service counts "
+            f"{max(total or 0 for total in totals):,} and shows {len(found):,}, which may not be all"
         )
 
     def _all_pages(self, start: datetime, end: datetime) -> tuple[dict[str, MediaInfo], set[int | None]]:

@@ -137,8 +137,10 @@ class ListingService:
             and medium.created <= end
         ]
         total: int | None = len(matches)
-        if faults.order == "desc":
+        if "desc" in (faults.order, query["SortBy"]):
             matches.reverse()
+        elif faults.order == "swapped once" and self.requests == 1:
+            matches[0], matches[-1] = matches[-1], matches[0]
         elif faults.order == "random":
             self.random.shuffle(matches)
         if faults.cap is not None:

@@ -25,10 +25,12 @@ from tests.faults.crash import Killed, Life, MortalReport, MortalRun, MortalStor
 def die(client: IMSClient, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs a try that dies at a point."""
 
-    def die(ids: list[str], kept: dict[str, str], base: Path | None, point: str, passes: int, **options: Any) -> None:
+    def die(
+        ids: list[str], kept: dict[str, str], base: Path | None, point: str, passes: int, **options: Any
+    ) -> None:
         life = Life(point, passes)
         MortalReport.life = life
-        with monkeypatch.context() as patch, pytest.raises(Killed):
+        with monkeypatch.context() as patch:
             patch.setattr("airflow_provider_ims.cleanup.deletion.Report", MortalReport)
             run = MortalRun(
                 client,
@@ -38,7 +40,8 @@ def die(client: IMSClient, monkeypatch: pytest.MonkeyPatch) -> Any:
                 **options,
             )
             run.life = life
-            run.execute()
+            with pytest.raises(Killed):
+                run.execute()
         life.end(10)
 
     return die
@@ -58,13 +61,13 @@ def test_a_plain_path_takes_lines_at_once(tmp_path: Path) -> None:
 def test_lines_that_no_state_knows_are_counted_once_over_two_kills(
     emulator: Emulator, run: Run, die: Any, tmp_path: Path
 ) -> None:
-    ids = emulator.generate(400)
+    ids = emulator.generate(1000)
     kept: dict[str, str] = {}
     # Dies when it begins to keep a state that knows of the first lines; then again before the second request.
     die(ids, kept, tmp_path, "keep", 1, max_concurrency=4)
     die(ids, kept, tmp_path, "settle", 0, max_concurrency=4)
     result = run(ids, store=MortalStore(kept, Life()), report_base=storage_path(str(tmp_path)))
-    assert counts(result) == {"deleted": 400}
+    assert counts(result) == {"deleted": 1000}
     assert sorted(line["media_id"] for line in lines_of(result["report"])) == sorted(ids)
 
 
@@ -153,8 +156,12 @@ def test_a_state_stays_small_however_far_the_others_are_ahead_of_one() -> None:
 
 
 def test_a_result_stays_small_with_urls_beyond_ascii(emulator: Emulator, run: Run) -> None:
-    urls = [f"https://bucket.oss-cn-shanghai.aliyuncs.com/{'视频' * 60}/{number}.mp4" for number in range(600)]
-    emulator.seed([{"url": url, "protected": number % 3 == 0} for number, url in enumerate(urls) if number % 3 < 2])
+    urls = [
+        f"https://bucket.oss-cn-shanghai.aliyuncs.com/{'视频' * 60}/{number}.mp4" for number in range(600)
+    ]
+    emulator.seed(
+        [{"url": url, "protected": number % 3 == 0} for number, url in enumerate(urls) if number % 3 < 2]
+    )
     kept: dict[str, str] = {}
     result = run(read_targets(input_urls=urls), store=MortalStore(kept, Life()))
     assert counts(result) == {"deleted": 200, "forbidden": 200, "missing": 200}

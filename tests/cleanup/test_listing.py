@@ -103,6 +103,12 @@ def test_completes_in_spite_of(service: ListingService, faults: Faults) -> None:
     check_whole(service)
 
 
+def test_a_wrong_order_that_adds_up(service: ListingService) -> None:
+    """The newest in place of the oldest: as many as there should be, and not those that are there."""
+    service.load(library(300, per_second=1), Faults(order="swapped once"))
+    check_whole(service)
+
+
 def test_fractions_of_seconds_that_are_not_shown(service: ListingService) -> None:
     rng = random.Random(2)
     newest = int(time.time() - 7200)
@@ -133,6 +139,7 @@ def test_media_that_others_delete_meanwhile(service: ListingService) -> None:
 
 NEVER_WHOLE = {
     "more in one second than are shown": Faults(cap=100),
+    "more in one second than are shown and counted": Faults(cap=100, total_is_capped=True),
     "tokens that are never accepted": Faults(bad_tokens=1),
     "tokens that are never given": Faults(lost_tokens=1),
     "tokens that never end": Faults(endless_tokens=True),
@@ -152,7 +159,7 @@ def test_fails_rather_than_show_a_part(service: ListingService, faults: Faults) 
     with pytest.raises(IMSAPIError) as raised:
         listed(service)
     assert raised.value.code == "IncompleteListing"
-    assert "TotalCount" in str(raised.value) or "shows only" in str(raised.value)
+    assert "TotalCount" in str(raised.value) or "may not be all" in str(raised.value)
 
 
 def test_fails_when_the_window_is_not_kept_to(service: ListingService) -> None:

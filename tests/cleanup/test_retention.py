@@ -138,6 +138,12 @@ def test_denials_beat_everything(tags: tuple[str, ...], by: str | None) -> None:
     assert kept_by(medium(tags=tags), require_tags=["draft"], exclude_tags="legal-hold") == by
 
 
+@pytest.mark.parametrize("tags", [("a",), ("b",), ("c",), ("a", "c"), ("A", "b")])
+def test_every_required_tag_is_required(tags: tuple[str, ...]) -> None:
+    assert kept_by(medium(tags=tags), require_tags=["a", "b"]) == "require_tags"
+    assert kept_by(medium(tags=("a", "b", *tags)), require_tags=["a", "b"]) is None
+
+
 def test_a_denial_counts_even_if_nothing_else_can_be_read() -> None:
     hidden = medium(tags=("keep",), status=None, created=None, media_type=None)
     assert kept_by(hidden, exclude_tags=["keep"]) == "exclude_tags"

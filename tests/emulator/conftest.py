@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from alibabacloud_ice20201109.client import Client
 from alibabacloud_tea_openapi.models import Config
-from tests.emulator.raw_client import RawClient
 
 from airflow_provider_ims.emulator.server import Emulator
+from tests.emulator.raw_client import RawClient
 
 SdkFactory = Callable[..., Client]
 

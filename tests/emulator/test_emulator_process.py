@@ -11,11 +11,11 @@ import threading
 import time
 
 import pytest
-from tests.emulator.raw_client import RawClient
 
 from airflow_provider_ims.emulator.faults import KINDS
 from airflow_provider_ims.emulator.operations import OPERATIONS
 from airflow_provider_ims.emulator.server import Emulator
+from tests.emulator.raw_client import RawClient
 
 COMMAND = [sys.executable, "-m", "airflow_provider_ims.emulator"]
 
