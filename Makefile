@@ -8,7 +8,7 @@ AIRFLOW2_TESTS := tests/operators tests/sensors tests/triggers tests/hooks tests
 # Never look for the metadata of a cloud machine: off the cloud that only waits.
 export ALIBABA_CLOUD_ECS_METADATA_DISABLED := true
 
-.PHONY: demo ui test test-system test-airflow2 test-browser faults kills check format clean
+.PHONY: demo ui test test-system test-airflow2 test-browser faults kills figures check format clean
 
 demo: $(VENV)/ready  ## a real Airflow deletes media in a local IMS, and says what became of each
 	$(BIN)/python dev/demo.py
@@ -29,6 +29,7 @@ test-browser: $(VENV)/ready /usr/bin/chromium  ## the connection form in a real 
 	$(BIN)/python -m pytest tests/browser
 
 faults: $(VENV)/ready  ## generated runs against a service that misbehaves; see python -m tests.faults --help
+	$(BIN)/python -m pytest tests/faults
 	$(BIN)/python -m tests.faults $(FAULTS)
 
 kills: $(VENV)/ready  ## workers killed in the middle of deletions; see python -m tests.kills --help
@@ -59,6 +60,12 @@ $(VENV)/ready: pyproject.toml constraints/airflow-3.txt
 
 /usr/bin/chromium:
 	apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium fonts-dejavu-core
+
+figures: $(VENV)/ready  ## what the documentation claims, measured; takes half an hour
+	$(BIN)/python -m tests.cleanup.pacing_simulation
+	$(BIN)/python -m tests.faults.figures
+	$(BIN)/python -m tests.cleanup.figures
+	$(BIN)/python tests/triggers/figures.py
 
 clean:
 	rm -rf $(VENV) .venv-airflow2 build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

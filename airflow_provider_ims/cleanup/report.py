@@ -80,7 +80,7 @@ class Report:
         texts = [json.dumps(line, ensure_ascii=False) + "\n" for line in lines]
         self.lines += len(texts)
         if self._file:
-            self._file.write("".join(texts).encode())
+            self._file.write(_encode(texts))
             self._file.flush()
         else:
             self._buffer += texts
@@ -89,13 +89,13 @@ class Report:
         """Give what makes the lines so far durable; it may run in another thread while writing goes on."""
         if self._file:
             return self._sync
-        text, path = "".join(self._buffer), self._part_path(self.part)
-        if not text:
+        if not self._buffer:
             return lambda: None
+        content, path = _encode(self._buffer), self._part_path(self.part)
         self._buffer, self.part, self.lines = [], self.part + 1, 0
 
         def write_part() -> None:
-            path.write_bytes(text.encode())
+            path.write_bytes(content)
 
         return write_part
 
@@ -111,3 +111,8 @@ class Report:
 
     def _part_path(self, number: int) -> ObjectStoragePath:
         return self.folder / f"part-{number:05d}.jsonl"
+
+
+def _encode(lines: Iterable[str]) -> bytes:
+    # Half a surrogate pair, which a title can carry and UTF-8 can't, becomes the JSON escape that it came as.
+    return "".join(lines).encode("utf-8", "backslashreplace")

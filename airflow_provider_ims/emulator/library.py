@@ -6,7 +6,7 @@ Made for a million media: compact entries, found by id and URL at once, listed b
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -105,7 +105,7 @@ class Library:
     _by_url: dict[str, Medium | list[Medium]] = field(default_factory=dict)
     _order: list[Medium] = field(default_factory=list)
     _sorted: bool = True
-    _absent: int = 0
+    _absent: list[int] = field(default_factory=list)
     _files_gone: set[str] = field(default_factory=set)
     _leaving: list[tuple[float, str]] = field(default_factory=list)
     _counts: OrderedDict[Filter, int] = field(default_factory=OrderedDict)
@@ -202,12 +202,29 @@ class Library:
         """Count the media a listing takes. Kept up to date for the filters asked for last."""
         if wanted == Filter():
             return len(self._by_id)
+        if wanted == Filter(after=wanted.after, until=wanted.until):
+            return self._count_window(wanted)
         if wanted not in self._counts:
             self._counts[wanted] = sum(1 for _ in self._matching(wanted, None, descending=False))
             if len(self._counts) > _KEPT_COUNTS:
                 self._counts.popitem(last=False)
         self._counts.move_to_end(wanted)
         return self._counts[wanted]
+
+    def _count_window(self, wanted: Filter) -> int:
+        """Count by bisection: a listing that goes on by creation time asks for another window each time."""
+        self._sort()
+        low, high = self._bounds(wanted)
+        first = 0 if wanted.after is None else bisect_right(self._absent, wanted.after)
+        last = len(self._absent) if wanted.until is None else bisect_right(self._absent, wanted.until)
+        return max(0, high - low) - max(0, last - first)
+
+    def _bounds(self, wanted: Filter) -> tuple[int, int]:
+        """Give where the media of a time window begin and end in the order of creation."""
+        order = self._order
+        low = 0 if wanted.after is None else _index_after(order, Position(wanted.after, _LAST_ID))
+        high = len(order) if wanted.until is None else _index_after(order, Position(wanted.until, _LAST_ID))
+        return low, high
 
     def page(
         self, wanted: Filter, size: int, *, after: Position | None = None, descending: bool = False
@@ -226,8 +243,7 @@ class Library:
     def _matching(self, wanted: Filter, after: Position | None, *, descending: bool) -> Iterator[Medium]:
         self._sort()
         order = self._order
-        low = 0 if wanted.after is None else _index_after(order, Position(wanted.after, _LAST_ID))
-        high = len(order) if wanted.until is None else _index_after(order, Position(wanted.until, _LAST_ID))
+        low, high = self._bounds(wanted)
         if after is not None and descending:
             high = min(high, bisect_left(order, after, key=lambda medium: medium.position))
         elif after is not None:
@@ -252,10 +268,10 @@ class Library:
             del self._by_url[url]
         self._recount(medium, -1)
         # Taking one out of a long list moves all behind it: absent ones stay until they are many.
-        self._absent += 1
-        if self._absent > max(_COMPACTION_FLOOR, len(self._order) // 4):
+        insort(self._absent, medium.created)
+        if len(self._absent) > max(_COMPACTION_FLOOR, len(self._order) // 4):
             self._order = [kept for kept in self._order if self._by_id.get(kept.media_id) is kept]
-            self._absent = 0
+            self._absent.clear()
 
     def _recount(self, medium: Medium, by: int) -> None:
         for wanted in self._counts:

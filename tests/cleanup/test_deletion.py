@@ -191,11 +191,12 @@ def test_what_can_never_be_deleted_fails_and_holds_up_nobody(emulator: Emulator,
 
 
 @pytest.mark.usefixtures("gives_up_soon")
-def test_a_read_that_never_answers_leaves_unknown(emulator: Emulator, run: Run) -> None:
+def test_a_read_that_never_answers_leaves_unknown(emulator: Emulator, run: Run, client: IMSClient) -> None:
     # Enough for others to be answered all the time, which tells a broken read from a service that is down.
     library = emulator.generate(1000)
     emulator.add_fault("error", status=500, action="BatchGetMediaInfos")
-    emulator.add_fault("delay", milliseconds=300, action="DeleteMediaInfos")
+    emulator.add_fault("delay", milliseconds=100, action="DeleteMediaInfos")
+    client.retry_seconds = 1.5
     result = run(UNKNOWN_IDS + library, max_concurrency=2)
     assert counts(result) == {"unknown": 10, "deleted": 1000}
     with pytest.raises(IMSDeletionError, match="10 of 1,010 unknown"):

@@ -1,0 +1,153 @@
+"""A worker that dies: from a chosen moment on, nothing of a run reaches its store, its report or the service."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from airflow_provider_ims.api.credentials import Credentials
+from airflow_provider_ims.cleanup.deletion import DeletionRun, Work
+from airflow_provider_ims.cleanup.judge import Ruling
+from airflow_provider_ims.cleanup.report import Report
+
+MAX_STATE_BYTES = 64 * 1024
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+class Life:
+    """Counts how often each point is passed, and ends at one of them. Shared by threads.
+
+    :param point: where to die; None to live on.
+    :param passes: how often to pass it before.
+    """
+
+    def __init__(self, point: str | None = None, passes: int = 0) -> None:
+        self._point = point
+        self._left = passes
+        self._lock = threading.Condition()
+        self._busy = 0
+        self.over = False
+
+    def ends_at(self, point: str) -> bool:
+        """Pass a point; whether it is the last one."""
+        with self._lock:
+            if self.over:
+                raise Killed
+            if point == self._point:
+                self._left -= 1
+                self.over = self._left < 0
+            return self.over
+
+    def at(self, point: str) -> None:
+        """Pass a point, or die there."""
+        if self.ends_at(point):
+            raise Killed
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Say that requests may be in flight."""
+        with self._lock:
+            self._busy += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._busy -= 1
+                self._lock.notify_all()
+
+    def end(self, patience: float) -> None:
+        """Be over, and wait for what is in flight: the service does it all the same, and it is in the books."""
+        with self._lock:
+            self.over = True
+            self._lock.wait_for(lambda: not self._busy, patience)
+
+
+class MortalStore:
+    """A state store that outlives the process which writes to it."""
+
+    def __init__(self, kept: dict[str, str], life: Life) -> None:
+        self._kept = kept
+        self._life = life
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return json.loads(self._kept[key]) if key in self._kept else default
+
+    def set(self, key: str, value: Any) -> None:
+        self._life.at("keep")
+        text = json.dumps(value)
+        if len(text) >= MAX_STATE_BYTES:
+            raise AssertionError(f"the state is {len(text)} bytes long")
+        self._kept[key] = text
+        self._life.at("kept")
+
+    def delete(self, key: str) -> None:
+        self._kept.pop(key, None)
+
+
+class MortalCredentials:
+    """Signs as long as the process lives; ``renew`` works, as with keys that are fetched."""
+
+    def __init__(
+        self, credentials: Credentials, life: Life, stop: threading.Event, stop_after: int | None
+    ) -> None:
+        self._credentials = credentials
+        self._life = life
+        self._stop = stop
+        self._left = stop_after
+
+    def current(self) -> Credentials:
+        self._life.at("request")
+        if self._left is not None:
+            self._left -= 1
+            if self._left < 0:
+                self._stop.set()
+        return self._credentials
+
+    def renew(self) -> bool:
+        return True
+
+
+class MortalReport(Report):
+    """A report whose writer may die, also in the middle of a line."""
+
+    life: Life
+
+    def write(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        lines = list(lines)
+        self.life.at("write")
+        if lines and self.life.ends_at("torn"):
+            text = "".join(json.dumps(line) + "\n" for line in lines).encode()
+            if self._file:
+                self._file.write(text[: len(text) * 2 // 3])
+                self._file.flush()
+            raise Killed
+        super().write(lines)
+        self.life.at("written")
+
+    def close(self) -> None:
+        if not self.life.over:
+            super().close()
+        elif self._file:
+            self._file.close()
+
+
+class MortalRun(DeletionRun):
+    """A run whose process may die."""
+
+    life: Life
+
+    def _do(self, work: Work) -> Ruling:
+        with self.life.busy():
+            ruling = super()._do(work)
+        self.life.at("answer")
+        return ruling
+
+    def _settle(self, work: Work, ruling: Ruling) -> None:
+        self.life.at("settle")
+        super()._settle(work, ruling)

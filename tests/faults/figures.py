@@ -1,0 +1,235 @@
+"""``python -m tests.faults.figures``: how fast, how even, how small, and how it ends when the service stays down."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ |= {"ALIBABA_CLOUD_ECS_METADATA_DISABLED": "true", "no_proxy": "127.0.0.1,localhost"}
+
+from airflow_provider_ims.api.client import IMSClient
+from airflow_provider_ims.api.credentials import StaticCredentials
+from airflow_provider_ims.api.endpoints import parse_host
+from airflow_provider_ims.api.errors import IMSThrottlingError, IMSTransientError
+from airflow_provider_ims.cleanup.deletion import DeletionRun
+from airflow_provider_ims.cleanup.manifest import storage_path
+from airflow_provider_ims.cleanup.pacing import Pacer
+from airflow_provider_ims.cleanup.targets import read_targets
+from airflow_provider_ims.emulator.server import Emulator
+from tests.faults.crash import Life, MortalStore
+
+ANSWER_MS = 30
+# A bucket of one token would measure how evenly a busy machine wakes its threads.
+BURST_SECONDS = 0.1
+
+
+def delete(endpoint: str, manifest: Path, folder: Path, **options: Any) -> dict[str, Any]:
+    """Delete what a manifest names, as the hook does; give the result, with this process's peak memory in MB."""
+    client = IMSClient(
+        parse_host(endpoint),
+        StaticCredentials(Emulator.access_key_id, Emulator.access_key_secret),
+        pace=Pacer(),
+        retry_seconds=options.pop("retry_seconds", 300),
+    )
+    targets = read_targets(manifest=str(manifest))
+    report = storage_path(str(folder))
+    result = DeletionRun(client, targets, report_base=report, **options).execute()
+    return result | {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def start(endpoint: str, manifest: Path, folder: Path) -> subprocess.Popen[str]:
+    """The same in a process of its own, as a task."""
+    command = [sys.executable, "-m", "tests.faults.figures", "--delete", endpoint, str(manifest), str(folder)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def result_of(process: subprocess.Popen[str]) -> dict[str, Any]:
+    out, _ = process.communicate()
+    assert process.returncode == 0
+    found: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return found
+
+
+def write(path: Path, ids: list[str]) -> Path:
+    path.write_text("\n".join(ids))
+    return path
+
+
+def limit(emulator: Emulator, scratch: Path, rate: int) -> bool:
+    """One task finds a limit."""
+    manifest = write(scratch / "ids", emulator.generate(16_000))
+    emulator.add_fault("delay", milliseconds=ANSWER_MS)
+    emulator.add_fault("limit", rate=rate, burst=max(1, rate * BURST_SECONDS))
+    began = time.monotonic()
+    result = delete(emulator.endpoint, manifest, scratch / "report")
+    seconds = time.monotonic() - began
+    used = (result["requests"] - result["throttled"]) / seconds / rate
+    throttled = result["throttled"] / result["requests"]
+    print(
+        f"limit of {rate} a second, 16,000 ids: {used:.1%} of it used, {throttled:.1%} of the requests throttled"
+    )
+    return used >= 0.9 and throttled <= 0.03
+
+
+def share(emulator: Emulator, scratch: Path) -> bool:
+    """Four tasks at one limit of 50 a second."""
+    ids = emulator.generate(40_000)
+    emulator.add_fault("delay", milliseconds=ANSWER_MS)
+    emulator.add_fault("limit", rate=50, burst=50 * BURST_SECONDS)
+    quarters = [ids[part::4] for part in range(4)]
+    owner = {media_id: part for part, quarter in enumerate(quarters) for media_id in quarter}
+    tasks = [
+        start(emulator.endpoint, write(scratch / f"ids-{part}", quarter), scratch / f"report-{part}")
+        for part, quarter in enumerate(quarters)
+    ]
+    results = [result_of(task) for task in tasks]
+    # The time in which all four were at it.
+    spans: list[list[float]] = [[], [], [], []]
+    for entry in emulator.requests("DeleteMediaInfos"):
+        if entry["targets"]:
+            spans[owner[entry["targets"][0]]].append(entry["at"])
+    first, last = max(min(span) for span in spans), min(max(span) for span in spans)
+    counts = [sum(first <= at <= last for at in span) for span in spans]
+    shares = [count / sum(counts) for count in counts]
+    used = sum(counts) / (last - first) / 50
+    throttled = sum(result["throttled"] for result in results) / sum(result["requests"] for result in results)
+    print(
+        f"four tasks at one limit of 50: {', '.join(f'{share:.0%}' for share in shares)} of the whole, "
+        f"{used:.1%} of it used, {throttled:.1%} throttled, over {last - first:.0f} s"
+    )
+    return all(0.15 <= share <= 0.35 for share in shares)
+
+
+def speed(emulator: Emulator, scratch: Path) -> bool:
+    """Against a loop around the official SDK, one after the other on the same machine."""
+    from alibabacloud_ice20201109.client import Client
+    from alibabacloud_ice20201109.models import DeleteMediaInfosRequest
+    from alibabacloud_tea_openapi.models import Config
+
+    ids = emulator.generate(4_000)
+    emulator.add_fault("delay", milliseconds=ANSWER_MS)
+    sdk = Client(
+        Config(
+            access_key_id=emulator.access_key_id,
+            access_key_secret=emulator.access_key_secret,
+            endpoint=emulator.host,
+            protocol="http",
+        )
+    )
+    manifest = write(scratch / "ids", ids[:2_000])
+    began = time.monotonic()
+    result = delete(emulator.endpoint, manifest, scratch / "report")
+    ours = time.monotonic() - began
+    assert result["deleted"] == 2_000
+    rest = ids[2_000:]
+    began = time.monotonic()
+    # What one writes who knows the SDK: it answers for one medium, and the code is short.
+    for media_id in rest:
+        sdk.delete_media_infos(DeleteMediaInfosRequest(media_ids=media_id, delete_physical_files=False))
+    singly = time.monotonic() - began
+    emulator.reset()
+    emulator.add_fault("delay", milliseconds=ANSWER_MS)
+    ids = emulator.generate(2_000)
+    began = time.monotonic()
+    for first in range(0, len(ids), 20):
+        sdk.delete_media_infos(
+            DeleteMediaInfosRequest(media_ids=",".join(ids[first : first + 20]), delete_physical_files=False)
+        )
+    in_batches = time.monotonic() - began
+    print(
+        f"2,000 ids at {ANSWER_MS} ms: {ours:.2f} s; a loop around the SDK {singly:.2f} s one by one "
+        f"(ours is {ours / singly:.2f} of it), {in_batches:.2f} s in batches of 20 ({ours / in_batches:.2f})"
+    )
+    return ours / singly <= 0.15
+
+
+def memory(emulator: Emulator, scratch: Path) -> bool:
+    """Peak memory of a process that deletes 2,000 ids, and of one that deletes 200,000."""
+    peaks = []
+    for count in (2_000, 200_000):
+        emulator.reset()
+        manifest = write(scratch / f"ids-{count}", emulator.generate(count))
+        result = result_of(start(emulator.endpoint, manifest, scratch / f"report-{count}"))
+        assert result["deleted"] == count
+        peaks.append(result["peak_mb"])
+    print(f"peak memory: {peaks[0]:.0f} MB for 2,000 ids, {peaks[1]:.0f} MB for 200,000")
+    return peaks[1] - peaks[0] <= 60
+
+
+def outage(emulator: Emulator, scratch: Path) -> bool:
+    """A service that stays down, and a next try."""
+    right = True
+    for words, fault, error_type in (
+        ("503 only", {"kind": "error", "status": 503}, IMSTransientError),
+        ("throttled only", {"kind": "throttle", "status": 400}, IMSThrottlingError),
+    ):
+        emulator.reset()
+        manifest = write(scratch / "ids", emulator.generate(400))
+        emulator.add_fault(**fault, skip=10)
+        store = MortalStore({}, Life())
+        began = time.monotonic()
+        ended: BaseException | None = None
+        try:
+            delete(emulator.endpoint, manifest, scratch / words, store=store, retry_seconds=10)
+        except IMSTransientError as error:
+            ended = error
+        seconds = time.monotonic() - began
+        done = len(emulator.deleted())
+        emulator.drop_faults()
+        result = delete(emulator.endpoint, manifest, scratch / words, store=store, attempt=2)
+        lines = sum(len(part.read_text().splitlines()) for part in Path(result["report"]).iterdir())
+        print(
+            f"{words}, with 10 s of retries: {type(ended).__name__} after {seconds:.1f} s and {done} deletions; "
+            f"the next try: {result['deleted']} deleted of {result['requested']}, {lines} lines"
+        )
+        right &= type(ended) is error_type and result["deleted"] == lines == 400
+    return right
+
+
+FIGURES = {
+    "limit-50": lambda emulator, scratch: limit(emulator, scratch, 50),
+    "limit-10": lambda emulator, scratch: limit(emulator, scratch, 10),
+    "share": share,
+    "speed": speed,
+    "memory": memory,
+    "outage": outage,
+}
+
+
+def main() -> int:
+    """Measure what the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.figures", description=__doc__)
+    parser.add_argument(
+        "figures", nargs="*", metavar="FIGURE", help=f"of {', '.join(FIGURES)}; all by default"
+    )
+    parser.add_argument(
+        "--delete", nargs=3, metavar=("ENDPOINT", "MANIFEST", "REPORT"), help=argparse.SUPPRESS
+    )
+    arguments = parser.parse_args()
+    logging.disable(logging.WARNING)
+    if arguments.delete:
+        endpoint, manifest, folder = arguments.delete
+        print(json.dumps(delete(endpoint, Path(manifest), Path(folder))))
+        return 0
+    missed = []
+    with Emulator("--keep-requests", "100000") as emulator:
+        for name in arguments.figures or FIGURES:
+            emulator.reset()
+            with tempfile.TemporaryDirectory(prefix="ims-figures-") as scratch:
+                if not FIGURES[name](emulator, Path(scratch)):
+                    missed.append(name)
+    print(f"missed: {', '.join(missed) or 'none'}")
+    return len(missed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

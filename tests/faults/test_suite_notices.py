@@ -1,0 +1,83 @@
+"""The suite finds what it is made to find: builds that are broken on purpose don't get past it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_ims.cleanup import judge
+from airflow_provider_ims.cleanup.judge import Judge, Outcome, Ruling, Verdict
+from airflow_provider_ims.cleanup.targets import Target
+from airflow_provider_ims.emulator.server import Emulator
+from tests.faults.crash import MortalReport, MortalRun
+from tests.faults.runner import Runner, short_waits
+from tests.faults.scenario import make_scenario
+
+ENOUGH_RUNS = 150
+
+
+@pytest.fixture
+def runner(emulator: Emulator, tmp_path: Path) -> Iterator[Runner]:
+    runner = Runner(emulator, tmp_path)
+    with short_waits():
+        yield runner
+    runner.close()
+
+
+def runs_until_noticed(runner: Runner) -> int:
+    for seed in range(1, ENOUGH_RUNS + 1):
+        if runner.run(make_scenario(seed)).wrong:
+            return seed
+    pytest.fail(f"{ENOUGH_RUNS} runs found nothing wrong")
+
+
+def test_a_build_that_is_not_broken(runner: Runner) -> None:
+    for seed in range(1, 31):
+        assert runner.run(make_scenario(seed)).wrong == []
+
+
+def test_a_lost_answer_that_is_believed(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(target: Target, in_doubt: bool, request_id: str | None) -> Verdict:
+        return Verdict(target, Outcome.MISSING, False, request_id)
+
+    monkeypatch.setattr(judge, "_gone", gone)
+    assert runs_until_noticed(runner)
+
+
+def test_ignored_ids_that_are_called_missing_without_a_read(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(self: Judge, targets: Sequence[Target], in_doubt: bool, request_id: str | None = None) -> Ruling:
+        return Ruling([judge._gone(target, in_doubt, request_id) for target in targets])
+
+    monkeypatch.setattr(Judge, "look", look)
+    assert runs_until_noticed(runner)
+
+
+def test_a_state_that_is_kept_before_the_lines(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, keep = MortalReport.write, MortalRun._keep
+
+    def late_lines(report: Any) -> list[Mapping[str, Any]]:
+        lines: list[Mapping[str, Any]] = vars(report).setdefault("late_lines", [])
+        return lines
+
+    def write_later(self: MortalReport, lines: Iterable[Mapping[str, Any]]) -> None:
+        new = list(lines)
+        late_lines(self).extend(new)
+        self.lines += len(new)
+
+    def keep_first(self: MortalRun) -> None:
+        keep(self)
+        self._keeper.wait()
+        if self._report:
+            late = late_lines(self._report)
+            self._report.lines -= len(late)
+            write(self._report, late)  # type: ignore[arg-type]
+            late.clear()
+
+    monkeypatch.setattr(MortalReport, "write", write_later)
+    monkeypatch.setattr(MortalRun, "_keep", keep_first)
+    assert runs_until_noticed(runner)
