@@ -323,7 +323,7 @@ class DeletionRun:
         exhausted = False
         self._take_up_aside()
         while True:
-            while not self.stop.is_set() and len(self._in_flight) < self.max_concurrency:
+            while not self.stop.is_set() and len(self._in_flight) < self._room():
                 work = self._due_work()
                 if not work and not exhausted and self._may_go_ahead():
                     work = next(new, None)
@@ -337,6 +337,10 @@ class DeletionRun:
             if self._not_kept >= self.max_concurrency / 2 and not self._keeper.busy:
                 self._keep()
             self._progress.tell()
+
+    def _room(self) -> int:
+        """How many requests may be in flight: one until the service was heard of, so that a refusal is but one."""
+        return self.max_concurrency if self.client.tally != self._tally_before else 1
 
     def _new_work(self) -> Iterator[Work]:
         """Make the batches that are not done, one when it is asked for."""
@@ -375,6 +379,8 @@ class DeletionRun:
     def _idle_seconds(self) -> float:
         """How long to wait for something to happen."""
         seconds = self._progress.seconds_left
+        if self._room() == 1:
+            seconds = min(seconds, 0.2)
         if self._aside and len(self._in_flight) < self.max_concurrency and not self.stop.is_set():
             seconds = min(seconds, max(self._aside[0][0] - time.monotonic(), 0.0))
         return seconds

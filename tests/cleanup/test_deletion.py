@@ -263,10 +263,11 @@ def test_a_refusal_ends_the_run_within_two_requests(
     emulator: Emulator, run: Run, key: str, secret: str, error: type[IMSError], code: str | None
 ) -> None:
     emulator.add_key("reader", "reader-secret", actions=["ice:Get*", "ice:List*", "ice:BatchGetMediaInfos"])
-    library = emulator.generate(100)
+    library = emulator.generate(400)
+    emulator.add_fault("delay", milliseconds=100)
     client = IMSClient(parse_host(emulator.endpoint), StaticCredentials(key, secret))
     with pytest.raises(error) as refused:
-        run(library, client=client, max_concurrency=1)
+        run(library, client=client)
     assert emulator.stats()["requests"] <= 2
     assert refused.value.request_id
     assert refused.value.code == code or "ice:DeleteMediaInfos" in str(refused.value)
