@@ -587,7 +587,16 @@ def conclude(
         )
     if result["requested"]:
         outcomes = _outcomes_in_words(result, result["inferred"], result["preview"])
-        log.info("All %s have an outcome: %s.", _in_words(result["requested"]), outcomes)
+        log.info(
+            "All %s have an outcome: %s. %s requests in %s, %s of them retries, %s throttled.%s",
+            _in_words(result["requested"]),
+            outcomes,
+            f"{result['requests']:,}",
+            _duration(result["seconds"]),
+            f"{result['retries']:,}",
+            f"{result['throttled']:,}",
+            " Inferred: the answer was lost, and reads show the medium gone." if result["inferred"] else "",
+        )
     if broken:
         report = f". Report: {result['report']}" if result["report"] else ""
         raise IMSDeletionError("; ".join(broken) + report, result)
@@ -599,8 +608,7 @@ def _outcomes_in_words(counts: Mapping[str, int], inferred: int, preview: bool) 
         for outcome in Outcome
         if counts.get(outcome)
     ]
-    of_them = f" ({inferred:,} of the deleted inferred: their answer was lost, and reads show them gone)"
-    return (", ".join(parts) or "nothing done") + (of_them if inferred else "")
+    return (", ".join(parts) or "nothing done") + (f" ({inferred:,} inferred)" if inferred else "")
 
 
 def _in_words(number: int) -> str:

@@ -377,6 +377,10 @@ def test_policies(outcome: str, caplog: pytest.LogCaptureFixture) -> None:
     result = {
         **dict.fromkeys(("deleted", "missing", "forbidden", "failed", "unknown", "kept"), 0),
         "requested": 10,
+        "requests": 1,
+        "retries": 0,
+        "throttled": 0,
+        "seconds": 0.1,
         "inferred": 0,
         "preview": False,
         outcome: 2,
