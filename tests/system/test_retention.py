@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +31,8 @@ def medium(number: int, age: int, **fields: Any) -> dict[str, Any]:
     }
 
 
+SECONDS_TO_THINK = 8.0
+
 OLD = [medium(number, 100 + number, title=HOSTILE) for number in range(1, 61)]
 HELD = [medium(100 + number, 200, tags="legal-hold") for number in range(10)]
 YOUNG = [medium(1000 + number, number % 80 + 1) for number in range(400)]
@@ -46,6 +49,7 @@ class Run:
         self.airflow = airflow
         self.run_id = airflow.trigger(DAG_ID, {"folder": str(folder)})
         airflow.wait_for_task(DAG_ID, self.run_id, "approve", *WAITING, timeout=120)
+        self._asked = time.monotonic()
         self.plan = airflow.xcom(DAG_ID, self.run_id, "plan")
 
     @property
@@ -56,6 +60,9 @@ class Run:
         return dict(self.airflow.request("GET", self._question).json())
 
     def answer(self, option: str) -> None:
+        # Airflow 3.3's scheduler fails a task that comes back before it has noted the task's deferral. No person
+        # answers that soon.
+        time.sleep(max(0.0, self._asked + SECONDS_TO_THINK - time.monotonic()))
         self.airflow.request("PATCH", self._question, json={"chosen_options": [option]})
 
     def pause(self, paused: bool) -> None:
