@@ -38,7 +38,9 @@ def storage_path(path: str | ObjectStoragePath) -> ObjectStoragePath:
     # Imported late: it loads much that a DAG file never needs.
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-    return path if isinstance(path, ObjectStoragePath) else ObjectStoragePath(str(path))
+    found = path if isinstance(path, ObjectStoragePath) else ObjectStoragePath(str(path))
+    _ = found.fs  # Airflow 2 would say only later that it knows no such store.
+    return found
 
 
 class ManifestReader:

@@ -10,6 +10,7 @@ import json
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -69,9 +70,16 @@ def nothing_is_deleted(emulator: Emulator) -> Any:
     assert set(emulator.stats()["by_action"]) <= {"ListMediaBasicInfos"}
 
 
-def test_result_and_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def logged(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+    """Gives what a task logged: Airflow 3 prints it here, Airflow 2 hands it to Python's loggers."""
+    caplog.set_level("INFO")
+    return lambda: capsys.readouterr().out + caplog.text
+
+
+def test_result_and_files(tmp_path: Path, logged: Callable[[], str]) -> None:
     result = execute(tmp_path)
-    log = capsys.readouterr().out
+    log = logged()
     path = tmp_path / "plan.jsonl"
     assert result == {
         "manifest": str(path),
@@ -154,9 +162,9 @@ def test_caps_are_on_by_default(tmp_path: Path) -> None:
         operator.execute(context())  # type: ignore[arg-type]
 
 
-def test_a_pattern_that_fits_nothing_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pattern_that_fits_nothing_is_told(tmp_path: Path, logged: Callable[[], str]) -> None:
     assert execute(tmp_path, title_pattern="^.*$")["selected"] == 0
-    assert "Selected 0 of 200 media. Most were kept by title_pattern: 200." in capsys.readouterr().out
+    assert "Selected 0 of 200 media. Most were kept by title_pattern: 200." in logged()
 
 
 @pytest.mark.parametrize(
