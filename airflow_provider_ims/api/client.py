@@ -510,6 +510,8 @@ def _refusal(
     denied = detail.get("AuthAction") if isinstance(detail, dict) else None
     if rule.prefix.startswith(("Forbidden", "NoPermission")):
         message = f"{message.rstrip('. ')}; the key needs the RAM action {denied or f'ice:{action}'}"
+    if rule.hint:
+        message = f"{message.rstrip('. ')}; {rule.hint}"
     return rule.error(
         message,
         code=code or f"HTTP{status}",

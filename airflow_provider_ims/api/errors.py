@@ -95,11 +95,15 @@ class Remedy(Enum):
 
 
 class Rule(NamedTuple):
-    """One row: codes that begin with ``prefix`` are of type ``error``, and worth ``remedy``."""
+    """One row: codes that begin with ``prefix`` are of type ``error``, and worth ``remedy``.
+
+    ``hint`` says what a person does about it, where the service's own words don't.
+    """
 
     prefix: str
     error: type[IMSAPIError]
     remedy: Remedy
+    hint: str = ""
 
 
 # The longest prefix wins, so "Forbidden" is the rule for every "Forbidden.*" that has no row of its own.
@@ -113,9 +117,19 @@ RULES = tuple(
             Rule("SignatureNonceUsed", IMSTransientError, Remedy.RETRY_AT_ONCE),
             Rule("InvalidTimeStamp.Expired", IMSAuthError, Remedy.CORRECT_CLOCK),
             Rule("InvalidTimeStamp", IMSAuthError, Remedy.NEVER),
-            Rule("SignatureDoesNotMatch", IMSAuthError, Remedy.RENEW_CREDENTIALS),
+            Rule(
+                "SignatureDoesNotMatch",
+                IMSAuthError,
+                Remedy.RENEW_CREDENTIALS,
+                "the AccessKey Secret is wrong, or a proxy changed the request",
+            ),
             Rule("IncompleteSignature", IMSAuthError, Remedy.RENEW_CREDENTIALS),
-            Rule("InvalidAccessKeyId.NotFound", IMSAuthError, Remedy.RENEW_CREDENTIALS),
+            Rule(
+                "InvalidAccessKeyId.NotFound",
+                IMSAuthError,
+                Remedy.RENEW_CREDENTIALS,
+                "the AccessKey ID is wrong",
+            ),
             Rule("InvalidAccessKeyId", IMSAuthError, Remedy.NEVER),
             Rule("InvalidSecurityToken.Expired", IMSAuthError, Remedy.RENEW_CREDENTIALS),
             Rule("InvalidSecurityToken", IMSAuthError, Remedy.NEVER),

@@ -271,6 +271,12 @@ def test_a_refusal_ends_the_run_within_two_requests(
     assert emulator.stats()["requests"] <= 2
     assert refused.value.request_id
     assert refused.value.code == code or "ice:DeleteMediaInfos" in str(refused.value)
+    # What a person is to look at, in words.
+    wrong = {
+        "SignatureDoesNotMatch": "AccessKey Secret is wrong",
+        "InvalidAccessKeyId.NotFound": "AccessKey ID is wrong",
+    }
+    assert wrong.get(refused.value.code, "the key needs the RAM action") in str(refused.value)
     assert emulator.deleted() == []
 
 
