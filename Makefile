@@ -8,7 +8,7 @@ AIRFLOW2_TESTS := tests/operators tests/sensors tests/triggers tests/hooks tests
 # Never look for the metadata of a cloud machine: off the cloud that only waits.
 export ALIBABA_CLOUD_ECS_METADATA_DISABLED := true
 
-.PHONY: demo ui test test-system test-airflow2 test-browser faults kills figures check format clean
+.PHONY: demo ui test test-system test-airflow2 test-browser faults kills figures wheel check format clean
 
 demo: $(VENV)/ready  ## a real Airflow deletes media in a local IMS, and says what became of each
 	$(BIN)/python dev/demo.py
@@ -34,6 +34,9 @@ faults: $(VENV)/ready  ## generated runs against a service that misbehaves; see 
 
 kills: $(VENV)/ready  ## workers killed in the middle of deletions; see python -m tests.kills --help
 	$(BIN)/python -m tests.kills $(KILLS)
+
+wheel: $(VENV)/ready  ## build sdist and wheel, and use the wheel in bare environments of three Airflow releases
+	$(BIN)/python dev/check_wheel.py
 
 check: $(VENV)/ready  ## format, lint, types, direction of imports
 	$(BIN)/ruff format --check .

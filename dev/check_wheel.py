@@ -1,0 +1,131 @@
+"""Build sdist and wheel, look into both, and use the wheel in bare environments of three Airflow releases.
+
+Each environment starts with Airflow alone, as its constraints file pins it. The wheel and its emulator are then
+installed without any constraint, as a user may do, and must leave every version that Airflow had.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+UV = [sys.executable, "-m", "uv"]
+PACKAGE = "airflow_provider_ims"
+RELEASES = ("3", "3.1", "2.11")
+NEEDED_IN_WHEEL = ("py.typed", "emulator/README.md")
+# What is about this repository, and not about the package or its tests.
+NOT_IN_SDIST = (".ci/",)
+ADDED_BY_SDIST = {"PKG-INFO"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--airflow", action="append", choices=RELEASES, help="only this one; may be repeated")
+    releases = parser.parse_args().airflow or RELEASES
+    with tempfile.TemporaryDirectory(prefix="wheel-") as name:
+        folder = Path(name)
+        sdist, wheel = build(folder / "dist")
+        check_sdist(sdist)
+        check_wheel(wheel)
+        for release in releases:
+            began = time.monotonic()
+            use(wheel, release, folder / release)
+            print(f"Airflow {release}: works, after {time.monotonic() - began:.0f} s", flush=True)
+
+
+def build(folder: Path) -> tuple[Path, Path]:
+    """Build the sdist, and from it the wheel; hold the description against what a registry's page takes."""
+    run(*UV, "build", "--quiet", "--python", sys.executable, "--out-dir", str(folder), str(ROOT))
+    (sdist,), (wheel,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
+    print(run(*UV, "tool", "run", "--quiet", "twine", "check", "--strict", str(sdist), str(wheel)).strip())
+    return sdist, wheel
+
+
+def check_sdist(sdist: Path) -> None:
+    """All that is in the repository, so that whoever has the sdist can test; and nothing else."""
+    with tarfile.open(sdist) as archive:
+        packed = {name.partition("/")[2] for name in archive.getnames()} - ADDED_BY_SDIST
+    tracked = {name for name in files_of_repository() if not name.startswith(NOT_IN_SDIST)}
+    expect(packed == tracked, f"the sdist differs from the repository: {sorted(packed ^ tracked)}")
+    print(f"{sdist.name}: {len(packed)} files, all of the repository but {', '.join(NOT_IN_SDIST)}")
+
+
+def check_wheel(wheel: Path) -> None:
+    """The package with its typing marker, the licence, and neither tests, nor examples, nor guides."""
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    info = f"{'-'.join(wheel.name.split('-')[:2])}.dist-info/"
+    package = {name for name in packed if not name.startswith(info)}
+    wanted = {name for name in files_of_repository() if name.startswith(f"{PACKAGE}/")}
+    expect(package == wanted, f"the wheel differs from the package: {sorted(package ^ wanted)}")
+    missing = [name for name in NEEDED_IN_WHEEL if f"{PACKAGE}/{name}" not in packed]
+    expect(not missing, f"the wheel lacks {missing}")
+    expect(f"{info}licenses/LICENSE" in packed, "the wheel lacks the licence")
+    print(f"{wheel.name}: {len(package)} files of {PACKAGE}, and its licence")
+
+
+def use(wheel: Path, release: str, folder: Path) -> None:
+    """Install Airflow alone, then the wheel; ask Airflow for what it sees, and delete media."""
+    python = folder / "bin" / "python"
+    constraints = ROOT / "constraints" / f"airflow-{release}.txt"
+    airflow = next(line for line in constraints.read_text().split() if line.startswith("apache-airflow=="))
+    run(*UV, "venv", "--quiet", "--python", sys.executable, str(folder))
+    install = [*UV, "pip", "install", "--quiet", "--python", str(python)]
+    run(*install, airflow, "--constraint", str(constraints))
+    before = frozen(python)
+    run(*install, f"{wheel}[emulator]")
+    after = frozen(python)
+    changed = {
+        name: (version, after.get(name)) for name, version in before.items() if after.get(name) != version
+    }
+    expect(not changed, f"beside {airflow} the wheel changes {changed}")
+    run(*UV, "pip", "check", "--python", str(python))
+    print(
+        f"{airflow}: all {len(before)} versions stay, {len(after) - len(before)} packages are new", flush=True
+    )
+
+    home = folder / "airflow"
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PYTHON"))},
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "example_dags"),
+        "ALIBABA_CLOUD_ECS_METADATA_DISABLED": "true",
+        "NO_PROXY": "127.0.0.1,localhost",
+    }
+    home.mkdir()
+    providers = run(str(folder / "bin" / "airflow"), "providers", "list", env=environment, cwd=home)
+    expect("airflow-provider-ims" in providers, f"airflow providers list does not show it:\n{providers}")
+    print(run(str(python), str(ROOT / "dev" / "use_wheel.py"), env=environment, cwd=home).strip(), flush=True)
+
+
+def frozen(python: Path) -> dict[str, str]:
+    """Every installed package and its version."""
+    lines = run(*UV, "pip", "freeze", "--python", str(python)).split("\n")
+    return dict(line.split("==", 1) for line in lines if "==" in line)
+
+
+def files_of_repository() -> list[str]:
+    return run("git", "-C", str(ROOT), "ls-files").split("\n")[:-1]
+
+
+def run(*command: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env, cwd=cwd, timeout=300)
+    expect(not done.returncode, f"{' '.join(command)} failed:\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
+    return done.stdout
+
+
+def expect(true: bool, otherwise: str) -> None:
+    if not true:
+        sys.exit(f"check_wheel: {otherwise}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""What installing this package brings along: just what it needs, and never a version that Airflow pins."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+NEEDED = {
+    "apache-airflow",
+    "apache-airflow-providers-common-compat",
+    "requests",
+    "alibabacloud-credentials",
+    "pendulum",
+    "tenacity",
+}
+EMULATOR = {"starlette", "uvicorn", "httptools"}
+# Distribution of each top-level module that comes with another name, or with one of the above.
+COMES_WITH = {
+    "airflow": "apache-airflow",
+    "asgiref": "apache-airflow",
+    "alibabacloud_credentials": "alibabacloud-credentials",
+    "Tea": "alibabacloud-credentials",
+    "urllib3": "requests",
+    # The old form's widgets, asked for only by the Airflow releases that have them.
+    "flask_appbuilder": "apache-airflow",
+    "flask_babel": "apache-airflow",
+    "wtforms": "apache-airflow",
+}
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {canonicalize_name(Requirement(one).name) for one in requirements}
+
+
+def test_the_dependencies_are_just_these() -> None:
+    assert names(PROJECT["dependencies"]) == NEEDED
+    assert names(PROJECT["optional-dependencies"]["emulator"]) == EMULATOR
+
+
+@pytest.mark.parametrize(
+    "requirement", PROJECT["dependencies"] + PROJECT["optional-dependencies"]["emulator"]
+)
+def test_each_has_one_lower_bound_and_nothing_else(requirement: str) -> None:
+    """An upper bound would drag another version of one of Airflow's own packages in."""
+    read = Requirement(requirement)
+    assert [one.operator for one in read.specifier] == [">="]
+    assert not read.marker
+    assert not read.extras
+
+
+def test_each_is_imported_and_nothing_else_is() -> None:
+    imported, of_emulator = set(), set()
+    package = ROOT / "airflow_provider_ims"
+    for file in package.rglob("*.py"):
+        in_emulator = "emulator" in file.relative_to(package).parts
+        for node in ast.walk(ast.parse(file.read_text())):
+            for module in modules(node):
+                top = module.partition(".")[0]
+                if top not in sys.stdlib_module_names and top != package.name:
+                    name = (
+                        "apache-airflow-providers-common-compat"
+                        if module.startswith("airflow.providers.common.compat")
+                        else COMES_WITH.get(top, top)
+                    )
+                    (of_emulator if in_emulator else imported).add(name)
+    assert imported == NEEDED
+    assert of_emulator <= EMULATOR
+
+
+def modules(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and not node.level:
+        return [node.module or ""]
+    return []
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "constraints").glob("*.txt")), ids=lambda file: file.stem)
+def test_each_set_of_constraints_lets_all_of_them_in(file: Path) -> None:
+    """Otherwise nobody could install beside that Airflow."""
+    pinned = {}
+    for line in file.read_text().split():
+        name, found, version = line.partition("==")
+        assert found, line
+        pinned[canonicalize_name(name)] = version
+    for requirement in map(Requirement, PROJECT["dependencies"]):
+        assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)])
