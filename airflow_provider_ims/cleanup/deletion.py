@@ -13,7 +13,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -73,6 +73,7 @@ class DeletionRun:
     :param attempt: number of this try.
     :param store: keeps what the next try needs; None to start over each time.
     :param why_kept: for plans, tells why a medium must be left alone by now.
+    :param on_verdict: hears what became of each target, one after the other.
     :param stop: once set, no new request starts, and the run ends as soon as those in flight are back.
     """
 
@@ -89,6 +90,7 @@ class DeletionRun:
         attempt: int = 1,
         store: StateStore | None = None,
         why_kept: WhyKept | None = None,
+        on_verdict: Callable[[Verdict], None] | None = None,
         stop: threading.Event | None = None,
     ) -> None:
         self.client = client
@@ -98,6 +100,7 @@ class DeletionRun:
         self.preview = preview
         self.max_concurrency = max_concurrency
         self.stop = stop or threading.Event()
+        self._on_verdict = on_verdict
         self._report_base = report_base
         self._attempt = attempt
         self._keeper = Keeper(store)
@@ -420,6 +423,8 @@ class DeletionRun:
         for verdict in verdicts:
             self._state.aside.pop(verdict.target.ordinal, None)
             self._count(verdict.outcome, verdict.target.value, verdict.inferred, verdict.request_id)
+            if self._on_verdict:
+                self._on_verdict(verdict)
         if self._report:
             self._report.write(self._line(verdict) for verdict in verdicts)
         if aside.targets:
