@@ -8,7 +8,7 @@ AIRFLOW2_TESTS := tests/operators tests/sensors tests/triggers tests/hooks tests
 # Never look for the metadata of a cloud machine: off the cloud that only waits.
 export ALIBABA_CLOUD_ECS_METADATA_DISABLED := true
 
-.PHONY: demo ui test test-system test-airflow2 test-browser faults kills figures wheel check format clean
+.PHONY: demo ui test test-system test-airflow2 test-lineage test-browser faults kills figures wheel check format clean
 
 demo: $(VENV)/ready  ## a real Airflow deletes media in a local IMS, and says what became of each
 	$(BIN)/python dev/demo.py
@@ -24,6 +24,9 @@ test-system: $(VENV)/ready  ## whole Airflow processes, killed and restarted
 
 test-airflow2: .venv-airflow2/ready  ## the same tests on Airflow 2.11
 	.venv-airflow2/bin/python -m pytest --numprocesses 3 --dist loadfile -W ignore $(AIRFLOW2_TESTS)
+
+test-lineage: .venv-lineage/ready  ## what OpenLineage makes of a deletion, with its own provider
+	.venv-lineage/bin/python -m pytest tests/operators/test_lineage.py
 
 test-browser: $(VENV)/ready /usr/bin/chromium  ## the connection form in a real browser
 	$(BIN)/python -m pytest tests/browser
@@ -61,6 +64,12 @@ $(VENV)/ready: pyproject.toml constraints/airflow-3.txt
 		--editable '.[emulator]' --group dev
 	touch $@
 
+.venv-lineage/ready: pyproject.toml constraints/airflow-3.txt $(VENV)/ready
+	$(PYTHON) -m venv .venv-lineage
+	$(BIN)/uv pip install --quiet --python .venv-lineage/bin/python --constraint constraints/airflow-3.txt \
+		--editable '.[emulator]' --group dev --group lineage
+	touch $@
+
 /usr/bin/chromium:
 	apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium fonts-dejavu-core
 
@@ -71,4 +80,4 @@ figures: $(VENV)/ready  ## what the documentation claims, measured; takes half a
 	$(BIN)/python tests/triggers/figures.py
 
 clean:
-	rm -rf $(VENV) .venv-airflow2 build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-airflow2 .venv-lineage build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

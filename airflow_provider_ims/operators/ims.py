@@ -18,9 +18,11 @@ from airflow_provider_ims.operators.retention import IMSPlanMediaRetentionOperat
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+    from airflow.providers.openlineage.extractors import OperatorLineage  # type: ignore[import-not-found]
 
     from airflow_provider_ims.cleanup.deletion import DeletionRun
     from airflow_provider_ims.cleanup.resume import StateStore
+    from airflow_provider_ims.operators.lineage import DroppedFiles
 
 __all__ = ["IMSDeleteMediaInfosOperator", "IMSPlanMediaRetentionOperator"]
 
@@ -44,7 +46,8 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
     :param manifest_digest: SHA-256 of the manifest as it was approved; another file is an ``IMSGuardError``
         before the first deletion. (templated)
     :param delete_physical_files: delete the files from the bucket too. IMS's default is not documented, so it is
-        always sent.
+        always sent. Where OpenLineage's provider is installed, it is told which files a try dropped, up to 100,
+        of targets that are URLs or come from a plan.
     :param max_media: more targets than this are an ``IMSGuardError`` before the first deletion.
     :param on_forbidden: ``fail``, ``warn`` or ``ignore`` when targets were forbidden, after all were tried.
     :param on_missing: the same for targets that were not there.
@@ -80,6 +83,7 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
 
     # Made by a run, since Airflow copies operators and an event can't be copied.
     _stop: threading.Event | None = None
+    _dropped: DroppedFiles | None = None
 
     def __init__(
         self,
@@ -148,11 +152,17 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
         return result
 
     def execute_complete(
-        self, context: Context, event: dict[str, Any] | None, result: dict[str, Any]
+        self,
+        context: Context,
+        event: dict[str, Any] | None,
+        result: dict[str, Any],
+        dropped: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """Go on after a deferral, with the result that was there before it."""
+        """Go on after a deferral, with the result and the dropped files that were there before it."""
+        from airflow_provider_ims.operators.lineage import DroppedFiles
         from airflow_provider_ims.triggers.events import WaitTimedOut, raise_unless_over
 
+        self._dropped = DroppedFiles(dropped)
         try:
             raise_unless_over(event)
         except WaitTimedOut as error:
@@ -176,9 +186,11 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
     ) -> tuple[DeletionRun, dict[str, Any]]:
         from airflow_provider_ims.cleanup.deletion import check_guards, conclude
         from airflow_provider_ims.cleanup.targets import read_targets
+        from airflow_provider_ims.operators.lineage import DroppedFiles
 
         self._check_arguments()
         self._stop = threading.Event()
+        self._dropped = DroppedFiles()
         targets = read_targets(self.media_ids, self.input_urls, self.manifest)
         check_guards(targets, max_media=self.max_media, digest=self.manifest_digest)
         run = self._hook.deletion_run(
@@ -190,6 +202,7 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
             store=store if len(targets) else None,
             max_concurrency=self.max_concurrency,
             stop=self._stop,
+            on_verdict=self._dropped.hear if self.delete_physical_files and not self.preview else None,
         )
         result = run.execute()
         conclude(result, host=self._hook.host, on_forbidden=self.on_forbidden, on_missing=self.on_missing)
@@ -214,6 +227,7 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
             patience = self.execution_timeout.total_seconds() * 0.95
         else:
             patience = conf.getfloat("sensors", "default_timeout", fallback=604800.0)
+        dropped = self._dropped.urls if self._dropped else []
         try:
             wait_until_gone(
                 self,
@@ -221,7 +235,7 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
                 poll_interval=self.poll_interval,
                 deadline=began + patience,
                 deferrable=self.deferrable,
-                kwargs={"result": result},
+                kwargs={"result": result, **({"dropped": dropped} if dropped else {})},
             )
         except WaitTimedOut as error:
             raise IMSDeletionError(f"deleted, but {error}", result) from None
@@ -239,6 +253,12 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
     @cached_property
     def _hook(self) -> IMSHook:
         return IMSHook(self.ims_conn_id, self.region or None)
+
+    def get_openlineage_facets_on_complete(self, _: Any) -> OperatorLineage:
+        """Tell OpenLineage which files this try dropped; it asks after a failure, too."""
+        from airflow_provider_ims.operators.lineage import lineage
+
+        return lineage(self._dropped)
 
     def on_kill(self) -> None:
         """Start no new request; those in flight are waited for, and what they did is reported."""
