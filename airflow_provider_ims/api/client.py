@@ -145,7 +145,9 @@ class IMSClient:
         }
         ca_bundle = self._transport["verify"]
         if isinstance(ca_bundle, str) and not os.path.exists(ca_bundle):
-            raise ValueError(f"verify: there is no CA bundle at {ca_bundle!r}")
+            raise ValueError(
+                f"verify: there is no CA bundle at {ca_bundle!r}, which the connection or the environment names"
+            )
         self._clock_offset = timedelta()
         self._lock = threading.Lock()
         self._tally = Tally()
@@ -350,9 +352,10 @@ class IMSClient:
     def _take_over_clock(self, service_date: datetime) -> None:
         offset = service_date - datetime.now(UTC)
         self._clock_offset = offset
+        seconds = abs(offset.total_seconds())
         log.warning(
-            "This machine's clock is %.0f minutes %s the clock of %s; requests are dated by the latter from now on.",
-            abs(offset.total_seconds()) / 60,
+            "This machine's clock is %s %s the clock of %s; requests are dated by the latter from now on.",
+            f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes",
             "behind" if offset > timedelta() else "ahead of",
             self.endpoint.host,
         )
@@ -506,12 +509,14 @@ def _refusal(
     elif rule.remedy is Remedy.RENEW_CREDENTIALS:
         # The gateway repeats the string to sign here, with the security token in it.
         message = re.split(r"(?i)\bserver", message, maxsplit=1)[0].strip(" \n,.;:") or "refused"
+    # Whoever else repeats it.
+    message = re.split(r"(?i)[\s,;:.]*\b(?:server )?string ?to ?sign", message, maxsplit=1)[0].rstrip(". ")
     detail = fields.get("AccessDeniedDetail")
     denied = detail.get("AuthAction") if isinstance(detail, dict) else None
     if rule.prefix.startswith(("Forbidden", "NoPermission")):
-        message = f"{message.rstrip('. ')}; the key needs the RAM action {denied or f'ice:{action}'}"
+        message = f"{message}; the key needs the RAM action {denied or f'ice:{action}'}"
     if rule.hint:
-        message = f"{message.rstrip('. ')}; {rule.hint}"
+        message = f"{message}; {rule.hint}"
     return rule.error(
         message,
         code=code or f"HTTP{status}",
@@ -559,7 +564,12 @@ def _is_in_chain(error: BaseException | None, kind: type[BaseException]) -> bool
     return False
 
 
-def _last_words(error: object) -> str:
-    """The end of a network error's text, which is the operating system's part of it and holds no URL."""
-    text = str(error).rsplit(": ", 1)[-1].strip("()'\" ")
-    return text or type(error).__name__
+def _last_words(error: Any) -> str:
+    """What the innermost of nested errors says: mostly the operating system, in words that hold no URL."""
+    seen = set()
+    while isinstance(error, BaseException) and id(error) not in seen:
+        seen.add(id(error))
+        nested = (*reversed(error.args), error.__cause__, error.__context__)
+        error = next((one for one in nested if isinstance(one, BaseException)), error)
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return said.rsplit(": ", 1)[-1].rstrip(". ") or "no reason is given"

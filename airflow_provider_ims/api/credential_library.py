@@ -175,7 +175,7 @@ def in_words(error: BaseException) -> tuple[str, bool]:
         return "the answer is no JSON", True
     if type(error) is ValueError:  # of the library's own checks, which quote no values
         return str(error), False
-    return f"the answer makes no sense ({type(error).__name__})", False
+    return "the answer is not of the form that credentials come in", False
 
 
 def _network_trouble(error: requests.RequestException) -> tuple[str, bool]:

@@ -155,7 +155,11 @@ class FetchedCredentials:
         # Out here, because the caught error holds the signed request.
         if self._latest:
             self._ask_again_at = time.monotonic() + _RETRY_SECONDS
-            log.warning("Credentials (%s) are not refreshed, the last ones go on: %s", self._kind, words)
+            log.warning(
+                "Credentials of type %s could not be refreshed, so the last ones go on: %s.",
+                self._kind,
+                words,
+            )
             return
         kind = IMSTransientError if is_transient else IMSAuthError
         self._failed_at = time.monotonic()

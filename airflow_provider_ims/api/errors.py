@@ -106,35 +106,63 @@ class Rule(NamedTuple):
     hint: str = ""
 
 
+_THROTTLED = "the account sends more requests than it may"
+_CLOCK = "this machine's clock is off"
+
 # The longest prefix wins, so "Forbidden" is the rule for every "Forbidden.*" that has no row of its own.
 RULES = tuple(
     sorted(
         (
-            Rule("Throttling", IMSThrottlingError, Remedy.RETRY),
-            Rule("RequestsTooFrequent", IMSThrottlingError, Remedy.RETRY),
+            Rule("Throttling", IMSThrottlingError, Remedy.RETRY, _THROTTLED),
+            Rule("RequestsTooFrequent", IMSThrottlingError, Remedy.RETRY, _THROTTLED),
             Rule("InternalError", IMSTransientError, Remedy.RETRY),
             Rule("ServiceUnavailable", IMSTransientError, Remedy.RETRY),
             Rule("SignatureNonceUsed", IMSTransientError, Remedy.RETRY_AT_ONCE),
-            Rule("InvalidTimeStamp.Expired", IMSAuthError, Remedy.CORRECT_CLOCK),
-            Rule("InvalidTimeStamp", IMSAuthError, Remedy.NEVER),
+            Rule("InvalidTimeStamp.Expired", IMSAuthError, Remedy.CORRECT_CLOCK, _CLOCK),
+            Rule("InvalidTimeStamp", IMSAuthError, Remedy.NEVER, _CLOCK),
             Rule(
                 "SignatureDoesNotMatch",
                 IMSAuthError,
                 Remedy.RENEW_CREDENTIALS,
                 "the AccessKey Secret is wrong, or a proxy changed the request",
             ),
-            Rule("IncompleteSignature", IMSAuthError, Remedy.RENEW_CREDENTIALS),
+            Rule(
+                "IncompleteSignature",
+                IMSAuthError,
+                Remedy.RENEW_CREDENTIALS,
+                "something on the way, perhaps a proxy, changes headers",
+            ),
             Rule(
                 "InvalidAccessKeyId.NotFound",
                 IMSAuthError,
                 Remedy.RENEW_CREDENTIALS,
                 "the AccessKey ID is wrong",
             ),
-            Rule("InvalidAccessKeyId", IMSAuthError, Remedy.NEVER),
-            Rule("InvalidSecurityToken.Expired", IMSAuthError, Remedy.RENEW_CREDENTIALS),
-            Rule("InvalidSecurityToken", IMSAuthError, Remedy.NEVER),
-            Rule("MissingSecurityToken", IMSAuthError, Remedy.NEVER),
-            Rule("OperationDenied", IMSPermissionError, Remedy.NEVER),
+            Rule("InvalidAccessKeyId", IMSAuthError, Remedy.NEVER, "the AccessKey is disabled or not valid"),
+            Rule(
+                "InvalidSecurityToken.Expired",
+                IMSAuthError,
+                Remedy.RENEW_CREDENTIALS,
+                "the security token has expired, and the connection names no source of a new one",
+            ),
+            Rule(
+                "InvalidSecurityToken",
+                IMSAuthError,
+                Remedy.NEVER,
+                "the security token does not belong to the AccessKey ID",
+            ),
+            Rule(
+                "MissingSecurityToken",
+                IMSAuthError,
+                Remedy.NEVER,
+                "the AccessKey is temporary, and the token that came with it is not in the connection",
+            ),
+            Rule(
+                "OperationDenied",
+                IMSPermissionError,
+                Remedy.NEVER,
+                "IMS is not activated in this region, or the account is suspended",
+            ),
             Rule("Forbidden", IMSPermissionError, Remedy.NEVER),
             Rule("NoPermission", IMSPermissionError, Remedy.NEVER),
             Rule("Missing", IMSAPIError, Remedy.NEVER),

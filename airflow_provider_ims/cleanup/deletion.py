@@ -146,7 +146,7 @@ class DeletionRun:
             writer.shutdown(wait=True)
         if self._error:
             log.error(
-                "Ended early: %s. %s; %s have no outcome yet. %s",
+                "Ended early: %s. So far: %s; %s still without an outcome. %s",
                 self._error,
                 self.summary(),
                 _in_words(len(self.targets) - self.judged),
@@ -155,7 +155,7 @@ class DeletionRun:
             raise self._error
         if self.judged != len(self.targets):
             left = _in_words(len(self.targets) - self.judged)
-            raise IMSError(f"stopped on request: {self.summary()}; {left} have no outcome yet")
+            raise IMSError(f"stopped on request: {self.summary()}; {left} still without an outcome")
         return self.result()
 
     def deleted(self) -> Iterable[str] | None:

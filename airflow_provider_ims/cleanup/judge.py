@@ -224,7 +224,7 @@ class Judge:
         if strangers := (ignored | forbidden) - by_key.keys():
             # Somebody of this batch was refused under a name that was not sent: nobody is believed unread.
             log.warning(
-                "The answer to request %s refuses %d targets that were not in it; all of the batch are read back.",
+                "The answer to request %s names %d targets that were not in it, so all of its batch are read back.",
                 answer.request_id,
                 len(strangers),
             )

@@ -137,7 +137,7 @@ class _Walk:
             except IMSAPIError as error:
                 if not tokens:
                     raise
-                log.warning("A page token was not accepted: %s", error)
+                log.warning("A page token was not accepted, so the pages are asked for anew: %s.", error)
                 return found, totals | {None}
             found.update((medium.media_id, medium) for medium in page.media)
             totals.add(page.total)

@@ -75,10 +75,10 @@ class ManifestReader:
                 )
             elif self.plan is None:
                 raise ValueError(
-                    f"{self.path} has no plan's first line: it can't be told what it was made for"
+                    f"{self.path} lacks the first line of a plan, which tells what it was made for; make a new plan"
                 )
             elif not isinstance(fields.get("media_id"), str):
-                raise ValueError(f"{self.path}, line {number}: has no media_id")
+                raise ValueError(f"{self.path}, line {number}: has no media_id; make a new plan")
             else:
                 yield Row(number, fields["media_id"], fields)
 
@@ -141,7 +141,9 @@ def _lines(path: ObjectStoragePath, digest: _Hash | None = None) -> Iterator[tup
             while raw := file.readline(MAX_LINE_BYTES + 1):
                 number += 1
                 if len(raw) > MAX_LINE_BYTES:
-                    raise ValueError(f"{path}, line {number}: longer than {MAX_LINE_BYTES >> 20} MiB")
+                    raise ValueError(
+                        f"{path}, line {number}: longer than {MAX_LINE_BYTES >> 20} MiB, so it is no manifest"
+                    )
                 if digest:
                     digest.update(raw)
                 try:

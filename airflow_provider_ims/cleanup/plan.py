@@ -197,24 +197,30 @@ def check_plan(header: Mapping[str, Any], *, region: str | None, host: str, rows
     :raises IMSGuardError: saying why.
     """
     if header.get("plan") != PLAN_FORMAT:
-        raise IMSGuardError(f"the plan has format {header.get('plan')!r}, and only {PLAN_FORMAT} is known")
-    if header.get("refused") is not None or "refused" not in header:
-        raise IMSGuardError(
-            f"the plan is marked as not to be deleted: {header.get('refused', 'it lacks the mark')}"
+        raise _no_go(
+            f"the plan has format {header.get('plan')!r}, and only {PLAN_FORMAT} is known; make a new one"
         )
+    if header.get("refused") is not None or "refused" not in header:
+        raise _no_go(f"the plan is marked as not to be deleted: {header.get('refused', 'it lacks the mark')}")
     if (header.get("region"), header.get("host")) != (region, host):
-        raise IMSGuardError(
-            f"the plan was made for {header.get('region')} ({header.get('host')}), "
-            f"but the connection is to {region} ({host})"
+        raise _no_go(
+            f"the plan was made for {_place(header.get('region'), header.get('host'))}, "
+            f"but the connection is to {_place(region, host)}"
         )
     if header.get("selected") != rows:
-        raise IMSGuardError(
-            f"the plan says that it names {header.get('selected')!r} media, but it names {rows:,}"
-        )
+        raise _no_go(f"the plan says that it names {header.get('selected')!r} media, but it names {rows:,}")
     try:
         read_policy(header.get("policy"))
     except ValueError as error:
-        raise IMSGuardError(f"the plan's policy can't be read: {error}") from None
+        raise _no_go(f"the plan's policy can't be read: {error}") from None
+
+
+def _no_go(words: str) -> IMSGuardError:
+    return IMSGuardError(f"{words}. Nothing was deleted")
+
+
+def _place(region: object, host: object) -> str:
+    return f"{region} ({host})" if region else f"{host}"
 
 
 def percentage(part: int, whole: int) -> float:

@@ -51,7 +51,9 @@ class Report:
             else:
                 self._part_path(first_part).write_bytes(b"")
         except Exception as error:  # stores raise errors of many kinds
-            raise IMSGuardError(f"the report folder {folder} can't be written to: {error}") from error
+            raise IMSGuardError(
+                f"the report folder {folder} can't be written to: {_in_words(error)}. No request was sent"
+            ) from error
 
     @classmethod
     def begin(cls, base: ObjectStoragePath, attempt: int) -> Report:
@@ -60,7 +62,9 @@ class Report:
             while report_parts(folder := base / f"attempt={attempt}"):
                 attempt += 1
         except Exception as error:
-            raise IMSGuardError(f"the report folder {base} can't be read: {error}") from error
+            raise IMSGuardError(
+                f"the report folder {base} can't be read: {_in_words(error)}. No request was sent"
+            ) from error
         return cls(folder)
 
     @classmethod
@@ -111,6 +115,13 @@ class Report:
 
     def _part_path(self, number: int) -> ObjectStoragePath:
         return self.folder / f"part-{number:05d}.jsonl"
+
+
+def _in_words(error: Exception) -> str:
+    """Say what a store says, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"{type(error).__name__}: {' '.join(str(error).split()) or 'no reason is given'}"
 
 
 def _encode(lines: Iterable[str]) -> bytes:

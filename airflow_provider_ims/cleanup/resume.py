@@ -144,8 +144,8 @@ class RunState:
                 raise ValueError("its counts are none")
             if not isinstance(state.input, str):
                 raise ValueError("it names no input")
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"it is damaged ({error!r})") from None
+        except (KeyError, TypeError, AttributeError):
+            raise ValueError("it is damaged") from None
         return state
 
 

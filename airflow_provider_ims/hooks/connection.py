@@ -117,7 +117,8 @@ def read_connection(connection: Connection, region: str | None = None) -> Connec
         words = f"connection {connection.conn_id!r}: {error}"
     else:
         for warning in settings.warnings:
-            log.warning("Connection %r: %s", connection.conn_id, warning)
+            end = "" if warning.endswith("?") else "."
+            log.warning("Connection %r: %s%s", connection.conn_id, warning, end)
         return settings
     raise ValueError(words)
 

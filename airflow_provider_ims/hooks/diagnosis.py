@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import re
 import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -180,7 +179,7 @@ class _Attempt:
             kind=settings.credential_type,
             action=f"ice:{error.action}",
             off=_off(minutes),
-            message=re.sub(r"\[Errno -?\d+\] ", "", error.message.rstrip(". ")),
+            message=error.message,
         )
 
     def _where(self) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["IMSDeleteMediaInfosOperator", "IMSPlanMediaRetentionOperator"]
 
 POLICIES = ("fail", "warn", "ignore")
+_STILL_SHOWN = "the service took all deletions, but reads went on to show some media: {}"
 
 
 class IMSDeleteMediaInfosOperator(BaseOperator):
@@ -166,7 +167,7 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
         try:
             raise_unless_over(event)
         except WaitTimedOut as error:
-            late = IMSDeletionError(f"deleted, but {error}", result)
+            late = IMSDeletionError(_STILL_SHOWN.format(error), result)
             self._end(context, late)
             raise late from None
         self._end(context)
@@ -238,7 +239,7 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
                 kwargs={"result": result, **({"dropped": dropped} if dropped else {})},
             )
         except WaitTimedOut as error:
-            raise IMSDeletionError(f"deleted, but {error}", result) from None
+            raise IMSDeletionError(_STILL_SHOWN.format(error), result) from None
 
     def _end(self, context: Context, error: IMSDeletionError | None = None) -> None:
         """Drop the kept state: the task is over, and starts anew when it is cleared."""

@@ -84,7 +84,7 @@ class _IMSSensor(BaseSensorOperator):
         except IMSTransientError as error:
             if not (first_poke or self._went_through):
                 raise
-            self.log.warning("This look failed and will be repeated: %s", error)
+            self.log.warning("This look failed and will be repeated: %s.", error)
             return False
         self._went_through = True
         if result is not None:
@@ -102,7 +102,7 @@ class _IMSSensor(BaseSensorOperator):
         try:
             raise_unless_over(event)
         except WaitTimedOut as error:
-            raise AirflowSensorTimeout(f"{error}, after {self.timeout:g} s") from None
+            raise AirflowSensorTimeout(f"not over after {self.timeout:g} s: {error}") from None
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after a deferral; ``never_fail`` covers every error, as it does without one."""
@@ -112,7 +112,7 @@ class _IMSSensor(BaseSensorOperator):
             raise
         except Exception as error:
             if self.never_fail:
-                raise AirflowSkipException("Skipping due to never_fail is set to True.") from error
+                raise AirflowSkipException(f"skipped, since never_fail is set: {error}") from error
             raise
 
 

@@ -12,7 +12,13 @@ from airflow_provider_ims.exceptions import IMSAPIError, IMSError
 
 
 class WaitTimedOut(Exception):
-    """Something is still there, or still running, at the deadline."""
+    """Something is still there, or still running, at the deadline.
+
+    :param pending: how many.
+    """
+
+    def __init__(self, pending: int) -> None:
+        super().__init__(f"{pending:,} {'was' if pending == 1 else 'were'} still pending at the last look")
 
 
 def outcome_event(pending: int) -> dict[str, Any]:
@@ -39,7 +45,7 @@ def raise_unless_over(event: dict[str, Any] | None) -> None:
     if event.get("status") == "over":
         return
     if event.get("status") == "timed_out":
-        raise WaitTimedOut(f"{event['pending']:,} were still pending at the last look")
+        raise WaitTimedOut(int(event["pending"]))
     raise _error_of(event.get("error") or {})
 
 

@@ -77,7 +77,7 @@ class Poller:
         self._task = self._loop.create_task(self._run(), name=repr(self), context=contextvars.Context())
 
     def __repr__(self) -> str:
-        return f"<IMS poller of connection {self._hook.ims_conn_id}>"
+        return f"<Poller {self._hook.ims_conn_id}>"
 
     @classmethod
     def of(cls, ims_conn_id: str, region: str | None) -> Poller:
@@ -217,5 +217,8 @@ class Poller:
         if self._loop.time() - self._warned_at >= WARN_EVERY_SECONDS:
             self._warned_at = self._loop.time()
             log.warning(
-                "%r: %d tasks wait for an answer; asking goes on after: %s", self, len(self._ends), error
+                "Connection %r: %d tasks wait for an answer, and asking goes on after: %s.",
+                self._hook.ims_conn_id,
+                len(self._ends),
+                error,
             )

@@ -118,7 +118,7 @@ def wait_until_gone(
     over = wait.is_over()
     while not over:
         if time.time() >= deadline:
-            raise WaitTimedOut(f"{len(wait.pending):,} were still there at the last look")
+            raise WaitTimedOut(len(wait.pending))
         if deferrable and (trigger := wait.trigger(poll_interval=poll_interval, deadline=deadline)):
             task.defer(
                 trigger=trigger, method_name=method_name, kwargs=kwargs, timeout=deferral_timeout(deadline)
@@ -127,7 +127,7 @@ def wait_until_gone(
         try:
             over = wait.is_over()
         except IMSTransientError as error:
-            log.warning("This look failed, the next is in %g s: %s", poll_interval, error)
+            log.warning("This look failed, the next is in %g s: %s.", poll_interval, error)
 
 
 def deferral_timeout(deadline: float) -> timedelta:

@@ -153,7 +153,7 @@ def test_a_text_file_has_one_id_a_line(tmp_path: Path) -> None:
         (b"abc\nde f\n", "line 2"),
         (b"abc\noss://b/k\n", "is a URL"),
         (b"abc\n\xff\xfe\n", "line 2: not UTF-8"),
-        (b'{"media_id": "abc"}\n', "no plan's first line"),
+        (b'{"media_id": "abc"}\n', "lacks the first line of a plan"),
         (b'{"media_id": "abc", "outcome": "deleted"}\n', "is a report"),
         (b'{"plan": 1}\n{"title": "x"}\n', "line 2: has no media_id"),
         (b'{"plan": 1}\n{"media_id": "ab', "line 2: not a whole JSON object"),

@@ -235,7 +235,7 @@ def test_media_that_dont_go_within_the_time_out_fail_with_the_result(emulator: E
     library = emulator.generate(3)
     emulator.add_fault("lagging_reads", milliseconds=60_000)
     task = Task()
-    with pytest.raises(IMSDeletionError, match="3 were still there") as late:
+    with pytest.raises(IMSDeletionError, match="3 were still pending") as late:
         execute(
             task,
             media_ids=library,

@@ -49,7 +49,7 @@ def test_returns_when_all_are_gone_and_asks_only_for_what_is_left(emulator: Emul
 
 def test_says_how_many_are_left_when_time_is_up(emulator: Emulator) -> None:
     ids = emulator.generate(3)
-    with pytest.raises(WaitTimedOut, match="3 were still there"):
+    with pytest.raises(WaitTimedOut, match="3 were still pending"):
         wait(ids, deadline=time.time() + 1)
 
 
