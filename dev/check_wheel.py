@@ -45,7 +45,8 @@ def build(folder: Path) -> tuple[Path, Path]:
     """Build the sdist, and from it the wheel; hold the description against what a registry's page takes."""
     run(*UV, "build", "--quiet", "--python", sys.executable, "--out-dir", str(folder), str(ROOT))
     (sdist,), (wheel,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
-    print(run(*UV, "tool", "run", "--quiet", "twine", "check", "--strict", str(sdist), str(wheel)).strip())
+    run(*UV, "tool", "run", "--quiet", "twine", "check", "--strict", str(sdist), str(wheel))
+    print("twine check --strict: passed")
     return sdist, wheel
 
 
