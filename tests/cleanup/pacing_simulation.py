@@ -150,7 +150,9 @@ def simulate(
 
         def answer(then: float) -> None:
             task.waiting_for -= 1
-            if not lost:
+            if lost:
+                task.control.no_answer()
+            else:
                 task.control.answer(permit, then, throttled=not admitted, retry_after=retry_after)
             (task.admitted if admitted else task.throttled).append(then)
             wake(task, then)

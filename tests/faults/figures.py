@@ -82,7 +82,7 @@ def limit(emulator: Emulator, scratch: Path, rate: int) -> bool:
 
 def share(emulator: Emulator, scratch: Path) -> bool:
     """Four tasks at one limit of 50 a second."""
-    ids = emulator.generate(40_000)
+    ids = emulator.generate(64_000)
     emulator.add_fault("delay", milliseconds=ANSWER_MS)
     emulator.add_fault("limit", rate=50, burst=50 * BURST_SECONDS)
     quarters = [ids[part::4] for part in range(4)]
