@@ -8,7 +8,7 @@ AIRFLOW2_TESTS := tests/operators tests/sensors tests/triggers tests/hooks tests
 # Never look for the metadata of a cloud machine: off the cloud that only waits.
 export ALIBABA_CLOUD_ECS_METADATA_DISABLED := true
 
-.PHONY: demo ui test test-system test-airflow2 test-lineage test-browser faults kills figures wheel check format clean
+.PHONY: demo ui test test-system test-airflow2 test-lineage test-browser faults kills figures wheel check format clean bench bench-check
 
 demo: $(VENV)/ready  ## a real Airflow deletes media in a local IMS, and says what became of each
 	$(BIN)/python dev/demo.py
@@ -79,5 +79,19 @@ figures: $(VENV)/ready  ## what the documentation claims, measured; takes half a
 	$(BIN)/python -m tests.cleanup.figures
 	$(BIN)/python tests/triggers/figures.py
 
+bench: .venv-bench/ready  ## side by side with the official SDK, into benchmarks/RESULTS.md; BENCH="row ..." for some
+	.venv-bench/bin/python -m benchmarks $(BENCH)
+
+bench-check: $(VENV)/ready  ## is it still as fast and as small as benchmarks/results say? at most 3 minutes
+	$(BIN)/python -m benchmarks.check
+
+# Only Airflow and the SDK as in the other environments: Amazon's library wants other versions of the rest.
+.venv-bench/ready: pyproject.toml constraints/airflow-3.txt $(VENV)/ready
+	$(PYTHON) -m venv .venv-bench
+	grep -E '^(apache-airflow|alibabacloud)' constraints/airflow-3.txt > .venv-bench/constraints.txt
+	$(BIN)/uv pip install --quiet --python .venv-bench/bin/python --constraint .venv-bench/constraints.txt \
+		--editable '.[emulator]' --group bench
+	touch $@
+
 clean:
-	rm -rf $(VENV) .venv-airflow2 .venv-lineage build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-airflow2 .venv-lineage build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .venv-bench

@@ -78,7 +78,8 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def large_library(emulator: Emulator, folder: str, count: int) -> None:
+def plan_large_library(emulator: Emulator, folder: str, count: int) -> dict[str, float]:
+    """Plan a library of a certain size; tell what that took."""
     emulator.reset()
     emulator.ask("POST", "/seed", {"count": count})
     as_of = datetime.now(UTC).replace(microsecond=0)
@@ -86,15 +87,26 @@ def large_library(emulator: Emulator, folder: str, count: int) -> None:
     before_memory = peak()
     started = time.monotonic()
     made = plan(client, folder, as_of, "P365D")
-    took = time.monotonic() - started
+    return {
+        "seconds": time.monotonic() - started,
+        "list_seconds": client.seconds,
+        "megabytes": peak() - before_memory,
+        "requests": client.tally.requests,
+        "population": made.header["population"],
+        "selected": made.header["selected"],
+    }
+
+
+def large_library(emulator: Emulator, folder: str, count: int) -> None:
+    found = plan_large_library(emulator, folder, count)
     print(
-        f"       planned {made.header['selected']:,} of {made.header['population']:,} media in {took:.0f} s"
+        f"       planned {found['selected']:,} of {found['population']:,} media in {found['seconds']:.0f} s"
     )
-    if made.header["population"] != count:
+    if found["population"] != count:
         missed.append("population")
-    figure("memory above the baseline", peak() - before_memory, 300, "MB")
-    figure("time, of that of the list requests alone", took / client.seconds, 1.3, "times")
-    figure("requests", client.tally.requests, count / 99 + 3, "")
+    figure("memory above the baseline", found["megabytes"], 300, "MB")
+    figure("time, of that of the list requests alone", found["seconds"] / found["list_seconds"], 1.3, "times")
+    figure("requests", found["requests"], count / 99 + 3, "")
 
 
 def deletion_of_a_plan(emulator: Emulator, folder: str) -> None:

@@ -1,0 +1,106 @@
+"""Row 2: the processor time of one ``DeleteMediaInfos``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+
+from benchmarks import peers
+from benchmarks.rows import Figure, Measured, Quantity, Row, in_alternation, ratio
+from benchmarks.sabotage import sabotage
+from benchmarks.service import BATCH, batches, ceiling, emulator, run
+
+WARM_UP = 100
+BLOCKS = 5
+
+
+def measure(short: bool) -> Measured:
+    """Let each delete as many media, twenty a request, one request after the other, in a process of its own."""
+    requests = 400 if short else 1000
+    contenders = ["hook", "http.client"] if short else list(peers.CONTENDERS)
+    with emulator() as service:
+        limit = ceiling(service)
+
+        def delete(contender: str) -> dict[str, float]:
+            service.reset()
+            ids = service.generate((WARM_UP + requests) * BATCH)
+            return run("cost", contender, service.host, ids=ids)
+
+        samples = in_alternation(3 if short else 7, contenders, delete)
+    note = (
+        f"The emulator itself takes up to {limit['per_second']:,.0f} requests a second "
+        f"and {limit['cpu_us']:.0f} µs of its own processor for each."
+    )
+    return Measured(samples, notes=[note])
+
+
+def figures(measured: Measured) -> list[Figure]:
+    """Judge against the SDK; hold against the floor."""
+    samples = measured.samples
+    found = []
+    if "SDK" in samples:
+        found = [
+            Figure("CPU, of the SDK's", ratio(samples, "cpu_us", "hook", "SDK"), at_most=0.8),
+            Figure("CPU, of that of plain requests", ratio(samples, "cpu_us", "hook", "requests")),
+        ]
+    for quantity, words in (("cpu_us", "CPU"), ("least_us", "time")):
+        least = {name: min(values[quantity]) for name, values in samples.items()}
+        found.append(
+            Figure(
+                f"{words}, of that of http.client with a signature, least of all rounds",
+                least["hook"] / least["http.client"],
+                tolerance=1.3,
+            )
+        )
+    return found
+
+
+def main() -> None:
+    """Delete what comes on standard input; print what a request cost."""
+    logging.disable(logging.WARNING)
+    sabotage()
+    contender, host = sys.argv[1:]
+    delete = peers.CONTENDERS[contender](host)
+    todo = batches(sys.stdin.read().split())
+    for batch in todo[:WARM_UP]:
+        delete(batch)
+    # The pace has found by now that there is no limit; what is left is the cost.
+    todo = todo[WARM_UP:]
+    size = len(todo) // BLOCKS
+    cpu, seconds = [], []
+    for first in range(0, size * BLOCKS, size):
+        used, began = time.process_time(), time.perf_counter()
+        for batch in todo[first : first + size]:
+            delete(batch)
+        cpu.append((time.process_time() - used) / size)
+        seconds.append((time.perf_counter() - began) / size)
+    print(
+        json.dumps(
+            {
+                "cpu_us": sum(cpu) / BLOCKS * 1e6,
+                "us": sum(seconds) / BLOCKS * 1e6,
+                "least_us": min(seconds) * 1e6,
+            }
+        )
+    )
+
+
+ROW = Row(
+    number=2,
+    name="cost",
+    title="What one DeleteMediaInfos costs",
+    how="1,000 requests for 20 media each, one after the other on one kept connection, after 100 that don't "
+    "count; each contender in a process of its own. Floor: http.client with this provider's signature and "
+    "nothing else.",
+    quantities={
+        "cpu_us": Quantity("CPU a request", "µs"),
+        "us": Quantity("time a request", "µs"),
+    },
+    measure=measure,
+    figures=figures,
+)
+
+if __name__ == "__main__":
+    main()

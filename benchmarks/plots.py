@@ -1,0 +1,124 @@
+"""The plots: SVG for the page, PNG for a look."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.ticker import FuncFormatter
+
+from benchmarks import imports, limit
+from benchmarks.rows import Measured
+
+# Okabe and Ito's colours, which people with any kind of colour vision tell apart; and a shape for each.
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"
+STYLES = ((BLUE, "-", "o"), (ORANGE, "--", "s"), (GREEN, "-.", "^"), (PURPLE, ":", "D"))
+
+plt.rcParams |= {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "axes.axisbelow": True,
+    "figure.dpi": 110,
+    "svg.hashsalt": "ims",  # the same data give the same file
+    "svg.fonttype": "none",
+}
+
+
+def _save(figure: Any, folder: Path, name: str) -> None:
+    folder.mkdir(exist_ok=True)
+    figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
+    plt.close(figure)
+
+
+def draw_imports(measured: Measured, folder: Path) -> None:
+    """Bars for the time of each import."""
+    names = list(measured.samples)
+    values = [measured.samples[name]["milliseconds"] for name in names]
+    middles = [statistics.median(found) for found in values]
+    figure, axes = plt.subplots(figsize=(8, 2.9))
+    colours = [BLUE if name == imports.OURS else GREY for name in names]
+    spread = [
+        [middle - min(found) for middle, found in zip(middles, values, strict=True)],
+        [max(found) - middle for middle, found in zip(middles, values, strict=True)],
+    ]
+    axes.barh(names, middles, color=colours, xerr=spread, error_kw={"capsize": 3, "lw": 1})
+    right = max(max(found) for found in values)
+    for row, (name, middle) in enumerate(zip(names, middles, strict=True)):
+        modules = statistics.median(measured.samples[name]["modules"])
+        axes.text(
+            max(values[row]) + right * 0.015, row, f"{middle:,.0f} ms, {modules:,.0f} modules", va="center"
+        )
+    axes.set_xlim(0, right * 1.35)
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("import beyond Airflow's common base (ms): median, least and most")
+    _save(figure, folder, "imports")
+
+
+def draw_limit(measured: Measured, folder: Path) -> None:
+    """A panel for each limit: the share used over time."""
+    limits = list(limit.SECONDS)
+    figure, panels = plt.subplots(len(limits), 1, figsize=(8, 8.4), layout="constrained")
+    for axes, rate in zip(panels, limits, strict=True):
+        for name, (colour, line, _) in zip(limit.CONTENDERS, STYLES, strict=True):
+            if points := measured.curves.get(f"{name}|{rate}"):
+                thick = 2.4 if name == limit.OURS else 1.4
+                axes.plot(*zip(*points, strict=True), line, color=colour, lw=thick, label=name)
+        axes.axhline(100, color="black", lw=0.8)
+        axes.set_ylim(0, 135)
+        axes.set_xlim(0, limit.SECONDS[rate])
+        axes.set_title(f"limit of {rate} requests a second", loc="left", fontsize=10)
+        axes.set_ylabel("share of it used (%)")
+    panels[-1].set_xlabel("time since the first request (s)")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
+    _save(figure, folder, "limit")
+
+
+def draw_size(measured: Measured, folder: Path) -> None:
+    """Time and memory against the number of media, both on plain logarithmic axes."""
+    sizes = [int(name.split()[0].replace(",", "")) for name in measured.samples]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    for axes, quantity, (colour, _, mark) in (
+        (left, "seconds", STYLES[0]),
+        (right, "megabytes", STYLES[0]),
+    ):
+        values = [found[quantity] for found in measured.samples.values()]
+        middles = [statistics.median(found) for found in values]
+        spread = [
+            [middle - min(found) for middle, found in zip(middles, values, strict=True)],
+            [max(found) - middle for middle, found in zip(middles, values, strict=True)],
+        ]
+        axes.errorbar(sizes, middles, yerr=spread, color=colour, marker=mark, capsize=3, label="measured")
+        axes.set_xlabel("media")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:,.0f}"))
+        if quantity == "seconds":
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            fifth = middles[sizes.index(200_000)] if 200_000 in sizes else middles[-1]
+            at = 200_000 if 200_000 in sizes else sizes[-1]
+            axes.plot(sizes, [fifth * size / at for size in sizes], "--", color=GREY, label="in proportion")
+            axes.set_ylabel("time (s)")
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:,g}"))
+        else:
+            axes.xaxis.set_major_locator(plt.FixedLocator([0, 250_000, 500_000, 750_000, 1_000_000]))
+            axes.set_ylim(0, max(middles) * 1.2)
+            axes.set_ylabel("peak memory of the task's process (MB)")
+        axes.legend(frameon=False, loc="lower right")
+    _save(figure, folder, "size")
+
+
+DRAWINGS: dict[str, Callable[[Measured, Path], None]] = {
+    "imports": draw_imports,
+    "limit": draw_limit,
+    "size": draw_size,
+}
