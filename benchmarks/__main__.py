@@ -83,10 +83,8 @@ def main() -> int:
     """Measure what the command line names."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(NAMES)}; all by default")
-    parser.add_argument(
-        "--short", action="store_true", help="a few minutes, for a first look; writes nothing"
-    )
-    parser.add_argument("--into", type=Path, default=RESULTS, help="folder for the results")
+    parser.add_argument("--short", action="store_true", help="a few minutes, for a first look; is no result")
+    parser.add_argument("--into", type=Path, metavar="FOLDER", help="write the results there instead")
     arguments = parser.parse_args()
     if unknown := set(arguments.rows) - set(NAMES):
         parser.error(f"no row is called {', '.join(sorted(unknown))}; they are {', '.join(NAMES)}")
@@ -104,9 +102,10 @@ def main() -> int:
             bound = f" ({figure.to_reach})" if figure.to_reach else ""
             print(f"  {figure.verdict or '-':7} {figure.words}: {figure.text}{bound}")
         print("", *measured.notes, f"It took {seconds:.0f} s.", sep="\n  ", flush=True)
-        if not arguments.short:
-            write(arguments.into, row, measured, short=False, seconds=seconds)
-    if not arguments.short and arguments.into == RESULTS:
+        if arguments.into or not arguments.short:
+            folder = arguments.into or RESULTS
+            write(folder, row, measured, short=arguments.short, seconds=seconds)
+    if not (arguments.short or arguments.into):
         render()
     return 1 if missed else 0
 

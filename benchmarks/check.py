@@ -10,13 +10,12 @@ looks worse is measured again, and fails only if it does each time.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import sys
 import time
 
-from benchmarks.render import RESULTS
+from benchmarks.render import read
 from benchmarks.rows import Figure, Row, from_json, load
 from benchmarks.sabotage import KINDS, VARIABLE
 
@@ -32,12 +31,7 @@ def worse(now: Figure, committed: Figure) -> bool:
 
 def check(row: Row) -> bool:
     """Measure a row, up to three times; whether it held once."""
-    committed = {
-        figure.words: figure
-        for figure in row.figures(
-            from_json(json.loads((RESULTS / f"{row.name}.json").read_text(encoding="utf-8")))
-        )
-    }
+    committed = {figure.words: figure for figure in row.figures(from_json(read()[row.name]))}
     for number in range(1, TRIES + 1):
         began = time.monotonic()
         bad = False

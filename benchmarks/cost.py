@@ -28,7 +28,7 @@ def measure(short: bool) -> Measured:
             ids = service.generate((WARM_UP + requests) * BATCH)
             return run("cost", contender, service.host, ids=ids)
 
-        samples = in_alternation(3 if short else 7, contenders, delete)
+        samples = in_alternation(3 if short else 5, contenders, delete)
     note = (
         f"The emulator itself takes up to {limit['per_second']:,.0f} requests a second "
         f"and {limit['cpu_us']:.0f} µs of its own processor for each."

@@ -31,7 +31,7 @@ def measure(short: bool) -> Measured:
                 raise RuntimeError(f"{contender} deleted {gone} of {IDS}")
             return took | {"requests": service.stats()["by_action"]["DeleteMediaInfos"]}
 
-        return Measured(in_alternation(3 if short else 7, contenders, delete))
+        return Measured(in_alternation(3 if short else 5, contenders, delete))
 
 
 def figures(measured: Measured) -> list[Figure]:

@@ -1,4 +1,4 @@
-"""The plots: SVG for the page, PNG for a look."""
+"""The plots."""
 
 from __future__ import annotations
 
@@ -34,13 +34,14 @@ plt.rcParams |= {
 }
 
 
-def _save(figure: Any, folder: Path, name: str) -> None:
-    folder.mkdir(exist_ok=True)
-    figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
+def save(figure: Any, file: Path) -> None:
+    """Write a plot, without the time and the library's name in it."""
+    nothing = {"Date": None, "Creator": None} if file.suffix == ".svg" else {"Software": None}
+    figure.savefig(file, metadata=nothing, bbox_inches="tight")
     plt.close(figure)
 
 
-def draw_imports(measured: Measured, folder: Path) -> None:
+def draw_imports(measured: Measured) -> Any:
     """Bars for the time of each import."""
     names = list(measured.samples)
     values = [measured.samples[name]["milliseconds"] for name in names]
@@ -58,14 +59,14 @@ def draw_imports(measured: Measured, folder: Path) -> None:
         axes.text(
             max(values[row]) + right * 0.015, row, f"{middle:,.0f} ms, {modules:,.0f} modules", va="center"
         )
-    axes.set_xlim(0, right * 1.35)
+    axes.set_xlim(0, right * 1.45)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("import beyond Airflow's common base (ms): median, least and most")
-    _save(figure, folder, "imports")
+    return figure
 
 
-def draw_limit(measured: Measured, folder: Path) -> None:
+def draw_limit(measured: Measured) -> Any:
     """A panel for each limit: the share used over time."""
     limits = list(limit.SECONDS)
     figure, panels = plt.subplots(len(limits), 1, figsize=(8, 8.4), layout="constrained")
@@ -81,10 +82,10 @@ def draw_limit(measured: Measured, folder: Path) -> None:
         axes.set_ylabel("share of it used (%)")
     panels[-1].set_xlabel("time since the first request (s)")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
-    _save(figure, folder, "limit")
+    return figure
 
 
-def draw_size(measured: Measured, folder: Path) -> None:
+def draw_size(measured: Measured) -> Any:
     """Time and memory against the number of media, both on plain logarithmic axes."""
     sizes = [int(name.split()[0].replace(",", "")) for name in measured.samples]
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
@@ -114,10 +115,10 @@ def draw_size(measured: Measured, folder: Path) -> None:
             axes.set_ylim(0, max(middles) * 1.2)
             axes.set_ylabel("peak memory of the task's process (MB)")
         axes.legend(frameon=False, loc="lower right")
-    _save(figure, folder, "size")
+    return figure
 
 
-DRAWINGS: dict[str, Callable[[Measured, Path], None]] = {
+DRAWINGS: dict[str, Callable[[Measured], Any]] = {
     "imports": draw_imports,
     "limit": draw_limit,
     "size": draw_size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import statistics
@@ -30,22 +31,33 @@ PLOT_OF = {
 }
 
 
-def render() -> None:
-    """Write the page, and the plots where there is something to draw with."""
-    found = {
-        name: json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-        for name in NAMES
-        if (RESULTS / f"{name}.json").exists()
-    }
-    PAGE.write_text("\n".join(_page(found)), encoding="utf-8")
+def render(
+    results: Path = RESULTS, page_file: Path = PAGE, plots_folder: Path = PLOTS, kind: str = "svg"
+) -> None:
+    """Write the page and the plots.
+
+    :param kind: of the plots' files: ``svg``, or ``png`` for a look.
+    """
     from benchmarks import plots
 
+    found = read(results)
+    page_file.write_text("\n".join(page(found)), encoding="utf-8")
     for name, draw in plots.DRAWINGS.items():
         if name in found:
-            draw(from_json(found[name]), PLOTS)
+            plots_folder.mkdir(parents=True, exist_ok=True)
+            plots.save(draw(from_json(found[name])), plots_folder / f"{name}.{kind}")
 
 
-def _page(found: dict[str, Any]) -> Iterator[str]:
+def read(results: Path = RESULTS) -> dict[str, Any]:
+    """Give what was measured, row by row."""
+    files = {name: results / f"{name}.json" for name in NAMES}
+    return {
+        name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()
+    }
+
+
+def page(found: dict[str, Any]) -> Iterator[str]:
+    """Give the page's lines."""
     yield HEAD
     yield from _machines(found)
     yield "## Figures to reach\n"
@@ -133,5 +145,18 @@ def in_columns(lines: Iterator[str]) -> str:
     )
 
 
+def main() -> None:
+    """Render what the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.render", description=__doc__)
+    parser.add_argument("--png", type=Path, metavar="FOLDER", help="all of it, as PNG, elsewhere: for a look")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder to read from")
+    arguments = parser.parse_args()
+    if arguments.png:
+        arguments.png.mkdir(parents=True, exist_ok=True)
+        render(arguments.results, arguments.png / "RESULTS.md", arguments.png, "png")
+    else:
+        render(arguments.results)
+
+
 if __name__ == "__main__":
-    render()
+    main()

@@ -44,7 +44,7 @@ def measure(short: bool) -> Measured:
 
             # The first run in a new Airflow is slower, whichever it is.
             delete(ON)
-            return Measured(in_alternation(2 if short else 7, [ON, OFF], delete))
+            return Measured(in_alternation(2 if short else 5, [ON, OFF], delete))
 
 
 def figures(measured: Measured) -> list[Figure]:
