@@ -93,8 +93,8 @@ ROW = Row(
     number=1,
     name="imports",
     title="What a DAG file pays for an import",
-    how="This provider: operators, sensors and hooks. Each in a fresh interpreter that has loaded what every DAG file needs (operators, sensors, hooks and "
-    "DAG of Airflow's common base), with bytecode in place.",
+    how="This provider is operators, sensors and hooks together. Each in a fresh interpreter that has loaded what "
+    "every DAG file needs (operators, sensors, hooks and DAG of Airflow's common base), with bytecode in place.",
     quantities={
         "milliseconds": Quantity("time", "ms"),
         "cpu_ms": Quantity("CPU", "ms"),
