@@ -12,7 +12,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from benchmarks import imports, limit
 from benchmarks.rows import Measured
@@ -78,7 +78,14 @@ def draw_limit(measured: Measured) -> Any:
         axes.axhline(100, color="black", lw=0.8)
         axes.set_ylim(0, 135)
         axes.set_xlim(0, limit.SECONDS[rate])
-        axes.set_title(f"limit of {rate} requests a second", loc="left", fontsize=10)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        refused = (statistics.median(found[f"throttled_{rate}"]) for found in measured.samples.values())
+        words = ", ".join(f"{share:.0f}" for share in refused)
+        axes.set_title(
+            f"limit of {rate} requests a second (throttled, in the order above: {words} %)",
+            loc="left",
+            fontsize=10,
+        )
         axes.set_ylabel("share of it used (%)")
     panels[-1].set_xlabel("time since the first request (s)")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
