@@ -27,6 +27,7 @@ from airflow_provider_ims.api.errors import (
     IMSTransientError,
 )
 from airflow_provider_ims.hooks.ims import IMSHook
+from airflow_provider_ims.triggers.freezing import heap_frozen
 from airflow_provider_ims.triggers.looking import Kind, still_pending
 from airflow_provider_ims.triggers.schedule import Ask, Schedule, Watch
 
@@ -118,6 +119,10 @@ class Poller:
             self._wake.set()
 
     async def _run(self) -> None:
+        with heap_frozen():
+            await self._ask_while_somebody_waits()
+
+    async def _ask_while_somebody_waits(self) -> None:
         client: IMSClient | None = None
         try:
             get_client = sync_to_async(lambda: self._hook.client, thread_sensitive=False, executor=self._pool)

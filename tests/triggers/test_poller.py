@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import threading
@@ -68,6 +69,7 @@ def run(main: Callable[[], Any]) -> Any:
         assert [thread.name for thread in threading.enumerate() if thread.name.startswith("ims-")] == []
         assert [timer for timer in loop._scheduled if not timer.cancelled()] == []
         assert Poller._running == {}
+        assert gc.get_freeze_count() == 0
         return result
 
     return asyncio.run(checked())
@@ -90,6 +92,18 @@ def test_different_tasks_share_requests(emulator: Emulator) -> None:
     sizes = [len(request["targets"]) for request in asked(emulator)]
     assert len(sizes) <= 3 * 4
     assert max(sizes) == 20
+
+
+def test_the_heap_is_frozen_while_somebody_waits(emulator: Emulator) -> None:
+    media = emulator.generate(2)
+
+    async def main() -> None:
+        tasks = start(gone(media_id, seconds=seconds) for media_id, seconds in zip(media, (1, 3), strict=True))
+        await tasks[0]
+        assert gc.get_freeze_count() > 100_000
+        await tasks[1]
+
+    run(main)
 
 
 def test_intervals_are_respected(emulator: Emulator) -> None:
