@@ -367,7 +367,7 @@ class LocalAirflow:
         """Wait for the end of a run and return its state."""
 
         def state() -> str | None:
-            found = str(self._get(f"dags/{dag_id}/dagRuns/{quote(run_id)}")["state"])
+            found = self.run_state(dag_id, run_id)
             return found if found in FINAL_STATES else None
 
         return self._poll(state, timeout, lambda: f"run {run_id}: {self.task_states(dag_id, run_id)}")
@@ -426,6 +426,10 @@ class LocalAirflow:
         process = self._run("dag-test", "-c", _TEST_DAG, dag_id, json.dumps(conf or {}), timeout=timeout)
         run_id, state = json.loads(process.last_lines(1).splitlines()[-1])
         return run_id, state
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """The state of a run."""
+        return str(self._get(f"dags/{dag_id}/dagRuns/{quote(run_id)}")["state"])
 
     def task_states(self, dag_id: str, run_id: str) -> dict[str, str | None]:
         """The state of every task of a run."""

@@ -1,11 +1,13 @@
-"""What waiting costs: 5,000 triggers at one connection, 400 with faults, 4,000 cancellations.
+"""What waiting costs: 5,000 triggers at one connection, a withdrawn key, 400 with faults, 4,000 cancellations.
 
-``python tests/triggers/figures.py`` prints a line for each figure and fails if one is missed. The triggers run in
-a real event loop, and ask an emulator in another process over HTTP.
+``python tests/triggers/figures.py`` prints a line for each figure and fails if one is missed; scenarios can be named,
+and ``--json FILE`` writes ``{scenario: {figure: value}}``. The triggers run in a real event loop, and ask an emulator
+in another process over HTTP.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import gc
 import json
@@ -14,7 +16,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import airflow.jobs.triggerer_job_runner  # noqa: F401 - which an idle triggerer has loaded
@@ -30,20 +34,35 @@ TRIGGERS = 5000
 ANSWER_MILLISECONDS = 30
 INTERVAL = 15.0
 SETTLING = 2.5
+LATE_AT_MOST = 100
 FAULTY = 400
 FAULTY_INTERVAL = 3.0
+# Three kinds, each of which would strike so often; where two would strike one request, one does.
+FAULT_PROBABILITY = 0.09
 
-missed = []
 
+class Figures:
+    """The figures of one scenario: printed as they come, kept for the end."""
 
-def figure(what: str, value: float, at_most: float, unit: str) -> None:
-    """Print a figure, and remember if it is missed."""
-    if value > at_most:
-        missed.append(what)
-    print(
-        f"{'MISSED' if value > at_most else 'ok':6} {what}: {value:,.0f} {unit} (at most {at_most:,.0f})",
-        flush=True,
-    )
+    def __init__(self) -> None:
+        self.values: dict[str, float] = {}
+        self.missed: list[str] = []
+
+    def add(
+        self, what: str, value: float, *, at_most: float | None = None, at_least: float | None = None
+    ) -> None:
+        """Print and keep a figure; one without a limit is there to compare with."""
+        self.values[what] = round(value, 3)
+        limits = []
+        if at_least is not None:
+            limits.append(f"at least {at_least:,.0f}")
+        if at_most is not None:
+            limits.append(f"at most {at_most:,.0f}")
+        missed = not (at_least or value) <= value <= (value if at_most is None else at_most)
+        if missed:
+            self.missed.append(what)
+        verdict = "MISSED" if missed else "ok" if limits else ""
+        print(f"{verdict:6} {what}: {value:,.0f}" + (f" ({', '.join(limits)})" if limits else ""), flush=True)
 
 
 IDLE_LOOP = """
@@ -61,13 +80,12 @@ asyncio.run(main())
 
 
 class Lateness:
-    """How late the event loop gives a task its turn."""
+    """How late the event loop gives a task its turn, once what has just begun has settled."""
 
     def __init__(self) -> None:
-        self.worst = 0.0
-        self.by_itself = 0.0
-        self.elsewhere = 0.0
-        self.collecting = 0.0
+        self._worst = 0.0
+        self._by_itself = 0.0
+        self._collecting = 0.0
         self._began = 0.0
         self._task = asyncio.create_task(self._measure())
 
@@ -83,20 +101,27 @@ class Lateness:
             due, used = loop.time() + 0.01, time.process_time()
             await asyncio.sleep(0.01)
             late = loop.time() - due
-            self.worst = max(self.worst, late)
-            self.by_itself = max(self.by_itself, min(late, time.process_time() - used))
+            self._worst = max(self._worst, late)
+            self._by_itself = max(self._by_itself, min(late, time.process_time() - used))
 
     def _note_collection(self, phase: str, _: dict[str, int]) -> None:
         if phase == "start":
             self._began = time.perf_counter()
         else:
-            self.collecting = max(self.collecting, time.perf_counter() - self._began)
+            self._collecting = max(self._collecting, time.perf_counter() - self._began)
 
-    async def stop(self) -> None:
+    async def stop(self, figures: Figures, at_most: float | None = LATE_AT_MOST) -> None:
         gc.callbacks.remove(self._note_collection)
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        self.elsewhere = float(self._idle.communicate()[0])
+        idle = float(self._idle.communicate()[0])
+        # Where other processes want the same cores, every loop is late: only what this process did itself counts.
+        figures.add(
+            "milliseconds that the loop was late by its own doing", 1000 * self._by_itself, at_most=at_most
+        )
+        figures.add("milliseconds that it was late by the clock", 1000 * self._worst)
+        figures.add("milliseconds that an idle process's loop was late", 1000 * idle)
+        figures.add("milliseconds of the longest garbage collection", 1000 * self._collecting)
 
 
 async def finish(trigger: IMSMediaDeletedTrigger) -> dict[str, Any]:
@@ -125,6 +150,11 @@ async def off_loop(function: Callable[..., Any], *args: Any) -> Any:
     return await asyncio.get_running_loop().run_in_executor(None, function, *args)
 
 
+async def collect() -> None:
+    """Have the longest pause that a loop knows, a full garbage collection, which otherwise comes when it comes."""
+    await off_loop(gc.collect)
+
+
 DELETE = """
 import sys
 from airflow_provider_ims.api import operations
@@ -144,7 +174,7 @@ def delete(emulator: Emulator, ids: list[str]) -> None:
     subprocess.run([sys.executable, "-c", DELETE, *arguments], input="\n".join(ids).encode(), check=True)
 
 
-async def waiting(emulator: Emulator) -> None:
+async def waiting(emulator: Emulator, figures: Figures) -> None:
     """Let 5,000 wait, count a round's requests, delete all, and see how soon everybody knows."""
     ids = await off_loop(lambda: emulator.generate(TRIGGERS))
     emulator.add_fault("delay", action="BatchGetMediaInfos", milliseconds=ANSWER_MILLISECONDS, when="before")
@@ -157,47 +187,82 @@ async def waiting(emulator: Emulator) -> None:
         await asyncio.sleep(INTERVAL)
         counts.append(await off_loop(asked, emulator) - before)
     grown = psutil.Process().memory_info().rss - IDLE_BYTES
+    await collect()
     await off_loop(delete, emulator, ids)
     deleted = time.monotonic()
     events = await asyncio.gather(*tasks)
     seconds = time.monotonic() - deleted
-    await late.stop()
-    figure(f"{TRIGGERS} triggers: requests a round", max(counts), 260, "requests")
-    # Where other processes want the same cores, every loop is late: only what this process did itself counts.
-    figure("event loop late by this process's own doing", 1000 * late.by_itself, 100, "ms")
-    print(
-        f"       by the clock: {1000 * late.worst:.0f} ms; an idle loop: {1000 * late.elsewhere:.0f} ms;",
-        end="",
+    await late.stop(figures)
+    figures.add("requests a round", max(counts), at_most=260)
+    figures.add("MiB more than an idle triggerer", grown / 2**20, at_most=150)
+    figures.add("seconds from the last deletion until all have finished", seconds, at_most=2 * INTERVAL)
+    figures.add(
+        "triggers that did not succeed", sum(event["status"] != "over" for event in events), at_most=0
     )
-    print(f" the longest garbage collection: {1000 * late.collecting:.0f} ms")
-    figure("more memory than an idle triggerer", grown / 2**20, 150, "MiB")
-    figure("all finished after the last deletion within", seconds, 2 * INTERVAL, "s")
-    figure("triggers that did not succeed", sum(event["status"] != "over" for event in events), 0, "triggers")
 
 
-async def faults(emulator: Emulator) -> None:
+async def sleeping(_: Emulator, figures: Figures) -> None:
+    """Let 5,000 sleep and nothing else, for comparison: how late the loop of any triggerer is."""
+    late = Lateness()
+    tasks = [asyncio.create_task(asyncio.sleep(600)) for _ in range(TRIGGERS)]
+    await asyncio.sleep(SETTLING + 5)
+    await collect()
+    await late.stop(figures, at_most=None)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def withdrawn(emulator: Emulator, figures: Figures) -> None:
+    """Let 5,000 wait with a key that is withdrawn: one refusal tells all of them, and nobody asks again."""
+    key = {"key_id": "withdrawn", "secret": "its-secret", "actions": ["ice:*"]}
+    ids = await off_loop(lambda: emulator.generate(TRIGGERS))
+    await off_loop(lambda: emulator.add_key(**key))
+    connect(emulator, key["key_id"], key["secret"])
+    late = Lateness()
+    tasks = start(ids, INTERVAL)
+    await asyncio.sleep(1.5 * INTERVAL)
+    await collect()
+    figures.add("triggers that ended early", sum(task.done() for task in tasks), at_most=0)
+    await off_loop(lambda: emulator.add_key(**key, status="inactive"))
+    began = time.monotonic()
+    events = await asyncio.gather(*tasks)
+    figures.add("seconds until all knew", time.monotonic() - began, at_most=INTERVAL)
+    await asyncio.sleep(INTERVAL)
+    await late.stop(figures)
+    codes = Counter(event.get("error", {}).get("code") for event in events)
+    others = len(events) - codes["InvalidAccessKeyId.Inactive"]
+    figures.add("triggers without the typed error", others, at_most=0)
+    refused = (await off_loop(emulator.stats))["by_code"].get("InvalidAccessKeyId.Inactive", 0)
+    figures.add("requests that were refused", refused, at_least=1, at_most=2)
+
+
+async def faults(emulator: Emulator, figures: Figures) -> None:
     """Let 400 wait while every fifth answer is no answer."""
     ids = await off_loop(lambda: emulator.generate(FAULTY))
     for number, (kind, options) in enumerate(
         (("throttle", {}), ("reset", {}), ("error", {"status": 502, "body": "html"}))
     ):
-        emulator.add_fault(kind, action="BatchGetMediaInfos", probability=0.072, seed=number, **options)
+        emulator.add_fault(
+            kind, action="BatchGetMediaInfos", probability=FAULT_PROBABILITY, seed=number, **options
+        )
     tasks = start(ids, FAULTY_INTERVAL)
-    await asyncio.sleep(4 * FAULTY_INTERVAL)
-    figure("triggers that ended early", sum(task.done() for task in tasks), 0, "triggers")
+    await asyncio.sleep(8 * FAULTY_INTERVAL)
+    figures.add("triggers that ended early", sum(task.done() for task in tasks), at_most=0)
     await off_loop(delete, emulator, ids)
     events = await asyncio.gather(*tasks)
-    stats = await off_loop(emulator.stats)
-    print("       requests by what came of them:", stats["by_status"], stats["by_code"])
-    figure(
-        f"of {FAULTY} with faults, did not succeed",
-        sum(event["status"] != "over" for event in events),
-        0,
-        "triggers",
+    requests = await off_loop(emulator.requests, "BatchGetMediaInfos")
+    kinds = Counter(fault for request in requests for fault in request["faults"])
+    for kind in ("throttle", "reset_before", "error_before"):
+        figures.add(f"requests struck by {kind}", kinds[kind], at_least=1)
+    figures.add("requests", len(requests))
+    figures.add("percent of them without an answer", 100 * kinds.total() / len(requests), at_least=20)
+    figures.add(
+        "triggers that did not succeed", sum(event["status"] != "over" for event in events), at_most=0
     )
 
 
-async def cancellations(emulator: Emulator) -> None:
+async def cancellations(emulator: Emulator, figures: Figures) -> None:
     """Cancel 4,000 of 5,000, then the others: nothing is left behind."""
     ids = await off_loop(lambda: emulator.generate(TRIGGERS))
     tasks = start(ids, 5.0)
@@ -208,7 +273,7 @@ async def cancellations(emulator: Emulator) -> None:
     await asyncio.sleep(5)
     before = await off_loop(asked, emulator)
     await asyncio.sleep(5)
-    figure("requests a round for the 1,000 left", await off_loop(asked, emulator) - before, 55, "requests")
+    figures.add("requests a round for the 1,000 left", await off_loop(asked, emulator) - before, at_most=55)
     for task in tasks[4000:]:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -217,29 +282,46 @@ async def cancellations(emulator: Emulator) -> None:
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("ims-")]
     loop: Any = asyncio.get_running_loop()
     timers = [timer for timer in loop._scheduled if not timer.cancelled()]
-    figure("tasks left", len(others), 0, "tasks")
-    figure("threads left", len(threads), 0, "threads")
-    figure("timers left", len(timers), 0, "timers")
-    figure("pollers left", len(Poller._running), 0, "pollers")
+    figures.add("tasks left", len(others), at_most=0)
+    figures.add("threads left", len(threads), at_most=0)
+    figures.add("timers left", len(timers), at_most=0)
+    figures.add("pollers left", len(Poller._running), at_most=0)
+    figures.add("objects left frozen", gc.get_freeze_count(), at_most=0)
+
+
+def connect(emulator: Emulator, key_id: str, secret: str) -> None:
+    connection = {"conn_type": "alibaba_ims", "login": key_id, "password": secret, "host": emulator.endpoint}
+    os.environ["AIRFLOW_CONN_IMS_DEFAULT"] = json.dumps(connection)
+
+
+SCENARIOS = {
+    scenario.__name__: scenario for scenario in (waiting, sleeping, withdrawn, faults, cancellations)
+}
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.scenarios) - set(SCENARIOS):
+        parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
     os.environ["ALIBABA_CLOUD_ECS_METADATA_DISABLED"] = "true"
-    for scenario in (waiting, faults, cancellations):
-        if sys.argv[1:] and scenario.__name__ not in sys.argv[1:]:
-            continue
-        print(f"{scenario.__name__}: {scenario.__doc__}")
-        with Emulator("--keep-requests", "100") as emulator:
-            connection = {
-                "conn_type": "alibaba_ims",
-                "login": emulator.access_key_id,
-                "password": emulator.access_key_secret,
-                "host": emulator.endpoint,
-            }
-            os.environ["AIRFLOW_CONN_IMS_DEFAULT"] = json.dumps(connection)
-            asyncio.run(scenario(emulator))
+    done: dict[str, Figures] = {}
+    for name in arguments.scenarios or SCENARIOS:
+        print(f"{name}: {SCENARIOS[name].__doc__}")
+        done[name] = Figures()
+        with Emulator("--keep-requests", "1000") as emulator:
+            connect(emulator, emulator.access_key_id, emulator.access_key_secret)
+            asyncio.run(SCENARIOS[name](emulator, done[name]))
         gc.collect()
-    print("missed: " + ", ".join(missed) if missed else "all figures reached")
+    if arguments.json:
+        values = {name: figures.values for name, figures in done.items()}
+        arguments.json.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    missed = [f"{name}: {what}" for name, figures in done.items() for what in figures.missed]
+    print("missed: " + "; ".join(missed) if missed else "all figures reached")
     return bool(missed)
 
 

@@ -98,7 +98,9 @@ def test_the_heap_is_frozen_while_somebody_waits(emulator: Emulator) -> None:
     media = emulator.generate(2)
 
     async def main() -> None:
-        tasks = start(gone(media_id, seconds=seconds) for media_id, seconds in zip(media, (1, 3), strict=True))
+        tasks = start(
+            gone(media_id, seconds=seconds) for media_id, seconds in zip(media, (1, 3), strict=True)
+        )
         await tasks[0]
         assert gc.get_freeze_count() > 100_000
         await tasks[1]
