@@ -20,10 +20,11 @@ test: check  ## everything that is quick enough for each change
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(addprefix --ignore tests/,system browser faults kills)
 
 test-system: $(VENV)/ready  ## whole Airflow processes, killed and restarted
-	$(BIN)/python -m pytest tests/system
+	$(BIN)/python -m pytest tests/system --ignore tests/system/airflow2
 
-test-airflow2: .venv-airflow2/ready  ## the same tests on Airflow 2.11
+test-airflow2: .venv-airflow2/ready  ## the same tests on Airflow 2.11, and a deferral in real processes
 	.venv-airflow2/bin/python -m pytest --numprocesses 3 --dist loadfile -W ignore $(AIRFLOW2_TESTS)
+	.venv-airflow2/bin/python -m pytest -W ignore tests/system/airflow2
 
 test-lineage: .venv-lineage/ready  ## what OpenLineage makes of a deletion, with its own provider
 	.venv-lineage/bin/python -m pytest tests/operators/test_lineage.py

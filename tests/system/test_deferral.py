@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,67 +14,32 @@ from local_airflow import LocalAirflow
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.hooks.ims import IMSHook
 
-HERE = Path(__file__).parent
-TRANSCODE_DAG = HERE.parent.parent / "example_dags" / "ims_cleanup_after_transcode.py"
 TEAM_KEY = {"key_id": "team", "secret": "the-team-s-secret", "actions": ["*"]}
-# How soon a triggerer that was killed counts as dead.
-HEALTH_SECONDS = 6
 
 
 @pytest.fixture(scope="module")
-def ims() -> Iterator[Emulator]:
-    with Emulator("--region", "cn-shanghai") as emulator:
-        emulator.add_key(**TEAM_KEY)
-        yield emulator
+def ims(running_emulator: Emulator, airflow: LocalAirflow) -> Emulator:
+    """The emulator, which keeps its books from one of these tests to the next: their runs overlap."""
+    running_emulator.reset()
+    running_emulator.drop_faults()
+    running_emulator.add_key(**TEAM_KEY)
+    # In the database, where a triggerer has to ask for it.
+    airflow.create_connection(
+        "ims_team",
+        conn_type="alibaba_ims",
+        host=running_emulator.endpoint,
+        login=TEAM_KEY["key_id"],
+        password=TEAM_KEY["secret"],
+        extra=json.dumps({"region": "cn-shanghai"}),
+    )
+    return running_emulator
 
 
 @pytest.fixture(scope="module")
-def airflow(ims: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
-    """The whole of Airflow with the DAGs of these tests, and the example with less patience."""
-    folder = tmp_path_factory.mktemp("waiting")
-    dags = folder / "dags"
-    dags.mkdir()
-    (dags / "waiting.py").write_text((HERE / "waiting_dags" / "waiting.py").read_text())
-    example = TRANSCODE_DAG.read_text()
-    for patient, impatient in (
-        ("LOOK_EVERY = timedelta(seconds=30)", "LOOK_EVERY = timedelta(seconds=2)"),
-        ("TRANSCODED_WITHIN = timedelta(hours=6)", "TRANSCODED_WITHIN = timedelta(seconds=15)"),
-    ):
-        assert patient in example
-        example = example.replace(patient, impatient)
-    (dags / TRANSCODE_DAG.name).write_text(example)
-    connection = {"conn_type": "alibaba_ims", "host": ims.endpoint, "extra": {"region": "cn-shanghai"}}
-    key = {"login": ims.access_key_id, "password": ims.access_key_secret}
-    environment = {
-        "AIRFLOW_CONN_IMS_DEFAULT": json.dumps(connection | key),
-        "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
-        "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": str(HEALTH_SECONDS),
-    }
-    with LocalAirflow(folder / "home", dags, env=environment) as airflow:
-        # In the database, where a triggerer has to ask for it.
-        airflow.create_connection(
-            "ims_team",
-            conn_type="alibaba_ims",
-            host=ims.endpoint,
-            login=TEAM_KEY["key_id"],
-            password=TEAM_KEY["secret"],
-            extra=json.dumps({"region": "cn-shanghai"}),
-        )
-        yield airflow
-    assert airflow.members() == []
-
-
-@pytest.fixture
-def hook(ims: Emulator, monkeypatch: pytest.MonkeyPatch) -> IMSHook:
-    connection = {
-        "conn_type": "alibaba_ims",
-        "host": ims.endpoint,
-        "login": ims.access_key_id,
-        "password": ims.access_key_secret,
-        "extra": {"region": "cn-shanghai"},
-    }
-    monkeypatch.setenv("AIRFLOW_CONN_IMS_DEFAULT", json.dumps(connection))
-    return IMSHook()
+def hook(ims: Emulator, environment: dict[str, str]) -> Iterator[IMSHook]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("AIRFLOW_CONN_IMS_DEFAULT", environment["AIRFLOW_CONN_IMS_DEFAULT"])
+        yield IMSHook()
 
 
 class Transcoding:
@@ -107,13 +71,60 @@ class Transcoding:
         return self.source in self._ims.media_ids()
 
 
+class Deletions:
+    """A run that deletes in both ways, and waits for media that reads go on to show."""
+
+    def __init__(self, airflow: LocalAirflow, ims: Emulator, dag_id: str, *, shown_seconds: float) -> None:
+        self.dag_id = dag_id
+        self._airflow = airflow
+        deleted = len(ims.deleted())
+        self._ids = {
+            way: ims.seed({"url": f"oss://media-team/{dag_id}/{way}/{number}.mp4"} for number in range(3))
+            for way in ("here", "deferred")
+        }
+        ims.add_fault("lagging_reads", action="DeleteMediaInfos", milliseconds=1000 * shown_seconds, times=2)
+        self.run_id = airflow.trigger(dag_id, self._ids)
+        deadline = time.monotonic() + 60
+        while len(ims.deleted()) < deleted + 6:
+            assert time.monotonic() < deadline, airflow.task_states(dag_id, self.run_id)
+            time.sleep(0.2)
+        airflow.wait_for_task(dag_id, self.run_id, "deferred", "deferred")
+        assert airflow.task_state(dag_id, self.run_id, "here") == "running"
+
+    def end(self, state: str) -> list[dict[str, Any]]:
+        """Wait for the end; give the results without times and ids, which can't be the same."""
+        assert self._airflow.wait(self.dag_id, self.run_id) == state
+        states = self._airflow.task_states(self.dag_id, self.run_id)
+        assert states == {"here": state, "deferred": state}
+        results = []
+        for way in states:
+            result = self._airflow.xcom(self.dag_id, self.run_id, way)
+            assert result.pop("seconds") > 0
+            result["request_ids"] = len(set(result["request_ids"]))
+            result["samples"] = {
+                outcome: [self._ids[way].index(media_id) for media_id in media_ids]
+                for outcome, media_ids in result["samples"].items()
+            }
+            results.append(result)
+        return results
+
+
 @pytest.fixture(scope="module")
 def early(airflow: LocalAirflow, ims: Emulator) -> dict[str, Any]:
     """Runs that take their time by themselves, started before all others."""
-    unknown = Transcoding(airflow, ims, 1)
+    deletions = Deletions(airflow, ims, "deletions", shown_seconds=20)
+    in_vain = Deletions(airflow, ims, "deletions_in_vain", shown_seconds=600)
+    unknown, succeeds, fails = (Transcoding(airflow, ims, number) for number in range(3))
     ims.put_job(unknown.job, ["Success", "Suspended"])
     (media_id,) = ims.seed([{"url": "oss://media-team/never-deleted.mp4"}])
-    return {"unknown": unknown, "impatient": airflow.trigger("impatient", {"media_ids": [media_id]})}
+    return {
+        "deletions": deletions,
+        "deletions_in_vain": in_vain,
+        "unknown": unknown,
+        "succeeds": succeeds,
+        "fails": fails,
+        "impatient": airflow.trigger("impatient", {"media_ids": [media_id]}),
+    }
 
 
 def said(airflow: LocalAirflow, *task: str, try_number: int | None = None) -> str:
@@ -121,9 +132,35 @@ def said(airflow: LocalAirflow, *task: str, try_number: int | None = None) -> st
     return json.dumps(airflow.log(*task, try_number=try_number))
 
 
-def test_every_mode_gives_the_same_result(
-    airflow: LocalAirflow, ims: Emulator, hook: IMSHook, early: dict[str, Any]
+def test_transcoded_source_goes(airflow: LocalAirflow, ims: Emulator, early: dict[str, Any]) -> None:
+    run = early["succeeds"]
+    run.wait_until_deferred()
+    ims.put_job(run.job, ["Success", "Success"])
+    assert set(run.end().values()) == {"success"}
+    assert not run.source_is_there
+    outputs = airflow.xcom(*run.task("wait_for_renditions"))["outputs"]
+    assert [output["url"] for output in outputs] == [
+        "oss://media-team/renditions/1-hd.mp4",
+        "oss://media-team/renditions/1-sd.mp4",
+    ]
+    assert {output["media_id"] for output in outputs} <= set(ims.media_ids())
+    assert [one["media_id"] for one in ims.deleted() if one["media_id"] == run.source] == [run.source]
+
+
+def test_source_stays_if_a_sub_job_failed(
+    airflow: LocalAirflow, ims: Emulator, early: dict[str, Any]
 ) -> None:
+    run = early["fails"]
+    run.wait_until_deferred()
+    ims.put_job(run.job, ["Success", "Fail"])
+    states = run.end()
+    assert states["wait_for_renditions"] == "failed"
+    assert states["delete_source"] == "upstream_failed"
+    assert run.source_is_there
+    assert "IMSJobFailedError" in said(airflow, *run.task("wait_for_renditions"))
+
+
+def test_every_mode_gives_the_same_result(airflow: LocalAirflow, ims: Emulator, hook: IMSHook) -> None:
     ids = ims.seed([{"url": f"oss://media-team/modes/{number}.mp4"} for number in range(5)])
     run_id = airflow.trigger("every_mode", {"media_ids": ids})
     airflow.wait_for_task("every_mode", run_id, "poke", "running")
@@ -138,39 +175,26 @@ def test_every_mode_gives_the_same_result(
     assert all(3 <= each <= 60 for each in seconds), seconds
 
 
-def test_transcoded_source_goes(airflow: LocalAirflow, ims: Emulator) -> None:
-    run = Transcoding(airflow, ims, 2)
-    run.wait_until_deferred()
-    ims.put_job(run.job, ["Success", "Success"])
-    assert set(run.end().values()) == {"success"}
-    assert not run.source_is_there
-    outputs = airflow.xcom(*run.task("wait_for_renditions"))["outputs"]
-    assert [output["url"] for output in outputs] == [
-        "oss://media-team/renditions/2-hd.mp4",
-        "oss://media-team/renditions/2-sd.mp4",
-    ]
-    assert {output["media_id"] for output in outputs} <= set(ims.media_ids())
-    assert [one["media_id"] for one in ims.deleted() if one["media_id"] == run.source] == [run.source]
+def test_deleting_gives_the_same_result_deferred_or_not(early: dict[str, Any]) -> None:
+    here, deferred = early["deletions"].end("success")
+    assert deferred == here
+    assert (here["requested"], here["deleted"], here["request_ids"]) == (3, 3, 1)
+    assert here["samples"]["deleted"] == [0, 1, 2]
 
 
-def test_source_stays_if_a_sub_job_failed(airflow: LocalAirflow, ims: Emulator) -> None:
-    run = Transcoding(airflow, ims, 3)
-    run.wait_until_deferred()
-    ims.put_job(run.job, ["Success", "Fail"])
-    states = run.end()
-    assert states["wait_for_renditions"] == "failed"
-    assert states["delete_source"] == "upstream_failed"
-    assert run.source_is_there
-    assert "IMSJobFailedError" in said(airflow, *run.task("wait_for_renditions"))
-
-
-def test_source_stays_if_a_state_is_not_known(airflow: LocalAirflow, early: dict[str, Any]) -> None:
-    run = early["unknown"]
-    states = run.end()
-    assert states["wait_for_renditions"] == "failed"
-    assert states["delete_source"] == "upstream_failed"
-    assert run.source_is_there
-    assert "AirflowSensorTimeout" in said(airflow, *run.task("wait_for_renditions"))
+def test_media_that_do_not_go_in_time_fail_the_task_with_its_result(
+    airflow: LocalAirflow, early: dict[str, Any]
+) -> None:
+    run = early["deletions_in_vain"]
+    here, deferred = run.end("failed")
+    assert deferred == here
+    assert (here["requested"], here["deleted"]) == (3, 3)
+    for way in ("here", "deferred"):
+        log = said(airflow, run.dag_id, run.run_id, way)
+        assert "IMSDeletionError" in log
+        assert "deleted, but 3 were still" in log
+        # Another try would only bury the result.
+        assert airflow.task(run.dag_id, run.run_id, way)["try_number"] == 1
 
 
 def test_time_out_and_soft_fail(airflow: LocalAirflow, early: dict[str, Any]) -> None:
@@ -180,6 +204,26 @@ def test_time_out_and_soft_fail(airflow: LocalAirflow, early: dict[str, Any]) ->
     # A sensor's time-out is final, however many retries are left.
     assert airflow.task("impatient", run_id, "fails")["try_number"] == 1
     assert "AirflowSensorTimeout" in said(airflow, "impatient", run_id, "fails")
+
+
+@pytest.fixture(scope="module")
+def killed(airflow: LocalAirflow, ims: Emulator, hook: IMSHook) -> dict[str, str]:
+    """Runs whose triggerer was killed and started again: one waits for media that went meanwhile, one times out."""
+    gone, stays = ims.seed([{"url": f"oss://media-team/killed/{number}.mp4"} for number in range(2)])
+    run_ids = {
+        "deferred": airflow.trigger("deferred", {"media_ids": [gone]}),
+        "with_deadline": airflow.trigger("with_deadline", {"media_ids": [stays]}),
+    }
+    for dag_id, run_id in run_ids.items():
+        airflow.wait_for_task(dag_id, run_id, "wait", "deferred")
+    airflow.kill("triggerer")
+    hook.delete_media_infos(media_ids=[gone])
+    airflow.restart("triggerer")
+    return run_ids
+
+
+def test_a_killed_triggerer_loses_nothing(airflow: LocalAirflow, killed: dict[str, str]) -> None:
+    assert airflow.wait("deferred", killed["deferred"]) == "success"
 
 
 def test_retry_after_a_deferral(airflow: LocalAirflow, ims: Emulator, hook: IMSHook) -> None:
@@ -210,25 +254,26 @@ def test_cleared_while_deferred(airflow: LocalAirflow, ims: Emulator, hook: IMSH
     hook.delete_media_infos(media_ids=[media_id])
     assert airflow.wait("deferred", run_id) == "success"
     assert airflow.xcom("deferred", run_id, "wait")["media"] == 1
-    before = len(ims.requests("BatchGetMediaInfos"))
+    before = looks(ims, media_id)
     time.sleep(5)
-    assert len(ims.requests("BatchGetMediaInfos")) == before
+    assert looks(ims, media_id) == before > 1
 
 
-def test_killed_triggerer(airflow: LocalAirflow, ims: Emulator, hook: IMSHook) -> None:
-    gone, stays = ims.seed([{"url": f"oss://media-team/killed/{number}.mp4"} for number in range(2)])
-    waits = airflow.trigger("deferred", {"media_ids": [gone]})
-    times_out = airflow.trigger("with_deadline", {"media_ids": [stays]})
-    airflow.wait_for_task("deferred", waits, "wait", "deferred")
-    airflow.wait_for_task("with_deadline", times_out, "wait", "deferred")
-    airflow.kill("triggerer")
-    hook.delete_media_infos(media_ids=[gone])
-    airflow.restart("triggerer")
-    assert airflow.wait("deferred", waits) == "success"
-    assert airflow.wait("with_deadline", times_out) == "failed"
-    began, ended = (datetime.fromisoformat(airflow_time) for airflow_time in run_times(airflow, times_out))
+def test_a_deadline_survives_a_killed_triggerer(airflow: LocalAirflow, killed: dict[str, str]) -> None:
+    run_id = killed["with_deadline"]
+    assert airflow.wait("with_deadline", run_id) == "failed"
+    began, ended = (datetime.fromisoformat(time) for time in run_times(airflow, run_id))
     assert 45 <= (ended - began).total_seconds() <= 75
-    assert "AirflowSensorTimeout" in said(airflow, "with_deadline", times_out, "wait")
+    assert "AirflowSensorTimeout" in said(airflow, "with_deadline", run_id, "wait")
+
+
+def test_source_stays_if_a_state_is_not_known(airflow: LocalAirflow, early: dict[str, Any]) -> None:
+    run = early["unknown"]
+    states = run.end()
+    assert states["wait_for_renditions"] == "failed"
+    assert states["delete_source"] == "upstream_failed"
+    assert run.source_is_there
+    assert "AirflowSensorTimeout" in said(airflow, *run.task("wait_for_renditions"))
 
 
 def test_a_trigger_that_is_not_found(airflow: LocalAirflow, ims: Emulator) -> None:
@@ -237,6 +282,10 @@ def test_a_trigger_that_is_not_found(airflow: LocalAirflow, ims: Emulator) -> No
     run_id = airflow.trigger("misplaced", {"media_ids": [media_id]})
     assert airflow.wait("misplaced", run_id) == "failed"
     assert "TaskDeferralError" in said(airflow, "misplaced", run_id, "wait")
+
+
+def looks(ims: Emulator, media_id: str) -> int:
+    return sum(media_id in request["targets"] for request in ims.requests("BatchGetMediaInfos"))
 
 
 def run_times(airflow: LocalAirflow, run_id: str) -> tuple[str, str]:

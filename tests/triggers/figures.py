@@ -131,15 +131,15 @@ async def finish(trigger: IMSMediaDeletedTrigger) -> dict[str, Any]:
     raise AssertionError("a trigger ended without an event")
 
 
-def start(ids: list[str], interval: float) -> list[asyncio.Task[dict[str, Any]]]:
+async def start(ids: list[str], interval: float) -> list[asyncio.Task[dict[str, Any]]]:
+    """Start a trigger for each medium, one after the other, as a triggerer does."""
     deadline = time.time() + 600
-    return [
-        asyncio.create_task(
-            finish(IMSMediaDeletedTrigger([media_id], poll_interval=interval, deadline=deadline)),
-            name="trigger",
-        )
-        for media_id in ids
-    ]
+    tasks = []
+    for media_id in ids:
+        trigger = IMSMediaDeletedTrigger([media_id], poll_interval=interval, deadline=deadline)
+        tasks.append(asyncio.create_task(finish(trigger), name="trigger"))
+        await asyncio.sleep(0)
+    return tasks
 
 
 def asked(emulator: Emulator) -> int:
@@ -153,6 +153,7 @@ async def off_loop(function: Callable[..., Any], *args: Any) -> Any:
 async def collect() -> None:
     """Have the longest pause that a loop knows, a full garbage collection, which otherwise comes when it comes."""
     await off_loop(gc.collect)
+    await asyncio.sleep(0.1)  # until the loop's lateness is noted
 
 
 DELETE = """
@@ -179,7 +180,7 @@ async def waiting(emulator: Emulator, figures: Figures) -> None:
     ids = await off_loop(lambda: emulator.generate(TRIGGERS))
     emulator.add_fault("delay", action="BatchGetMediaInfos", milliseconds=ANSWER_MILLISECONDS, when="before")
     late = Lateness()
-    tasks = start(ids, INTERVAL)
+    tasks = await start(ids, INTERVAL)
     await asyncio.sleep(2 * INTERVAL)
     counts = []
     for _ in range(2):
@@ -220,7 +221,7 @@ async def withdrawn(emulator: Emulator, figures: Figures) -> None:
     await off_loop(lambda: emulator.add_key(**key))
     connect(emulator, key["key_id"], key["secret"])
     late = Lateness()
-    tasks = start(ids, INTERVAL)
+    tasks = await start(ids, INTERVAL)
     await asyncio.sleep(1.5 * INTERVAL)
     await collect()
     figures.add("triggers that ended early", sum(task.done() for task in tasks), at_most=0)
@@ -228,8 +229,8 @@ async def withdrawn(emulator: Emulator, figures: Figures) -> None:
     began = time.monotonic()
     events = await asyncio.gather(*tasks)
     figures.add("seconds until all knew", time.monotonic() - began, at_most=INTERVAL)
-    await asyncio.sleep(INTERVAL)
     await late.stop(figures)
+    await asyncio.sleep(INTERVAL)
     codes = Counter(event.get("error", {}).get("code") for event in events)
     others = len(events) - codes["InvalidAccessKeyId.Inactive"]
     figures.add("triggers without the typed error", others, at_most=0)
@@ -246,7 +247,7 @@ async def faults(emulator: Emulator, figures: Figures) -> None:
         emulator.add_fault(
             kind, action="BatchGetMediaInfos", probability=FAULT_PROBABILITY, seed=number, **options
         )
-    tasks = start(ids, FAULTY_INTERVAL)
+    tasks = await start(ids, FAULTY_INTERVAL)
     await asyncio.sleep(8 * FAULTY_INTERVAL)
     figures.add("triggers that ended early", sum(task.done() for task in tasks), at_most=0)
     await off_loop(delete, emulator, ids)
@@ -265,7 +266,7 @@ async def faults(emulator: Emulator, figures: Figures) -> None:
 async def cancellations(emulator: Emulator, figures: Figures) -> None:
     """Cancel 4,000 of 5,000, then the others: nothing is left behind."""
     ids = await off_loop(lambda: emulator.generate(TRIGGERS))
-    tasks = start(ids, 5.0)
+    tasks = await start(ids, 5.0)
     await asyncio.sleep(4)
     for task in tasks[:4000]:
         task.cancel()

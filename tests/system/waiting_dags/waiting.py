@@ -8,6 +8,7 @@ from typing import Any
 import pendulum
 from airflow.providers.common.compat.sdk import DAG, Param
 
+from airflow_provider_ims.operators.ims import IMSDeleteMediaInfosOperator
 from airflow_provider_ims.sensors.ims import IMSMediaDeletedSensor
 from airflow_provider_ims.triggers.ims import IMSMediaDeletedTrigger
 
@@ -32,7 +33,10 @@ def waiting(dag_id: str) -> DAG:
         schedule=None,
         start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
         catchup=False,
-        params={"media_ids": Param([], type="array"), "conn": Param("ims_default", type="string")},
+        params={
+            "conn": Param("ims_default", type="string"),
+            **{name: Param([], type="array") for name in ("media_ids", "here", "deferred")},
+        },
     )
 
 
@@ -44,6 +48,26 @@ def sensor(task_id: str, kind: type[IMSMediaDeletedSensor] = IMSMediaDeletedSens
         **{"poke_interval": 2, "timeout": 120, **kwargs},
     )
 
+
+def deletions(**kwargs: Any) -> None:
+    """Delete and wait in both ways, each its own media."""
+    for task_id, deferrable in (("here", False), ("deferred", True)):
+        IMSDeleteMediaInfosOperator(
+            task_id=task_id,
+            media_ids=f"{{{{ params.{task_id} }}}}",
+            wait_for_completion=True,
+            poll_interval=2,
+            deferrable=deferrable,
+            retries=1,
+            **kwargs,
+        )
+
+
+with waiting("deletions"):
+    deletions()
+
+with waiting("deletions_in_vain"):
+    deletions(execution_timeout=timedelta(seconds=25))
 
 with waiting("every_mode"):
     sensor("poke", mode="poke")
