@@ -54,12 +54,16 @@ class LocalAirflow2(LocalAirflow):
     def _up(self) -> set[str]:
         return {
             JOBS[kind]
-            for kind, heartbeat in self._rows("select job_type, latest_heartbeat from job where state = 'running'")
+            for kind, heartbeat in self._rows(
+                "select job_type, latest_heartbeat from job where state = 'running'"
+            )
             if kind in JOBS and _timestamp(heartbeat) > self._processes[JOBS[kind]].started
         }
 
     def _rows(self, query: str, *values: str) -> list[Any]:
-        with closing(sqlite3.connect(f"file:{self.home}/airflow.db?mode=ro", uri=True, timeout=30)) as database:
+        with closing(
+            sqlite3.connect(f"file:{self.home}/airflow.db?mode=ro", uri=True, timeout=30)
+        ) as database:
             return database.execute(query, values).fetchall()
 
     def request(self, method: str, path: str, **_: Any) -> NoReturn:
@@ -115,9 +119,7 @@ class LocalAirflow2(LocalAirflow):
         self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1
     ) -> Any:
         """A value that a task handed on."""
-        query = (
-            "select value from xcom where dag_id = ? and run_id = ? and task_id = ? and key = ? and map_index = ?"
-        )
+        query = "select value from xcom where dag_id = ? and run_id = ? and task_id = ? and key = ? and map_index = ?"
         ((value,),) = self._rows(query, dag_id, run_id, task_id, key, str(map_index))
         return json.loads(value)
 
