@@ -27,7 +27,7 @@ from airflow_provider_ims.api.errors import (
     IMSTransientError,
 )
 from airflow_provider_ims.hooks.ims import IMSHook
-from airflow_provider_ims.triggers.freezing import heap_frozen
+from airflow_provider_ims.triggers.freezing import HeapFreeze
 from airflow_provider_ims.triggers.looking import Kind, still_pending
 from airflow_provider_ims.triggers.schedule import Ask, Schedule, Watch
 
@@ -39,8 +39,9 @@ MIN_INTERVAL = 1.0
 # How long after the deadline the answer of the last look may come.
 LAST_LOOK_SECONDS = 20.0
 WARN_EVERY_SECONDS = 60.0
-# Between so many tasks that are told of a refusal, the event loop has its turn.
-TELL_AT_ONCE = 200
+# So many tasks are told of a refusal at once, and so long has the event loop, for what they and Airflow do then,
+# until the next are.
+TELL_AT_ONCE, TELL_PAUSE = 50, 0.02
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class Poller:
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(THREADS, "ims-poller")
         self._asking: set[asyncio.Task[None]] = set()
+        self._freeze = HeapFreeze()
         self._warned_at = -inf
         # In an empty context, or all that the poller logs would go to the log of the task that came first.
         self._task = self._loop.create_task(self._run(), name=repr(self), context=contextvars.Context())
@@ -103,6 +105,7 @@ class Poller:
             return Outcome(0)
         end: asyncio.Future[Outcome] = self._loop.create_future()
         self._ends[watch] = end
+        self._freeze.grown_to(len(self._ends))
         try:
             for number, value in enumerate(values, 1):
                 self._schedule.add(value, watch, self._loop.time())
@@ -119,7 +122,7 @@ class Poller:
             self._wake.set()
 
     async def _run(self) -> None:
-        with heap_frozen():
+        with self._freeze:
             await self._ask_while_somebody_waits()
 
     async def _ask_while_somebody_waits(self) -> None:
@@ -210,7 +213,7 @@ class Poller:
     async def _tell(self, watches: list[Watch], error: Exception) -> None:
         for start in range(0, len(watches), TELL_AT_ONCE):
             self._end(watches[start : start + TELL_AT_ONCE], error)
-            await asyncio.sleep(0)
+            await asyncio.sleep(TELL_PAUSE)
 
     def _end(self, watches: Iterable[Watch], error: Exception | None = None) -> None:
         for watch in watches:

@@ -1,8 +1,8 @@
 """What waiting costs: 5,000 triggers at one connection, a withdrawn key, 400 with faults, 4,000 cancellations.
 
 ``python tests/triggers/figures.py`` prints a line for each figure and fails if one is missed; scenarios can be named,
-and ``--json FILE`` writes ``{scenario: {figure: value}}``. The triggers run in a real event loop, and ask an emulator
-in another process over HTTP.
+and ``--json FILE`` writes ``{scenario: {figure: value}}``. The triggers run in Airflow's own runner, and ask an
+emulator in another process over HTTP.
 """
 
 from __future__ import annotations
@@ -17,12 +17,20 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import airflow.jobs.triggerer_job_runner  # noqa: F401 - which an idle triggerer has loaded
 import psutil
+import structlog
+from cryptography.fernet import Fernet
+
+os.environ.setdefault("AIRFLOW__CORE__FERNET_KEY", Fernet.generate_key().decode())
+
+from airflow.executors.workloads import RunTrigger
+from airflow.jobs.triggerer_job_runner import TriggerRunner
+from airflow.models.trigger import Trigger
+from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 IDLE_BYTES = psutil.Process().memory_info().rss
 
@@ -30,6 +38,7 @@ from airflow_provider_ims.emulator.server import Emulator  # noqa: E402 - an idl
 from airflow_provider_ims.triggers.ims import IMSMediaDeletedTrigger  # noqa: E402
 from airflow_provider_ims.triggers.poller import Poller  # noqa: E402
 
+NOWHERE = Path(os.devnull).open("w")  # noqa: SIM115 - until the end
 TRIGGERS = 5000
 ANSWER_MILLISECONDS = 30
 INTERVAL = 15.0
@@ -124,22 +133,57 @@ class Lateness:
         figures.add("milliseconds of the longest garbage collection", 1000 * self._collecting)
 
 
-async def finish(trigger: IMSMediaDeletedTrigger) -> dict[str, Any]:
-    """Run a trigger as a triggerer does, up to its event."""
-    async for event in trigger.run():
-        return dict(event.payload)
-    raise AssertionError("a trigger ended without an event")
+class Triggerer:
+    """Airflow's own runner of triggers, in this event loop: it makes them of what is stored, and runs them."""
+
+    def __init__(self) -> None:
+        self._runner = TriggerRunner()
+        # Written as for the supervisor, which is not there to read it.
+        self._runner.log = structlog.wrap_logger(
+            structlog.WriteLogger(NOWHERE),
+            processors=[structlog.processors.JSONRenderer()],
+            wrapper_class=structlog.make_filtering_bound_logger("INFO"),
+        )
+
+    async def start(self, triggers: Iterable[BaseTrigger]) -> list[asyncio.Task[Any]]:
+        """Start triggers as they come from the database."""
+        for number, trigger in enumerate(triggers, 1):
+            path, kwargs = trigger.serialize()
+            stored = Trigger.encrypt_kwargs(kwargs)
+            self._runner.to_create.append(
+                RunTrigger(id=number, ti=None, classpath=path, encrypted_kwargs=stored)
+            )
+        await self._runner.create_triggers()
+        return [details["task"] for details in self._runner.triggers.values()]
+
+    async def cancel(self, tasks: list[asyncio.Task[Any]]) -> None:
+        """Cancel as when a user clears tasks."""
+        self._runner.to_cancel.extend(
+            number for number, details in self._runner.triggers.items() if details["task"] in tasks
+        )
+        await self._runner.cancel_triggers()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def events(self, tasks: list[asyncio.Task[Any]]) -> list[dict[str, Any]]:
+        """Wait for the end of all; give what they said."""
+        await asyncio.gather(*tasks)
+        return [entry.event.payload for entry in self._runner.events]
 
 
-async def start(ids: list[str], interval: float) -> list[asyncio.Task[dict[str, Any]]]:
-    """Start a trigger for each medium, one after the other, as a triggerer does."""
+class SleepingTrigger(BaseTrigger):
+    """Does nothing."""
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return f"{__name__}.SleepingTrigger", {}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        await asyncio.sleep(600)
+        yield TriggerEvent({})
+
+
+def triggers(ids: list[str], interval: float) -> list[IMSMediaDeletedTrigger]:
     deadline = time.time() + 600
-    tasks = []
-    for media_id in ids:
-        trigger = IMSMediaDeletedTrigger([media_id], poll_interval=interval, deadline=deadline)
-        tasks.append(asyncio.create_task(finish(trigger), name="trigger"))
-        await asyncio.sleep(0)
-    return tasks
+    return [IMSMediaDeletedTrigger([media_id], poll_interval=interval, deadline=deadline) for media_id in ids]
 
 
 def asked(emulator: Emulator) -> int:
@@ -180,7 +224,8 @@ async def waiting(emulator: Emulator, figures: Figures) -> None:
     ids = await off_loop(lambda: emulator.generate(TRIGGERS))
     emulator.add_fault("delay", action="BatchGetMediaInfos", milliseconds=ANSWER_MILLISECONDS, when="before")
     late = Lateness()
-    tasks = await start(ids, INTERVAL)
+    triggerer = Triggerer()
+    tasks = await triggerer.start(triggers(ids, INTERVAL))
     await asyncio.sleep(2 * INTERVAL)
     counts = []
     for _ in range(2):
@@ -191,7 +236,7 @@ async def waiting(emulator: Emulator, figures: Figures) -> None:
     await collect()
     await off_loop(delete, emulator, ids)
     deleted = time.monotonic()
-    events = await asyncio.gather(*tasks)
+    events = await triggerer.events(tasks)
     seconds = time.monotonic() - deleted
     await late.stop(figures)
     figures.add("requests a round", max(counts), at_most=260)
@@ -205,13 +250,12 @@ async def waiting(emulator: Emulator, figures: Figures) -> None:
 async def sleeping(_: Emulator, figures: Figures) -> None:
     """Let 5,000 sleep and nothing else, for comparison: how late the loop of any triggerer is."""
     late = Lateness()
-    tasks = [asyncio.create_task(asyncio.sleep(600)) for _ in range(TRIGGERS)]
+    triggerer = Triggerer()
+    tasks = await triggerer.start(SleepingTrigger() for _ in range(TRIGGERS))
     await asyncio.sleep(SETTLING + 5)
     await collect()
     await late.stop(figures, at_most=None)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await triggerer.cancel(tasks)
 
 
 async def withdrawn(emulator: Emulator, figures: Figures) -> None:
@@ -221,13 +265,14 @@ async def withdrawn(emulator: Emulator, figures: Figures) -> None:
     await off_loop(lambda: emulator.add_key(**key))
     connect(emulator, key["key_id"], key["secret"])
     late = Lateness()
-    tasks = await start(ids, INTERVAL)
+    triggerer = Triggerer()
+    tasks = await triggerer.start(triggers(ids, INTERVAL))
     await asyncio.sleep(1.5 * INTERVAL)
     await collect()
     figures.add("triggers that ended early", sum(task.done() for task in tasks), at_most=0)
     await off_loop(lambda: emulator.add_key(**key, status="inactive"))
     began = time.monotonic()
-    events = await asyncio.gather(*tasks)
+    events = await triggerer.events(tasks)
     figures.add("seconds until all knew", time.monotonic() - began, at_most=INTERVAL)
     await late.stop(figures)
     await asyncio.sleep(INTERVAL)
@@ -247,11 +292,12 @@ async def faults(emulator: Emulator, figures: Figures) -> None:
         emulator.add_fault(
             kind, action="BatchGetMediaInfos", probability=FAULT_PROBABILITY, seed=number, **options
         )
-    tasks = await start(ids, FAULTY_INTERVAL)
+    triggerer = Triggerer()
+    tasks = await triggerer.start(triggers(ids, FAULTY_INTERVAL))
     await asyncio.sleep(8 * FAULTY_INTERVAL)
     figures.add("triggers that ended early", sum(task.done() for task in tasks), at_most=0)
     await off_loop(delete, emulator, ids)
-    events = await asyncio.gather(*tasks)
+    events = await triggerer.events(tasks)
     requests = await off_loop(emulator.requests, "BatchGetMediaInfos")
     kinds = Counter(fault for request in requests for fault in request["faults"])
     for kind in ("throttle", "reset_before", "error_before"):
@@ -266,18 +312,15 @@ async def faults(emulator: Emulator, figures: Figures) -> None:
 async def cancellations(emulator: Emulator, figures: Figures) -> None:
     """Cancel 4,000 of 5,000, then the others: nothing is left behind."""
     ids = await off_loop(lambda: emulator.generate(TRIGGERS))
-    tasks = await start(ids, 5.0)
+    triggerer = Triggerer()
+    tasks = await triggerer.start(triggers(ids, 5.0))
     await asyncio.sleep(4)
-    for task in tasks[:4000]:
-        task.cancel()
-    await asyncio.gather(*tasks[:4000], return_exceptions=True)
+    await triggerer.cancel(tasks[:4000])
     await asyncio.sleep(5)
     before = await off_loop(asked, emulator)
     await asyncio.sleep(5)
     figures.add("requests a round for the 1,000 left", await off_loop(asked, emulator) - before, at_most=55)
-    for task in tasks[4000:]:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await triggerer.cancel(tasks[4000:])
     await asyncio.sleep(1.5)
     others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("ims-")]

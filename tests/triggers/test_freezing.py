@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from airflow_provider_ims.triggers.freezing import heap_frozen
+from airflow_provider_ims.triggers.freezing import HeapFreeze
 
 
 class Node:
@@ -25,14 +25,14 @@ def nothing_frozen() -> Iterator[None]:
 
 def test_collections_leave_out_what_was_there() -> None:
     before = len(gc.get_objects())
-    with heap_frozen():
+    with HeapFreeze():
         assert gc.get_freeze_count() > 0.9 * before
         assert len(gc.get_objects()) < 0.1 * before
     assert gc.get_freeze_count() == 0
 
 
 def test_the_last_block_puts_everything_back() -> None:
-    first, second = heap_frozen(), heap_frozen()
+    first, second = HeapFreeze(), HeapFreeze()
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)
@@ -42,7 +42,7 @@ def test_the_last_block_puts_everything_back() -> None:
 
 
 def test_an_error_in_the_block_puts_everything_back() -> None:
-    with pytest.raises(ZeroDivisionError), heap_frozen():
+    with pytest.raises(ZeroDivisionError), HeapFreeze():
         raise ZeroDivisionError
     assert gc.get_freeze_count() == 0
 
@@ -50,7 +50,7 @@ def test_an_error_in_the_block_puts_everything_back() -> None:
 def test_garbage_is_collected_meanwhile_or_afterwards() -> None:
     old = Node()
     old_alive = weakref.ref(old)
-    with heap_frozen():
+    with HeapFreeze():
         new = Node()
         new_alive = weakref.ref(new)
         del old, new
@@ -64,6 +64,35 @@ def test_garbage_is_collected_meanwhile_or_afterwards() -> None:
 def test_what_others_froze_stays_frozen() -> None:
     gc.freeze()
     theirs = gc.get_freeze_count()
-    with heap_frozen():
+    with HeapFreeze():
         pass
     assert gc.get_freeze_count() >= 0.9 * theirs
+
+
+def test_more_is_set_aside_only_when_more_wait_than_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    freezes = []
+    with HeapFreeze() as frozen:
+        monkeypatch.setattr(gc, "freeze", lambda: freezes.append(waiting))
+        for waiting in [*range(10_000), *range(10_000)]:
+            frozen.grown_to(waiting)
+    assert 10 <= len(freezes) <= 25
+    assert freezes == sorted(freezes)
+
+
+def test_at_most_a_fifth_of_many_is_looked_at() -> None:
+    nodes = []
+    with HeapFreeze() as frozen:
+        for waiting in range(1, 20_000):
+            nodes.append(Node())
+            frozen.grown_to(waiting)
+        looked_at = sum(isinstance(each, Node) for each in gc.get_objects())
+    assert len(nodes) - looked_at >= 0.79 * len(nodes)
+
+
+def test_nothing_is_set_aside_outside_of_a_block() -> None:
+    frozen = HeapFreeze()
+    frozen.grown_to(10_000)
+    with frozen:
+        pass
+    frozen.grown_to(10_000)
+    assert gc.get_freeze_count() == 0
