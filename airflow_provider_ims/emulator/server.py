@@ -13,6 +13,8 @@ from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import ProxyHandler, Request, build_opener
 
+from airflow_provider_ims.emulator.extra import require_extra
+
 _PAGE = 1000
 _PATIENCE = 5.0
 _OPENER = build_opener(ProxyHandler({}))
@@ -67,8 +69,10 @@ class Emulator:
     def start(self) -> None:
         """Start the process and wait until it answers.
 
+        :raises ModuleNotFoundError: if the extra ``emulator`` is not installed.
         :raises RuntimeError: if it ends, or is not ready in time; its own words are on stderr.
         """
+        require_extra()
         command = [sys.executable, "-m", "airflow_provider_ims.emulator", "--end-with-stdin", *self.arguments]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._process = process

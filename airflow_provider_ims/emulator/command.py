@@ -1,0 +1,227 @@
+"""The command line: its options, its help, and the server behind both ports."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import socket
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from airflow_provider_ims.emulator import seeding, wire
+from airflow_provider_ims.emulator.app import ServiceApp
+from airflow_provider_ims.emulator.control import GUIDE, control_app
+from airflow_provider_ims.emulator.faults import KINDS
+from airflow_provider_ims.emulator.keys import DEFAULT_KEY, read_key_file
+from airflow_provider_ims.emulator.library import Medium
+from airflow_provider_ims.emulator.operations import OPERATIONS
+from airflow_provider_ims.emulator.service import Service, Settings
+
+_LOOPBACK = "127.0.0.1"
+_WIDTH = 112
+_TYPES = {bool: "true or false", str: "a text"}
+_KEEP_ALIVE = 75
+"""Seconds an idle connection stays open; longer than clients keep theirs in mind."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, telling when it is ready."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Callers that are kept waiting by a fault rule must not keep the emulator waiting.
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await super().shutdown(sockets)
+
+
+def _explain_kinds() -> str:
+    lines = []
+    for name, kind in KINDS.items():
+        first = f"  {name:16} "
+        lines.append(
+            textwrap.fill(kind.text, _WIDTH, initial_indent=first, subsequent_indent=" " * len(first))
+        )
+        for option, default in kind.options.items():
+            choices = kind.choices.get(option, ())
+            values = " or ".join(map(json.dumps, choices)) or _TYPES.get(type(default), "a number")
+            if default is not None:
+                values += f", default {json.dumps(default)}"
+            lines.append(f"{' ' * len(first)}- {option}: {values}")
+    return "\n".join(lines)
+
+
+def _epilog() -> str:
+    return f"""\
+Both ports listen on {_LOOPBACK} only. When ready, one line on stdout names them:
+  {{"service": "http://127.0.0.1:PORT", "control": "http://127.0.0.1:PORT"}}
+
+Operations:
+  {", ".join(OPERATIONS)}
+Key: {DEFAULT_KEY.key_id} / {DEFAULT_KEY.secret} may do everything; --keys and POST /keys add others.
+In Airflow, the connection's host is the service's URL, http:// included.
+
+Control API (JSON; times are UTC like 2024-01-31T08:00:00Z):
+{textwrap.indent(GUIDE, "  ")}
+Fault rules, for --faults (a JSON list) and POST /faults: {{"kind": ..., ...}}. Every rule may have:
+  action           the operation it looks at; all by default
+  every            strikes every n-th request it looks at
+  probability      strikes with this probability, decided by `seed`; without either it strikes always
+  skip, times      lets the first n pass; strikes at most n times
+Kinds, with their own options:
+{_explain_kinds()}
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ims-emulator",
+        description="A local Alibaba Cloud IMS: checks requests as the service does, keeps a media library, and "
+        "misbehaves on demand.",
+        epilog=_epilog(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--service-port", type=int, default=0, metavar="PORT", help="0, the default: a free one"
+    )
+    parser.add_argument(
+        "--control-port", type=int, default=0, metavar="PORT", help="0, the default: a free one"
+    )
+    parser.add_argument(
+        "--ready-file", type=Path, metavar="PATH", help="write the ready line to this file too"
+    )
+    parser.add_argument("--region", default="cn-shanghai", help="the region it plays (default: %(default)s)")
+    parser.add_argument(
+        "--library", type=Path, metavar="PATH", help="media to start with, JSON lines (POST /seed)"
+    )
+    parser.add_argument("--generate", type=int, default=0, metavar="N", help="start with N made-up media")
+    parser.add_argument("--seed", type=int, default=0, help="for --generate (default: %(default)s)")
+    parser.add_argument("--protected", type=float, default=0.0, metavar="SHARE", help="of --generate, 0 to 1")
+    parser.add_argument(
+        "--twice", type=float, default=0.0, metavar="SHARE", help="registered twice, of --generate"
+    )
+    parser.add_argument("--keys", type=Path, metavar="PATH", help="AccessKeys, a JSON list (POST /keys)")
+    parser.add_argument("--faults", type=Path, metavar="PATH", help="fault rules, a JSON list (see below)")
+    parser.add_argument(
+        "--job-seconds",
+        type=float,
+        default=5.0,
+        metavar="S",
+        help="time a transcoding job takes (default: 5)",
+    )
+    parser.add_argument(
+        "--keep-requests",
+        type=int,
+        default=10_000,
+        metavar="N",
+        help="requests kept in full (default: 10000)",
+    )
+    parser.add_argument("--end-with-stdin", action="store_true", help="end when standard input is closed")
+    return parser
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    rules = [] if arguments.faults is None else json.loads(arguments.faults.read_text(encoding="utf-8"))
+    if not isinstance(rules, list):
+        raise ValueError(f"{arguments.faults} must hold a JSON list of fault rules")
+    return Settings(
+        region=arguments.region,
+        keys=[] if arguments.keys is None else read_key_file(arguments.keys),
+        rules=rules,
+        seeds=partial(_seeds, arguments),
+        job_seconds=arguments.job_seconds,
+        keep_requests=arguments.keep_requests,
+    )
+
+
+def _seeds(arguments: argparse.Namespace) -> Iterable[tuple[Medium, bool]]:
+    return chain(
+        () if arguments.library is None else seeding.read_file(arguments.library),
+        seeding.generate(
+            count=arguments.generate,
+            region=arguments.region,
+            seed=arguments.seed,
+            protected=arguments.protected,
+            twice=arguments.twice,
+        ),
+    )
+
+
+def _listen(port: int) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((_LOOPBACK, port))
+    return listener
+
+
+def _end_with_stdin(server: uvicorn.Server) -> None:
+    # Not sys.stdin: a thread that waits inside it holds its lock when the interpreter ends.
+    while os.read(0, 1024):
+        pass
+    server.should_exit = True
+
+
+def run() -> None:
+    """Run the emulator until it is interrupted."""
+    parser = _parser()
+    arguments = parser.parse_args()
+    try:
+        service = Service(_settings(arguments))
+        listeners = [_listen(arguments.service_port), _listen(arguments.control_port)]
+    except (OSError, ValueError, OverflowError) as error:
+        parser.error(str(error))
+    # The garbage collector need not look through the library again and again.
+    gc.freeze()
+    service_app = ServiceApp(service)
+    control = control_app(service)
+    service_port, control_port = (listener.getsockname()[1] for listener in listeners)
+
+    async def front(scope: wire.Scope, receive: wire.Receive, send: wire.Send) -> None:
+        await (control if scope["server"][1] == control_port else service_app)(scope, receive, send)
+
+    def ready() -> None:
+        line = json.dumps(
+            {
+                "service": f"http://{_LOOPBACK}:{service_port}",
+                "control": f"http://{_LOOPBACK}:{control_port}",
+            }
+        )
+        if arguments.ready_file is not None:
+            arguments.ready_file.write_text(f"{line}\n", encoding="utf-8")
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+
+    options: dict[str, Any] = {
+        "http": wire.Protocol,
+        "ws": "none",
+        "lifespan": "off",
+        "log_level": "error",
+        "access_log": False,
+        "date_header": False,
+        "server_header": False,
+        "timeout_keep_alive": _KEEP_ALIVE,
+        "timeout_graceful_shutdown": 1,
+    }
+    server = _Server(uvicorn.Config(front, **options), ready)
+    if arguments.end_with_stdin:
+        threading.Thread(target=_end_with_stdin, args=(server,), daemon=True).start()
+    with suppress(KeyboardInterrupt):
+        server.run(sockets=listeners)
