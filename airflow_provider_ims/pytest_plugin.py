@@ -7,7 +7,6 @@ imports neither Airflow nor the emulator.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -141,15 +140,10 @@ def make_ims_connection(ims_emulator: Emulator) -> Iterator[MakeConnection]:
         def make(
             conn_id: str = "ims_default", *, extra: Mapping[str, Any] | None = None, **fields: Any
         ) -> str:
-            connection = {
-                "conn_type": "alibaba_ims",
-                "host": ims_emulator.endpoint,
-                "login": ims_emulator.access_key_id,
-                "password": ims_emulator.access_key_secret,
-                **fields,
-                "extra": {"region": _REGION, **_SHORT, **(extra or {})},
-            }
-            environment.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(connection))
+            connection = ims_emulator.airflow_connection(
+                extra={"region": _REGION, **_SHORT, **(extra or {})}, **fields
+            )
+            environment.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", connection)
             return conn_id
 
         yield make

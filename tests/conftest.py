@@ -1,13 +1,11 @@
-"""What all tests share: an Airflow home of their own, an emulated IMS, clients and connections to it."""
+"""What all tests share: an Airflow home of their own. The emulated IMS comes from the package's pytest plugin."""
 
 from __future__ import annotations
 
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 # Before Airflow is imported, which reads all of this once.
 _tests = Path(__file__).parent
@@ -33,8 +31,6 @@ os.environ |= {
 
 import pytest  # noqa: E402
 
-from airflow_provider_ims.emulator.server import Emulator  # noqa: E402
-
 
 @pytest.fixture(scope="session")
 def airflow_database() -> None:
@@ -42,36 +38,3 @@ def airflow_database() -> None:
     from airflow.utils.db import initdb
 
     initdb()
-
-
-@pytest.fixture(scope="session")
-def running_emulator() -> Iterator[Emulator]:
-    with Emulator() as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def emulator(running_emulator: Emulator) -> Emulator:
-    """A running emulator with an empty library, empty books and no faults."""
-    running_emulator.reset()
-    running_emulator.drop_faults()
-    return running_emulator
-
-
-@pytest.fixture
-def connect(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Makes the Airflow connection ``ims_default`` to the emulator; arguments replace fields and extras."""
-
-    def make(*, conn_id: str = "ims_default", extra: dict[str, Any] | None = None, **fields: Any) -> None:
-        connection = {
-            "conn_type": "alibaba_ims",
-            "login": emulator.access_key_id,
-            "password": emulator.access_key_secret,
-            "host": emulator.endpoint,
-            "extra": {"region": "cn-shanghai", "retry_seconds": 5, **(extra or {})},
-            **fields,
-        }
-        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(connection))
-
-    make()
-    return make

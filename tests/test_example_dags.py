@@ -19,7 +19,7 @@ EXAMPLES = [
     file for file in sorted(FOLDER.glob("*.py")) if AIRFLOW_V_3_1_PLUS or file.stem not in NEED_APPROVAL
 ]
 
-pytestmark = pytest.mark.usefixtures("airflow_database", "connect")
+pytestmark = pytest.mark.usefixtures("airflow_database", "ims_connection")
 
 
 def load(file: Path) -> dict[str, Any]:
@@ -56,21 +56,23 @@ def test_explains_itself(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
-def test_deletes_nothing_as_it_is(file: Path, emulator: Emulator) -> None:
+def test_deletes_nothing_as_it_is(file: Path, ims_emulator: Emulator) -> None:
     for dag in load(file).values():
         finished = run(dag)
         assert set(states(finished).values()) <= {"success", "skipped"}
-    assert emulator.requests("DeleteMediaInfos") == []
+    assert ims_emulator.requests("DeleteMediaInfos") == []
 
 
-def test_delete_media(emulator: Emulator) -> None:
+def test_delete_media(ims_emulator: Emulator) -> None:
     work = cleanup()
-    emulator.seed(work.media)
+    ims_emulator.seed(work.media)
     dag = load(FOLDER / "ims_delete_media.py")["ims_delete_media"]
-    before = books.read(emulator)
+    before = books.read(ims_emulator)
     finished = run(dag, work.conf)
     assert set(states(finished).values()) == {"success"}
     task = finished.get_task_instance("delete_by_id")
     results = {name: task.xcom_pull(task_ids=name) for name in ("delete_by_id", "delete_by_url")}
-    wrong = [says for says, true in books.compare(work, before, books.read(emulator), results) if not true]
+    wrong = [
+        says for says, true in books.compare(work, before, books.read(ims_emulator), results) if not true
+    ]
     assert wrong == []

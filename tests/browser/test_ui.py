@@ -57,13 +57,13 @@ def press_test(page: Page, sentence: str) -> None:
 
 
 def test_from_the_form_to_the_result(
-    connections: Page, airflow: LocalAirflow, emulator: Emulator, shoot: Callable[[str], None]
+    connections: Page, airflow: LocalAirflow, ims_emulator: Emulator, shoot: Callable[[str], None]
 ) -> None:
     page = connections
-    media = emulator.generate(70)
-    emulator.protect(media[:2])
-    emulator.add_key("LTAIreader", "secret-of-the-reader", actions=["ice:DeleteMediaInfos"])
-    address = urlsplit(emulator.endpoint)
+    media = ims_emulator.generate(70)
+    ims_emulator.protect(media[:2])
+    ims_emulator.add_key("LTAIreader", "secret-of-the-reader", actions=["ice:DeleteMediaInfos"])
+    address = urlsplit(ims_emulator.endpoint)
 
     page.get_by_role("button", name="Add Connection").click()
     form = page.get_by_role("dialog")
@@ -75,7 +75,7 @@ def test_from_the_form_to_the_result(
     fill(
         form,
         host=f"http://{address.hostname}",
-        login=emulator.access_key_id,
+        login=ims_emulator.access_key_id,
         password="not-the-secret",
         port=str(address.port),
     )
@@ -96,14 +96,14 @@ def test_from_the_form_to_the_result(
     change(page, password="secret-of-the-reader", login="LTAIreader")
     press_test(page, "allow its user or role the RAM action ice:ListMediaBasicInfos")
     shoot("test-missing-permission")
-    change(page, password=SECRET, login=emulator.access_key_id)
+    change(page, password=SECRET, login=ims_emulator.access_key_id)
     press_test(page, "Connected to IMS in cn-shanghai")
     shoot("test-good")
     assert SECRET not in page.content()
 
     run = airflow.trigger(DAG, {"media_ids": media[2:]})
     assert airflow.wait(DAG, run) == "success"
-    assert sorted(emulator.media_ids()) == sorted(media[:2])
+    assert sorted(ims_emulator.media_ids()) == sorted(media[:2])
 
     task = f"{airflow.url}/dags/{DAG}/runs/{quote(run)}/tasks/{TASK}"
     page.goto(task)

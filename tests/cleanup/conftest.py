@@ -37,10 +37,10 @@ def store() -> MemoryStore:
 
 
 @pytest.fixture
-def client(emulator: Emulator) -> IMSClient:
+def client(ims_emulator: Emulator) -> IMSClient:
     return IMSClient(
-        parse_host(emulator.endpoint),
-        StaticCredentials(emulator.access_key_id, emulator.access_key_secret),
+        parse_host(ims_emulator.endpoint),
+        StaticCredentials(ims_emulator.access_key_id, ims_emulator.access_key_secret),
         read_timeout=2,
         retry_seconds=20,
     )

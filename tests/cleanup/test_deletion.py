@@ -36,18 +36,18 @@ def lines_of(report: str) -> list[dict[str, Any]]:
     return [json.loads(line) for part in parts for line in part.read_text().splitlines()]
 
 
-def test_137_media_and_10_unknown_ones(emulator: Emulator, run: Run) -> None:
-    library = emulator.generate(137)
+def test_137_media_and_10_unknown_ones(ims_emulator: Emulator, run: Run) -> None:
+    library = ims_emulator.generate(137)
     protected = library[::30]
-    emulator.protect(protected)
-    others = emulator.seed([{"url": f"oss://other/{number}"} for number in range(20)])
+    ims_emulator.protect(protected)
+    others = ims_emulator.seed([{"url": f"oss://other/{number}"} for number in range(20)])
 
     result = run(library + UNKNOWN_IDS + library[:3])
 
     assert (result["requested"], result["duplicates"]) == (147, 3)
     assert counts(result) == {"deleted": 132, "missing": 10, "forbidden": 5}
-    assert set(emulator.media_ids()) == {*protected, *others}
-    stats = emulator.stats()
+    assert set(ims_emulator.media_ids()) == {*protected, *others}
+    stats = ims_emulator.stats()
     assert stats["largest_batch"] <= 20
     assert stats["by_action"]["DeleteMediaInfos"] == 8
     assert stats["requests"] == result["requests"] <= 18
@@ -55,31 +55,31 @@ def test_137_media_and_10_unknown_ones(emulator: Emulator, run: Run) -> None:
     assert set(result["samples"]["missing"]) == set(UNKNOWN_IDS)
 
 
-def test_urls_with_their_files(emulator: Emulator, run: Run) -> None:
+def test_urls_with_their_files(ims_emulator: Emulator, run: Run) -> None:
     urls = [f"https://bucket.oss-cn-shanghai.aliyuncs.com/a b/中 {number}~*'().mp4" for number in range(25)]
-    emulator.seed([{"url": url, "protected": number == 7} for number, url in enumerate(urls)])
+    ims_emulator.seed([{"url": url, "protected": number == 7} for number, url in enumerate(urls)])
     result = run(read_targets(input_urls=[*urls, "oss://bucket/nowhere"]), delete_physical_files=True)
     assert counts(result) == {"deleted": 24, "missing": 1, "forbidden": 1}
-    assert {deletion["url"] for deletion in emulator.deleted()} == set(urls) - {urls[7]}
-    assert all(deletion["files"] for deletion in emulator.deleted())
+    assert {deletion["url"] for deletion in ims_emulator.deleted()} == set(urls) - {urls[7]}
+    assert all(deletion["files"] for deletion in ims_emulator.deleted())
 
 
-def test_files_stay_unless_asked_for(emulator: Emulator, run: Run) -> None:
-    run(emulator.generate(3))
-    assert [deletion["files"] for deletion in emulator.deleted()] == [False] * 3
+def test_files_stay_unless_asked_for(ims_emulator: Emulator, run: Run) -> None:
+    run(ims_emulator.generate(3))
+    assert [deletion["files"] for deletion in ims_emulator.deleted()] == [False] * 3
     # Sent explicitly: what the service does without it is not documented.
-    assert [entry["delete_physical_files"] for entry in emulator.requests("DeleteMediaInfos")] == [False]
+    assert [entry["delete_physical_files"] for entry in ims_emulator.requests("DeleteMediaInfos")] == [False]
 
 
 def test_a_preview_deletes_nothing_and_says_what_would_be(
-    emulator: Emulator, run: Run, tmp_path: Path
+    ims_emulator: Emulator, run: Run, tmp_path: Path
 ) -> None:
-    library = emulator.generate(30)
+    library = ims_emulator.generate(30)
     result = run(library + UNKNOWN_IDS, preview=True, report_base=storage_path(str(tmp_path)))
     assert counts(result) == {"deleted": 30, "missing": 10}
-    assert emulator.deleted() == []
+    assert ims_emulator.deleted() == []
     assert result["preview"] is True
-    assert "DeleteMediaInfos" not in emulator.stats()["by_action"]
+    assert "DeleteMediaInfos" not in ims_emulator.stats()["by_action"]
     assert all(line["preview"] for line in lines_of(result["report"]))
 
 
@@ -99,30 +99,30 @@ def test_a_preview_deletes_nothing_and_says_what_would_be(
     ids=lambda fault: "-".join(map(str, fault.values())),
 )
 def test_a_lost_answer_is_neither_a_false_failure_nor_a_false_success(
-    emulator: Emulator, run: Run, fault: dict[str, Any], when: str
+    ims_emulator: Emulator, run: Run, fault: dict[str, Any], when: str
 ) -> None:
-    library = emulator.generate(60)
-    emulator.protect(library[:2])
-    emulator.add_fault(**fault, when=when, action="DeleteMediaInfos", times=1)
+    library = ims_emulator.generate(60)
+    ims_emulator.protect(library[:2])
+    ims_emulator.add_fault(**fault, when=when, action="DeleteMediaInfos", times=1)
     result = run(library)
     assert counts(result) == {"deleted": 58, "forbidden": 2}
-    assert {deletion["media_id"] for deletion in emulator.deleted()} == set(library[2:])
+    assert {deletion["media_id"] for deletion in ims_emulator.deleted()} == set(library[2:])
     if when == "after":
         assert result["inferred"] >= 18
     else:
         assert result["inferred"] == 0
 
 
-def test_a_truncated_answer_is_a_lost_one(emulator: Emulator, run: Run) -> None:
-    library = emulator.generate(20)
-    emulator.add_fault("truncated", times=1)
+def test_a_truncated_answer_is_a_lost_one(ims_emulator: Emulator, run: Run) -> None:
+    library = ims_emulator.generate(20)
+    ims_emulator.add_fault("truncated", times=1)
     result = run(library)
     assert (counts(result), result["inferred"], result["retries"]) == ({"deleted": 20}, 20, 1)
 
 
-def test_only_the_batch_whose_answer_was_lost_is_inferred(emulator: Emulator, run: Run) -> None:
-    library = emulator.generate(40)
-    emulator.add_fault("reset", when="after", action="DeleteMediaInfos", times=1)
+def test_only_the_batch_whose_answer_was_lost_is_inferred(ims_emulator: Emulator, run: Run) -> None:
+    library = ims_emulator.generate(40)
+    ims_emulator.add_fault("reset", when="after", action="DeleteMediaInfos", times=1)
     result = run(library + UNKNOWN_IDS, max_concurrency=1)
     # The unknown ids share a batch with none of the first 40, so nothing about them was lost.
     assert counts(result) == {"deleted": 40, "missing": 10}
@@ -130,72 +130,74 @@ def test_only_the_batch_whose_answer_was_lost_is_inferred(emulator: Emulator, ru
 
 
 @pytest.mark.parametrize("fault", ["absent_lists", "null_lists"])
-def test_lists_may_be_absent_or_null(emulator: Emulator, run: Run, fault: str) -> None:
-    library = emulator.generate(5)
-    emulator.add_fault(fault)
+def test_lists_may_be_absent_or_null(ims_emulator: Emulator, run: Run, fault: str) -> None:
+    library = ims_emulator.generate(5)
+    ims_emulator.add_fault(fault)
     assert counts(run(library)) == {"deleted": 5}
 
 
-def test_echoed_ids_may_carry_white_space(emulator: Emulator, run: Run) -> None:
-    library = emulator.generate(10)
-    emulator.protect(library[:4])
-    emulator.add_fault("echo", before=" ", after=" \n")
+def test_echoed_ids_may_carry_white_space(ims_emulator: Emulator, run: Run) -> None:
+    library = ims_emulator.generate(10)
+    ims_emulator.protect(library[:4])
+    ims_emulator.add_fault("echo", before=" ", after=" \n")
     assert counts(run(library + UNKNOWN_IDS)) == {"deleted": 6, "forbidden": 4, "missing": 10}
 
 
-def test_an_echo_of_something_never_sent_makes_nobody_believe(emulator: Emulator, run: Run) -> None:
-    library = emulator.generate(10)
-    emulator.protect(library[:1])
-    emulator.add_fault("echo", after="-changed", action="DeleteMediaInfos", times=1)
+def test_an_echo_of_something_never_sent_makes_nobody_believe(ims_emulator: Emulator, run: Run) -> None:
+    library = ims_emulator.generate(10)
+    ims_emulator.protect(library[:1])
+    ims_emulator.add_fault("echo", after="-changed", action="DeleteMediaInfos", times=1)
     result = run(library)
     # The refused one hides behind another name; it is found by reading, and refused again under its own.
     assert counts(result) == {"deleted": 9, "forbidden": 1}
 
 
 @pytest.mark.usefixtures("looks_again_soon")
-def test_reads_that_lag_behind_deletions(emulator: Emulator, run: Run) -> None:
-    library = emulator.generate(40)
-    emulator.add_fault("lagging_reads", milliseconds=700)
-    emulator.add_fault("reset", when="after", action="DeleteMediaInfos", times=1)
+def test_reads_that_lag_behind_deletions(ims_emulator: Emulator, run: Run) -> None:
+    library = ims_emulator.generate(40)
+    ims_emulator.add_fault("lagging_reads", milliseconds=700)
+    ims_emulator.add_fault("reset", when="after", action="DeleteMediaInfos", times=1)
     result = run(library)
     assert counts(result) == {"deleted": 40}
     assert result["inferred"] == 20
 
 
 @pytest.mark.usefixtures("looks_again_soon")
-def test_somebody_elses_deletion_seen_late_is_missing(emulator: Emulator, run: Run) -> None:
-    library = emulator.generate(10)
-    emulator.add_fault("lagging_reads", milliseconds=700)
+def test_somebody_elses_deletion_seen_late_is_missing(ims_emulator: Emulator, run: Run) -> None:
+    library = ims_emulator.generate(10)
+    ims_emulator.add_fault("lagging_reads", milliseconds=700)
     assert counts(run(library)) == {"deleted": 10}
     assert counts(run(library)) == {"missing": 10}
 
 
 @pytest.mark.usefixtures("looks_again_soon")
-def test_a_spurious_ignore_is_deleted_at_the_second_asking(emulator: Emulator, run: Run) -> None:
-    library = emulator.generate(40)
-    emulator.add_fault("spurious_ignore", action="DeleteMediaInfos", times=2)
+def test_a_spurious_ignore_is_deleted_at_the_second_asking(ims_emulator: Emulator, run: Run) -> None:
+    library = ims_emulator.generate(40)
+    ims_emulator.add_fault("spurious_ignore", action="DeleteMediaInfos", times=2)
     result = run(library)
     assert counts(result) == {"deleted": 40}
-    assert emulator.media_ids() == []
+    assert ims_emulator.media_ids() == []
 
 
 @pytest.mark.usefixtures("looks_again_soon")
-def test_what_can_never_be_deleted_fails_and_holds_up_nobody(emulator: Emulator, run: Run) -> None:
-    library = emulator.generate(60)
-    emulator.protect(library[:3], undeletable=True)
+def test_what_can_never_be_deleted_fails_and_holds_up_nobody(ims_emulator: Emulator, run: Run) -> None:
+    library = ims_emulator.generate(60)
+    ims_emulator.protect(library[:3], undeletable=True)
     result = run(library, max_concurrency=1)
     assert counts(result) == {"deleted": 57, "failed": 3}
-    assert set(emulator.media_ids()) == set(library[:3])
+    assert set(ims_emulator.media_ids()) == set(library[:3])
     with pytest.raises(IMSDeletionError, match="3 of 60 failed"):
         conclude(result, host="h", on_forbidden="ignore", on_missing="ignore")
 
 
 @pytest.mark.usefixtures("gives_up_soon")
-def test_a_read_that_never_answers_leaves_unknown(emulator: Emulator, run: Run, client: IMSClient) -> None:
+def test_a_read_that_never_answers_leaves_unknown(
+    ims_emulator: Emulator, run: Run, client: IMSClient
+) -> None:
     # Enough for others to be answered all the time, which tells a broken read from a service that is down.
-    library = emulator.generate(1000)
-    emulator.add_fault("error", status=500, action="BatchGetMediaInfos")
-    emulator.add_fault("delay", milliseconds=100, action="DeleteMediaInfos")
+    library = ims_emulator.generate(1000)
+    ims_emulator.add_fault("error", status=500, action="BatchGetMediaInfos")
+    ims_emulator.add_fault("delay", milliseconds=100, action="DeleteMediaInfos")
     client.retry_seconds = 1.5
     result = run(UNKNOWN_IDS + library, max_concurrency=2)
     assert counts(result) == {"unknown": 10, "deleted": 1000}
@@ -203,39 +205,39 @@ def test_a_read_that_never_answers_leaves_unknown(emulator: Emulator, run: Run, 
         conclude(result, host="h")
 
 
-def test_throttling_slows_a_run_and_never_fails_it(emulator: Emulator, run: Run) -> None:
-    library = emulator.generate(400)
-    emulator.add_fault("limit", rate=10, burst=1, status=403, retry_after=True)
+def test_throttling_slows_a_run_and_never_fails_it(ims_emulator: Emulator, run: Run) -> None:
+    library = ims_emulator.generate(400)
+    ims_emulator.add_fault("limit", rate=10, burst=1, status=403, retry_after=True)
     result = run(library)
     assert counts(result) == {"deleted": 400}
-    assert result["throttled"] == emulator.stats()["by_code"]["RequestsTooFrequent"]
+    assert result["throttled"] == ims_emulator.stats()["by_code"]["RequestsTooFrequent"]
     assert result["inferred"] == 0
 
 
-def test_no_more_than_the_allowed_requests_are_in_flight(emulator: Emulator, run: Run) -> None:
-    library = emulator.generate(400)
-    emulator.add_fault("delay", milliseconds=30)
+def test_no_more_than_the_allowed_requests_are_in_flight(ims_emulator: Emulator, run: Run) -> None:
+    library = ims_emulator.generate(400)
+    ims_emulator.add_fault("delay", milliseconds=30)
     run(library, max_concurrency=3)
-    assert emulator.stats()["peak_in_flight"] == 3
+    assert ims_emulator.stats()["peak_in_flight"] == 3
 
 
 @pytest.mark.usefixtures("gives_up_soon")
 def test_a_service_that_stays_down_ends_the_run_and_the_next_try_finishes_it(
-    emulator: Emulator, run: Run, store: MemoryStore, tmp_path: Path
+    ims_emulator: Emulator, run: Run, store: MemoryStore, tmp_path: Path
 ) -> None:
-    library = emulator.generate(100)
+    library = ims_emulator.generate(100)
     options: dict[str, Any] = {
         "store": store,
         "report_base": storage_path(str(tmp_path)),
         "max_concurrency": 2,
     }
-    emulator.add_fault("error", status=503, skip=2)
+    ims_emulator.add_fault("error", status=503, skip=2)
     with pytest.raises(IMSTransientError) as ended:
         run(library, **options)
     assert ended.value.http_status == 503
     assert len(lines_of(str(tmp_path / "attempt=1"))) == 40
 
-    emulator.drop_faults()
+    ims_emulator.drop_faults()
     result = run(library, **options, attempt=2)
     assert result["resumed"] is True
     assert counts(result) == {"deleted": 100}
@@ -243,9 +245,11 @@ def test_a_service_that_stays_down_ends_the_run_and_the_next_try_finishes_it(
     assert sorted(line["media_id"] for line in lines_of(result["report"])) == sorted(library)
 
 
-def test_a_service_that_only_throttles_ends_the_run(emulator: Emulator, run: Run, client: IMSClient) -> None:
-    library = emulator.generate(10)
-    emulator.add_fault("throttle", status=429)
+def test_a_service_that_only_throttles_ends_the_run(
+    ims_emulator: Emulator, run: Run, client: IMSClient
+) -> None:
+    library = ims_emulator.generate(10)
+    ims_emulator.add_fault("throttle", status=429)
     client.retry_seconds = 0.5
     with pytest.raises(IMSThrottlingError):
         run(library)
@@ -260,15 +264,17 @@ def test_a_service_that_only_throttles_ends_the_run(emulator: Emulator, run: Run
     ],
 )
 def test_a_refusal_ends_the_run_within_two_requests(
-    emulator: Emulator, run: Run, key: str, secret: str, error: type[IMSError], code: str | None
+    ims_emulator: Emulator, run: Run, key: str, secret: str, error: type[IMSError], code: str | None
 ) -> None:
-    emulator.add_key("reader", "reader-secret", actions=["ice:Get*", "ice:List*", "ice:BatchGetMediaInfos"])
-    library = emulator.generate(400)
-    emulator.add_fault("delay", milliseconds=100)
-    client = IMSClient(parse_host(emulator.endpoint), StaticCredentials(key, secret))
+    ims_emulator.add_key(
+        "reader", "reader-secret", actions=["ice:Get*", "ice:List*", "ice:BatchGetMediaInfos"]
+    )
+    library = ims_emulator.generate(400)
+    ims_emulator.add_fault("delay", milliseconds=100)
+    client = IMSClient(parse_host(ims_emulator.endpoint), StaticCredentials(key, secret))
     with pytest.raises(error) as refused:
         run(library, client=client)
-    assert emulator.stats()["requests"] <= 2
+    assert ims_emulator.stats()["requests"] <= 2
     assert refused.value.request_id
     assert refused.value.code == code or "ice:DeleteMediaInfos" in str(refused.value)
     # What a person is to look at, in words.
@@ -277,20 +283,20 @@ def test_a_refusal_ends_the_run_within_two_requests(
         "InvalidAccessKeyId.NotFound": "AccessKey ID is wrong",
     }
     assert wrong.get(refused.value.code, "the key needs the RAM action") in str(refused.value)
-    assert emulator.deleted() == []
+    assert ims_emulator.deleted() == []
 
 
 def test_a_refusal_in_the_middle_reports_what_was_in_flight(
-    emulator: Emulator, run: Run, store: MemoryStore, tmp_path: Path
+    ims_emulator: Emulator, run: Run, store: MemoryStore, tmp_path: Path
 ) -> None:
-    library = emulator.generate(400)
-    emulator.add_fault("delay", milliseconds=50)
+    library = ims_emulator.generate(400)
+    ims_emulator.add_fault("delay", milliseconds=50)
     options: dict[str, Any] = {"store": store, "report_base": storage_path(str(tmp_path))}
-    emulator.add_fault("refuse", code="InvalidAccessKeyId.Inactive", status=400, skip=9)
+    ims_emulator.add_fault("refuse", code="InvalidAccessKeyId.Inactive", status=400, skip=9)
     with pytest.raises(IMSAuthError):
         run(library, **options)
-    emulator.drop_faults()
-    gone = {deletion["media_id"] for deletion in emulator.deleted()}
+    ims_emulator.drop_faults()
+    gone = {deletion["media_id"] for deletion in ims_emulator.deleted()}
     assert {line["media_id"] for line in lines_of(str(tmp_path / "attempt=1"))} == gone
     assert 0 < len(gone) < 400
     result = run(library + UNKNOWN_IDS, **options, attempt=2)
@@ -300,10 +306,10 @@ def test_a_refusal_in_the_middle_reports_what_was_in_flight(
 
 
 def test_a_stop_waits_for_what_is_in_flight_and_the_next_try_goes_on(
-    emulator: Emulator, client: IMSClient, run: Run, store: MemoryStore, tmp_path: Path
+    ims_emulator: Emulator, client: IMSClient, run: Run, store: MemoryStore, tmp_path: Path
 ) -> None:
-    library = emulator.generate(400)
-    emulator.add_fault("delay", milliseconds=50)
+    library = ims_emulator.generate(400)
+    ims_emulator.add_fault("delay", milliseconds=50)
     stop = threading.Event()
     options: dict[str, Any] = {
         "store": store,
@@ -314,9 +320,9 @@ def test_a_stop_waits_for_what_is_in_flight_and_the_next_try_goes_on(
     timer.start()
     with pytest.raises(IMSError, match="stopped on request"):
         run(library + UNKNOWN_IDS, stop=stop, **options)
-    sent = emulator.stats()["requests"]
+    sent = ims_emulator.stats()["requests"]
     time.sleep(0.3)
-    assert emulator.stats()["requests"] == sent
+    assert ims_emulator.stats()["requests"] == sent
     result = run(library + UNKNOWN_IDS, **options)
     assert result["resumed"] is True
     # Nobody was killed, so it is known exactly what had been sent.
@@ -325,9 +331,9 @@ def test_a_stop_waits_for_what_is_in_flight_and_the_next_try_goes_on(
 
 
 def test_one_target_that_fails_its_whole_batch_is_found(
-    emulator: Emulator, run: Run, client: IMSClient
+    ims_emulator: Emulator, run: Run, client: IMSClient
 ) -> None:
-    library = emulator.generate(40)
+    library = ims_emulator.generate(40)
     real = client.call
 
     def call(action: str, params: Any, *args: Any, **kwargs: Any) -> Any:
@@ -342,7 +348,7 @@ def test_one_target_that_fails_its_whole_batch_is_found(
     assert result["samples"]["failed"] == [library[13]]
 
 
-def test_results_stay_small(emulator: Emulator, run: Run) -> None:
+def test_results_stay_small(ims_emulator: Emulator, run: Run) -> None:
     urls = [f"oss://bucket/{'x' * 800}/{number}" for number in range(700)]
     result = run(read_targets(input_urls=urls), delete_physical_files=True)
     assert counts(result) == {"missing": 700}
@@ -361,21 +367,21 @@ def test_guards_come_before_the_first_request(tmp_path: Path) -> None:
 
 
 def test_a_report_folder_that_cant_be_written_fails_before_the_first_deletion(
-    emulator: Emulator, run: Run, tmp_path: Path
+    ims_emulator: Emulator, run: Run, tmp_path: Path
 ) -> None:
-    library = emulator.generate(3)
+    library = ims_emulator.generate(3)
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(IMSGuardError, match=str(tmp_path / "file")):
         run(library, report_base=storage_path(str(tmp_path / "file" / "reports")))
-    assert emulator.stats()["requests"] == 0
+    assert ims_emulator.stats()["requests"] == 0
 
 
 def test_a_wrong_region_is_suspected_when_all_are_missing(
-    run: Run, caplog: pytest.LogCaptureFixture, emulator: Emulator
+    run: Run, caplog: pytest.LogCaptureFixture, ims_emulator: Emulator
 ) -> None:
     result = run([f"{number:032x}" for number in range(20)], region="cn-shanghai")
-    conclude(result, host=emulator.host)
-    assert f"Is it the right region? Asked was region cn-shanghai, host {emulator.host}" in caplog.text
+    conclude(result, host=ims_emulator.host)
+    assert f"Is it the right region? Asked was region cn-shanghai, host {ims_emulator.host}" in caplog.text
 
 
 @pytest.mark.parametrize("outcome", ["forbidden", "missing"])
@@ -407,11 +413,11 @@ def test_policies(outcome: str, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_resumed_run_counts_all_tries_once(
-    emulator: Emulator, client: IMSClient, run: Run, store: MemoryStore
+    ims_emulator: Emulator, client: IMSClient, run: Run, store: MemoryStore
 ) -> None:
-    library = emulator.generate(200)
-    emulator.protect(library[:5])
-    emulator.add_fault("delay", milliseconds=20)
+    library = ims_emulator.generate(200)
+    ims_emulator.protect(library[:5])
+    ims_emulator.add_fault("delay", milliseconds=20)
 
     class Killed(BaseException):
         pass
@@ -429,4 +435,4 @@ def test_a_resumed_run_counts_all_tries_once(
     result = run(library, store=store, max_concurrency=2)
     assert result["resumed"] is True
     assert counts(result) == {"deleted": 195, "forbidden": 5}
-    assert {deletion["media_id"] for deletion in emulator.deleted()} == set(library[5:])
+    assert {deletion["media_id"] for deletion in ims_emulator.deleted()} == set(library[5:])

@@ -59,9 +59,9 @@ def test_a_plain_path_takes_lines_at_once(tmp_path: Path) -> None:
 
 
 def test_lines_that_no_state_knows_are_counted_once_over_two_kills(
-    emulator: Emulator, run: Run, die: Any, tmp_path: Path
+    ims_emulator: Emulator, run: Run, die: Any, tmp_path: Path
 ) -> None:
-    ids = emulator.generate(1000)
+    ids = ims_emulator.generate(1000)
     kept: dict[str, str] = {}
     # Dies when it begins to keep a state that knows of the first lines; then again before the second request.
     die(ids, kept, tmp_path, "keep", 1, max_concurrency=4)
@@ -72,55 +72,55 @@ def test_lines_that_no_state_knows_are_counted_once_over_two_kills(
 
 
 def test_a_try_that_fails_at_once_does_not_forget_what_a_killed_one_left_in_doubt(
-    emulator: Emulator, run: Run, die: Any
+    ims_emulator: Emulator, run: Run, die: Any
 ) -> None:
-    ids = emulator.generate(200)
+    ids = ims_emulator.generate(200)
     kept: dict[str, str] = {}
     die(ids, kept, None, "settle", 4, max_concurrency=4)
-    gone = len(emulator.deleted())
+    gone = len(ims_emulator.deleted())
     assert gone > 80
-    emulator.add_key("emulator", "other-secret")
+    ims_emulator.add_key("emulator", "other-secret")
     with pytest.raises(IMSAuthError):
         run(ids, store=MortalStore(kept, Life()), max_concurrency=1)
-    emulator.add_key("emulator", "emulator-secret")
+    ims_emulator.add_key("emulator", "emulator-secret")
     assert counts(run(ids, store=MortalStore(kept, Life()), max_concurrency=4)) == {"deleted": 200}
 
 
 def test_what_cant_be_read_while_all_are_throttled_is_left_to_the_next_try(
-    emulator: Emulator, run: Run, client: IMSClient
+    ims_emulator: Emulator, run: Run, client: IMSClient
 ) -> None:
     missing = [f"{number:032x}" for number in range(20)]
-    ids = missing + emulator.generate(20)
+    ids = missing + ims_emulator.generate(20)
     kept: dict[str, str] = {}
     client.retry_seconds = 0.5
     # The second deletion is answered in the middle of the first one's read; after it nothing is.
-    emulator.add_fault("throttle", action="BatchGetMediaInfos")
-    emulator.add_fault("delay", milliseconds=200, action="DeleteMediaInfos", skip=1)
+    ims_emulator.add_fault("throttle", action="BatchGetMediaInfos")
+    ims_emulator.add_fault("delay", milliseconds=200, action="DeleteMediaInfos", skip=1)
     with pytest.raises(IMSThrottlingError):
         run(ids, store=MortalStore(kept, Life()), max_concurrency=2)
-    emulator.drop_faults()
+    ims_emulator.drop_faults()
     assert counts(run(ids, store=MortalStore(kept, Life()))) == {"deleted": 20, "missing": 20}
 
 
 @pytest.mark.usefixtures("looks_again_soon")
 def test_what_an_earlier_try_never_asked_about_is_asked_about_twice(
-    emulator: Emulator, run: Run, client: IMSClient
+    ims_emulator: Emulator, run: Run, client: IMSClient
 ) -> None:
-    ids = emulator.generate(20)
+    ids = ims_emulator.generate(20)
     kept: dict[str, str] = {}
     client.retry_seconds = 0.2
-    emulator.add_fault("throttle")
+    ims_emulator.add_fault("throttle")
     with pytest.raises(IMSThrottlingError):
         run(ids, store=MortalStore(kept, Life()))
-    emulator.drop_faults()
-    emulator.add_fault("spurious_ignore", times=1)
+    ims_emulator.drop_faults()
+    ims_emulator.add_fault("spurious_ignore", times=1)
     assert counts(run(ids, store=MortalStore(kept, Life()))) == {"deleted": 20}
 
 
 def test_an_exception_between_the_line_and_the_count_leaves_them_in_agreement(
-    emulator: Emulator, run: Run, client: IMSClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ims_emulator: Emulator, run: Run, client: IMSClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    ids = emulator.generate(100)
+    ids = ims_emulator.generate(100)
     kept: dict[str, str] = {}
     write = Report.write
     writes = []
@@ -155,11 +155,11 @@ def test_a_state_stays_small_however_far_the_others_are_ahead_of_one() -> None:
     assert RunState.from_json(json.loads(text)) == state
 
 
-def test_a_result_stays_small_with_urls_beyond_ascii(emulator: Emulator, run: Run) -> None:
+def test_a_result_stays_small_with_urls_beyond_ascii(ims_emulator: Emulator, run: Run) -> None:
     urls = [
         f"https://bucket.oss-cn-shanghai.aliyuncs.com/{'视频' * 60}/{number}.mp4" for number in range(600)
     ]
-    emulator.seed(
+    ims_emulator.seed(
         [{"url": url, "protected": number % 3 == 0} for number, url in enumerate(urls) if number % 3 < 2]
     )
     kept: dict[str, str] = {}

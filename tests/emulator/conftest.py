@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from alibabacloud_ice20201109.client import Client
@@ -12,26 +12,13 @@ from tests.emulator.raw_client import RawClient
 SdkFactory = Callable[..., Client]
 
 
-@pytest.fixture(scope="session")
-def running_emulator() -> Iterator[Emulator]:
-    with Emulator("--job-seconds", "0.4") as emulator:
-        yield emulator
-
-
 @pytest.fixture
-def emulator(running_emulator: Emulator) -> Emulator:
-    """A running emulator with an empty library and empty books."""
-    running_emulator.reset()
-    return running_emulator
-
-
-@pytest.fixture
-def sdk(emulator: Emulator) -> SdkFactory:
+def sdk(ims_emulator: Emulator) -> SdkFactory:
     """Makes clients of the official SDK, unmodified."""
 
     def make(
-        key_id: str = emulator.access_key_id,
-        secret: str = emulator.access_key_secret,
+        key_id: str = ims_emulator.access_key_id,
+        secret: str = ims_emulator.access_key_secret,
         security_token: str | None = None,
     ) -> Client:
         return Client(
@@ -39,7 +26,7 @@ def sdk(emulator: Emulator) -> SdkFactory:
                 access_key_id=key_id,
                 access_key_secret=secret,
                 security_token=security_token,
-                endpoint=emulator.host,
+                endpoint=ims_emulator.host,
                 protocol="http",
             )
         )
@@ -48,5 +35,5 @@ def sdk(emulator: Emulator) -> SdkFactory:
 
 
 @pytest.fixture
-def raw(emulator: Emulator) -> RawClient:
-    return RawClient(emulator)
+def raw(ims_emulator: Emulator) -> RawClient:
+    return RawClient(ims_emulator)

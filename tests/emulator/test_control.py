@@ -10,15 +10,17 @@ from airflow_provider_ims.emulator.records import Entry, Records
 from airflow_provider_ims.emulator.server import ControlError
 
 
-def test_the_front_page_explains_itself(emulator):
-    page = emulator.ask("GET", "/")
+def test_the_front_page_explains_itself(ims_emulator):
+    page = ims_emulator.ask("GET", "/")
     assert "POST /seed" in page
     assert "cn-shanghai" in page
 
 
-def test_seed_and_show(emulator):
-    [media_id] = emulator.seed([{"url": "oss://b/k.mp4", "tags": ["a"], "created": "2024-01-31T08:00:00Z"}])
-    medium = emulator.medium(media_id)
+def test_seed_and_show(ims_emulator):
+    [media_id] = ims_emulator.seed(
+        [{"url": "oss://b/k.mp4", "tags": ["a"], "created": "2024-01-31T08:00:00Z"}]
+    )
+    medium = ims_emulator.medium(media_id)
     assert medium["url"] == "oss://b/k.mp4"
     assert medium["title"] == "k.mp4"
     assert medium["created"] == "2024-01-31T08:00:00Z"
@@ -27,62 +29,62 @@ def test_seed_and_show(emulator):
     assert medium["deletion"] is None
 
 
-def test_seed_json_lines(emulator):
+def test_seed_json_lines(ims_emulator):
     request = urllib.request.Request(
-        f"{emulator.control}/seed",
+        f"{ims_emulator.control}/seed",
         b'{"url": "oss://b/1"}\n\n{"url": "oss://b/2"}\n',
         {"content-type": "application/x-ndjson"},
     )
     with urllib.request.urlopen(request, timeout=5) as response:
         assert response.status == 201
-    assert sorted(medium["url"] for medium in emulator.library()) == ["oss://b/1", "oss://b/2"]
+    assert sorted(medium["url"] for medium in ims_emulator.library()) == ["oss://b/1", "oss://b/2"]
 
 
-def test_a_bad_medium_leaves_the_library_as_it_was(emulator):
+def test_a_bad_medium_leaves_the_library_as_it_was(ims_emulator):
     with pytest.raises(ControlError, match="needs a 'url'"):
-        emulator.seed([{"url": "oss://b/1"}, {}])
+        ims_emulator.seed([{"url": "oss://b/1"}, {}])
     with pytest.raises(ControlError, match="is taken"):
-        emulator.seed(
+        ims_emulator.seed(
             [{"url": "oss://b/1", "media_id": "0" * 32}, {"url": "oss://b/2", "media_id": "0" * 32}]
         )
-    assert emulator.library() == []
-    emulator.generate(3)
+    assert ims_emulator.library() == []
+    ims_emulator.generate(3)
     with pytest.raises(ControlError, match="another seed"):
-        emulator.generate(3)
-    assert len(emulator.generate(3, seed=1)) == 6
+        ims_emulator.generate(3)
+    assert len(ims_emulator.generate(3, seed=1)) == 6
 
 
-def test_the_library_is_paged_and_filtered(emulator):
-    ids = emulator.generate(2500, protected=0.1, twice=0.1)
-    media = emulator.library()
+def test_the_library_is_paged_and_filtered(ims_emulator):
+    ids = ims_emulator.generate(2500, protected=0.1, twice=0.1)
+    media = ims_emulator.library()
     assert [medium["media_id"] for medium in media] == ids
     videos = [medium for medium in media if medium["media_type"] == "video"]
-    assert emulator.library(media_type="video") == videos
+    assert ims_emulator.library(media_type="video") == videos
     middle = media[1000]["created"]
-    assert emulator.library(start=middle) == [medium for medium in media if medium["created"] > middle]
-    assert emulator.library(end=middle) == [medium for medium in media if medium["created"] <= middle]
+    assert ims_emulator.library(start=middle) == [medium for medium in media if medium["created"] > middle]
+    assert ims_emulator.library(end=middle) == [medium for medium in media if medium["created"] <= middle]
 
 
-def test_protect(emulator):
-    ids = emulator.generate(3)
-    emulator.protect(ids[:1])
-    emulator.protect(ids[1:2], undeletable=True)
-    assert [medium["protected"] for medium in emulator.library()] == [True, False, False]
-    assert [medium["undeletable"] for medium in emulator.library()] == [False, True, False]
-    emulator.protect(ids[:1], protected=False)
-    assert not emulator.medium(ids[0])["protected"]
+def test_protect(ims_emulator):
+    ids = ims_emulator.generate(3)
+    ims_emulator.protect(ids[:1])
+    ims_emulator.protect(ids[1:2], undeletable=True)
+    assert [medium["protected"] for medium in ims_emulator.library()] == [True, False, False]
+    assert [medium["undeletable"] for medium in ims_emulator.library()] == [False, True, False]
+    ims_emulator.protect(ids[:1], protected=False)
+    assert not ims_emulator.medium(ids[0])["protected"]
     with pytest.raises(ControlError, match="not found: unknown"):
-        emulator.protect([ids[0], "unknown"])
-    assert not emulator.medium(ids[0])["protected"]
+        ims_emulator.protect([ids[0], "unknown"])
+    assert not ims_emulator.medium(ids[0])["protected"]
 
 
-def test_deletions_and_requests_are_paged(emulator, raw):
-    ids = emulator.generate(1010)
+def test_deletions_and_requests_are_paged(ims_emulator, raw):
+    ids = ims_emulator.generate(1010)
     for start in range(0, 1010, 20):
         assert raw("DeleteMediaInfos", MediaIds=",".join(ids[start : start + 20])).status == 200
-    assert [deletion["media_id"] for deletion in emulator.deleted()] == ids
-    assert [request["number"] for request in emulator.requests()] == list(range(1, 52))
-    page = emulator.ask("GET", "/requests", after=49, limit=1)
+    assert [deletion["media_id"] for deletion in ims_emulator.deleted()] == ids
+    assert [request["number"] for request in ims_emulator.requests()] == list(range(1, 52))
+    page = ims_emulator.ask("GET", "/requests", after=49, limit=1)
     assert page["total"] == 51
     assert [request["number"] for request in page["requests"]] == [50]
 
@@ -98,9 +100,9 @@ def test_requests_are_kept_in_bounded_memory_and_counted_all_the_same():
     assert (records.stats()["in_flight"], records.stats()["peak_in_flight"]) == (0, 1)
 
 
-def test_keys_are_shown_without_secrets(emulator):
-    emulator.add_key("other", "very-secret", security_token="very-secret-token", expires_in=60)
-    keys = emulator.ask("GET", "/keys")
+def test_keys_are_shown_without_secrets(ims_emulator):
+    ims_emulator.add_key("other", "very-secret", security_token="very-secret-token", expires_in=60)
+    keys = ims_emulator.ask("GET", "/keys")
     assert [key["key_id"] for key in keys["keys"]] == ["emulator", "other"]
     assert "very-secret" not in str(keys)
 
@@ -118,9 +120,9 @@ def test_keys_are_shown_without_secrets(emulator):
         (["k", "s"], "JSON object"),
     ],
 )
-def test_bad_keys_are_refused(emulator, fields, complaint):
+def test_bad_keys_are_refused(ims_emulator, fields, complaint):
     with pytest.raises(ControlError, match=complaint):
-        emulator.ask("POST", "/keys", fields)
+        ims_emulator.ask("POST", "/keys", fields)
 
 
 @pytest.mark.parametrize(
@@ -146,18 +148,18 @@ def test_bad_keys_are_refused(emulator, fields, complaint):
         ("GET", "/deleted?after=x", None),
     ],
 )
-def test_bad_questions_are_refused(emulator, method, path, body):
+def test_bad_questions_are_refused(ims_emulator, method, path, body):
     with pytest.raises(ControlError, match="error"):
-        emulator.ask(method, path, body)
+        ims_emulator.ask(method, path, body)
 
 
-def test_reset(emulator, raw):
-    ids = emulator.generate(3)
+def test_reset(ims_emulator, raw):
+    ids = ims_emulator.generate(3)
     raw("DeleteMediaInfos", MediaIds=ids[0])
-    emulator.add_key("other", "secret")
-    emulator.add_fault("html")
-    emulator.reset()
-    stats = emulator.stats()
+    ims_emulator.add_key("other", "secret")
+    ims_emulator.add_fault("html")
+    ims_emulator.reset()
+    stats = ims_emulator.stats()
     assert (stats["media"], stats["requests"], stats["deleted"]) == (0, 0, 0)
-    assert [key["key_id"] for key in emulator.ask("GET", "/keys")["keys"]] == ["emulator"]
-    assert emulator.ask("GET", "/faults")["rules"] == []
+    assert [key["key_id"] for key in ims_emulator.ask("GET", "/keys")["keys"]] == ["emulator"]
+    assert ims_emulator.ask("GET", "/faults")["rules"] == []

@@ -38,20 +38,20 @@ def code_of(call, *arguments, **named):
 
 class TestDeleteMediaInfos:
     @pytest.fixture(autouse=True)
-    def _library(self, emulator):
-        emulator.seed(
+    def _library(self, ims_emulator):
+        ims_emulator.seed(
             [medium(1), medium(2), medium(3, protected=True), medium(4, undeletable=True), medium(5)]
         )
 
-    def test_each_outcome(self, sdk, emulator):
+    def test_each_outcome(self, sdk, ims_emulator):
         answer = delete(sdk(), [media_id(number) for number in (1, 2, 3, 4, 6)])
         assert answer.ignored_list == [media_id(4), media_id(6)]
         assert answer.forbidden_list == [media_id(3)]
-        assert emulator.media_ids() == [media_id(3), media_id(4), media_id(5)]
+        assert ims_emulator.media_ids() == [media_id(3), media_id(4), media_id(5)]
 
-    def test_the_books(self, sdk, emulator):
+    def test_the_books(self, sdk, ims_emulator):
         answer = delete(sdk(), [media_id(number) for number in (1, 3, 4, 6)], files=True)
-        [entry] = emulator.requests("DeleteMediaInfos")
+        [entry] = ims_emulator.requests("DeleteMediaInfos")
         assert entry["outcomes"] == {
             media_id(1): "deleted",
             media_id(3): "forbidden",
@@ -62,73 +62,73 @@ class TestDeleteMediaInfos:
         assert entry["delete_physical_files"] is True
         assert entry["done"]
         assert entry["answered"]
-        [deletion] = emulator.deleted()
+        [deletion] = ims_emulator.deleted()
         assert deletion["media_id"] == media_id(1)
         assert deletion["url"] == f"{BUCKET}/1.mp4"
         assert deletion["files"] is True
         assert deletion["request_id"] == answer.request_id
-        stats = emulator.stats()
+        stats = ims_emulator.stats()
         assert stats["outcomes"] == {"deleted": 1, "forbidden": 1, "ignored": 1, "missing": 1}
         assert stats["largest_batch"] == 4
         assert stats["asked_again"] == 0
         delete(sdk(), [media_id(1)])
-        assert emulator.stats()["asked_again"] == 1
+        assert ims_emulator.stats()["asked_again"] == 1
 
     @pytest.mark.parametrize("files", [True, False])
-    def test_physical_files(self, sdk, emulator, files):
-        emulator.seed([{"media_id": media_id(11), "url": f"{BUCKET}/1.mp4"}])
+    def test_physical_files(self, sdk, ims_emulator, files):
+        ims_emulator.seed([{"media_id": media_id(11), "url": f"{BUCKET}/1.mp4"}])
         delete(sdk(), [media_id(1)], files=files)
-        assert emulator.medium(media_id(11))["file"] is not files
-        assert emulator.medium(media_id(1))["deletion"]["files"] is files
+        assert ims_emulator.medium(media_id(11))["file"] is not files
+        assert ims_emulator.medium(media_id(1))["deletion"]["files"] is files
 
-    def test_urls(self, sdk, emulator):
-        emulator.seed([{"media_id": media_id(11), "url": f"{BUCKET}/1.mp4"}])
+    def test_urls(self, sdk, ims_emulator):
+        ims_emulator.seed([{"media_id": media_id(11), "url": f"{BUCKET}/1.mp4"}])
         gone = f"{BUCKET}/gone.mp4"
         answer = delete(sdk(), urls=[f"{BUCKET}/1.mp4", "OSS://team/2.mp4", f"{BUCKET}/3.mp4", gone])
         assert answer.ignored_list == [gone]
         assert answer.forbidden_list == [f"{BUCKET}/3.mp4"]
-        assert emulator.media_ids() == [media_id(3), media_id(4), media_id(5)]
+        assert ims_emulator.media_ids() == [media_id(3), media_id(4), media_id(5)]
 
-    def test_ids_win_over_urls(self, sdk, emulator):
+    def test_ids_win_over_urls(self, sdk, ims_emulator):
         delete(sdk(), [media_id(1)], urls=[f"{BUCKET}/2.mp4"])
-        assert media_id(2) in emulator.media_ids()
+        assert media_id(2) in ims_emulator.media_ids()
 
     def test_ids_are_echoed_as_they_were_written(self, sdk):
         assert delete(sdk(), [" unknown\t", media_id(9)]).ignored_list == [" unknown\t", media_id(9)]
 
-    def test_an_id_named_twice_is_ignored_the_second_time(self, sdk, emulator):
+    def test_an_id_named_twice_is_ignored_the_second_time(self, sdk, ims_emulator):
         assert delete(sdk(), [media_id(1), media_id(1)]).ignored_list == [media_id(1)]
-        assert emulator.requests()[0]["outcomes"] == {media_id(1): "deleted"}
+        assert ims_emulator.requests()[0]["outcomes"] == {media_id(1): "deleted"}
 
-    def test_twenty_are_allowed_and_twenty_one_are_not(self, sdk, emulator):
+    def test_twenty_are_allowed_and_twenty_one_are_not(self, sdk, ims_emulator):
         ids = [media_id(number) for number in range(1, 22)]
         assert code_of(delete, sdk(), ids) == "InvalidParameter"
-        assert len(emulator.deleted()) == 0
+        assert len(ims_emulator.deleted()) == 0
         assert len(delete(sdk(), ids[:20]).ignored_list) == 16
 
-    def test_nothing_means_nothing(self, sdk, emulator):
+    def test_nothing_means_nothing(self, sdk, ims_emulator):
         assert code_of(delete, sdk()) == "MissingParameter"
         assert code_of(delete, sdk(), [""]) == "MissingParameter"
         assert code_of(delete, sdk(), [""], [""]) == "MissingParameter"
-        assert len(emulator.media_ids()) == 5
+        assert len(ims_emulator.media_ids()) == 5
 
     @pytest.mark.parametrize(
         ("text", "files"), [("true", True), ("True", True), ("false", False), ("", False)]
     )
-    def test_spellings_of_a_boolean(self, raw, emulator, text, files):
+    def test_spellings_of_a_boolean(self, raw, ims_emulator, text, files):
         assert raw("DeleteMediaInfos", MediaIds=media_id(1), DeletePhysicalFiles=text).status == 200
-        assert emulator.deleted()[0]["files"] is files
+        assert ims_emulator.deleted()[0]["files"] is files
 
-    def test_nonsense_for_a_boolean(self, raw, emulator):
+    def test_nonsense_for_a_boolean(self, raw, ims_emulator):
         reply = raw("DeleteMediaInfos", MediaIds=media_id(1), DeletePhysicalFiles="yes")
         assert reply.json["Code"] == "InvalidParameter"
-        assert emulator.deleted() == []
+        assert ims_emulator.deleted() == []
 
 
 class TestReads:
     @pytest.fixture(autouse=True)
-    def _library(self, emulator):
-        emulator.seed(
+    def _library(self, ims_emulator):
+        ims_emulator.seed(
             [
                 medium(1, title="One", tags=["a", "b"], size=5, created="2024-01-01T00:00:00Z"),
                 medium(2, file=False),
@@ -192,8 +192,8 @@ class TestReads:
 
 class TestList:
     @pytest.fixture(autouse=True)
-    def _library(self, emulator):
-        emulator.seed(
+    def _library(self, ims_emulator):
+        ims_emulator.seed(
             medium(
                 number,
                 created=f"2024-01-01T00:00:{number:02d}Z",
@@ -265,16 +265,16 @@ class TestList:
         assert code_of(sdk().list_media_basic_infos, request) == "InvalidParameter"
 
 
-def test_register(sdk, emulator):
+def test_register(sdk, ims_emulator):
     client = sdk()
     request = models.RegisterMediaInfoRequest(input_url=f"{BUCKET}/new.mp4", media_tags="a,b", title="New")
     first = client.register_media_info(request).body.media_id
-    assert emulator.medium(first)["tags"] == "a,b"
+    assert ims_emulator.medium(first)["tags"] == "a,b"
     assert code_of(client.register_media_info, request) == "InvalidParameter"
     request.overwrite = True
     second = client.register_media_info(request).body.media_id
-    assert emulator.media_ids() == [second]
-    assert emulator.deleted()[0]["by"] == "RegisterMediaInfo"
+    assert ims_emulator.media_ids() == [second]
+    assert ims_emulator.deleted()[0]["by"] == "RegisterMediaInfo"
     assert code_of(client.register_media_info, models.RegisterMediaInfoRequest()) == "MissingParameter"
     assert (
         code_of(client.register_media_info, models.RegisterMediaInfoRequest(input_url="x"))
@@ -306,7 +306,7 @@ class TestTranscoding:
             models.GetTranscodeJobRequest(parent_job_id=job_id)
         ).body.transcode_parent_job
 
-    def test_a_job_goes_on_by_time(self, sdk, emulator):
+    def test_a_job_goes_on_by_time(self, sdk, ims_emulator):
         client = sdk()
         job = self.submit(client, "oss://team/a.mp4", "oss://team/b.mp4")
         assert (job.status, job.job_count, job.percent) == ("Init", 2, 0)
@@ -322,15 +322,15 @@ class TestTranscoding:
         assert job.finish_time
         outputs = [sub.out_file_meta.file_basic_info for sub in job.transcode_job_list]
         assert [output.file_url for output in outputs] == ["oss://team/a.mp4", "oss://team/b.mp4"]
-        assert sorted(emulator.media_ids()) == sorted(output.media_id for output in outputs)
+        assert sorted(ims_emulator.media_ids()) == sorted(output.media_id for output in outputs)
 
-    def test_a_job_stands_where_it_was_put(self, sdk, emulator):
+    def test_a_job_stands_where_it_was_put(self, sdk, ims_emulator):
         client = sdk()
-        job_id = emulator.add_job(statuses=["Success", "Fail"])["ParentJobId"]
+        job_id = ims_emulator.add_job(statuses=["Success", "Fail"])["ParentJobId"]
         assert self.get(client, job_id).status == "Success"
-        emulator.put_job(job_id, ["Fail", "Fail"])
+        ims_emulator.put_job(job_id, ["Fail", "Fail"])
         assert self.get(client, job_id).status == "Fail"
-        emulator.put_job(job_id, ["Success", "Pondering"])
+        ims_emulator.put_job(job_id, ["Success", "Pondering"])
         job = self.get(client, job_id)
         assert job.status == "Processing"
         assert [sub.status for sub in job.transcode_job_list] == ["Success", "Pondering"]

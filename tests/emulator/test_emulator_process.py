@@ -73,8 +73,8 @@ def test_files_are_taken_and_a_reset_brings_them_back(tmp_path):
         assert [key["key_id"] for key in emulator.ask("GET", "/keys")["keys"]] == ["emulator", "k"]
 
 
-def test_a_port_that_is_taken(emulator):
-    port = emulator.host.rpartition(":")[2]
+def test_a_port_that_is_taken(ims_emulator):
+    port = ims_emulator.host.rpartition(":")[2]
     done = run("--service-port", port)
     assert done.returncode == 2
     assert "in use" in done.stderr

@@ -18,8 +18,8 @@ from airflow_provider_ims.emulator.server import ControlError
 
 
 @pytest.fixture
-def ids(emulator):
-    return emulator.generate(10)
+def ids(ims_emulator):
+    return ims_emulator.generate(10)
 
 
 @pytest.fixture
@@ -43,16 +43,16 @@ def last(emulator):
         ("timeout", {}, TimeoutError),
     ],
 )
-def test_no_answer(emulator, ids, delete, when, kind, options, error):
-    emulator.add_fault(kind, when=when, **options)
+def test_no_answer(ims_emulator, ids, delete, when, kind, options, error):
+    ims_emulator.add_fault(kind, when=when, **options)
     with pytest.raises(error):
         delete(ids[0], timeout=0.5)
-    assert (ids[0] in emulator.media_ids()) is (when == "before")
-    assert emulator.stats()["faults"] == {f"{kind}_{when}": 1}
+    assert (ids[0] in ims_emulator.media_ids()) is (when == "before")
+    assert ims_emulator.stats()["faults"] == {f"{kind}_{when}": 1}
     deadline = time.monotonic() + 5
-    while emulator.stats()["in_flight"]:
+    while ims_emulator.stats()["in_flight"]:
         assert time.monotonic() < deadline
-    entry = last(emulator)
+    entry = last(ims_emulator)
     assert entry["faults"] == [f"{kind}_{when}"]
     assert entry["done"] is (when == "after")
     assert entry["answered"] is False
@@ -62,8 +62,8 @@ def test_no_answer(emulator, ids, delete, when, kind, options, error):
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("body", ["json", "html", "none"])
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-def test_server_errors(emulator, ids, delete, when, status, body):
-    emulator.add_fault("error", when=when, status=status, body=body)
+def test_server_errors(ims_emulator, ids, delete, when, status, body):
+    ims_emulator.add_fault("error", when=when, status=status, body=body)
     reply = delete(ids[0])
     assert reply.status == status
     if body == "json":
@@ -74,17 +74,17 @@ def test_server_errors(emulator, ids, delete, when, status, body):
         assert reply.headers["content-type"] == "text/html"
     else:
         assert reply.body == b""
-    assert (ids[0] in emulator.media_ids()) is (when == "before")
-    assert last(emulator)["answered"] is False
+    assert (ids[0] in ims_emulator.media_ids()) is (when == "before")
+    assert last(ims_emulator)["answered"] is False
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_page_with_status_200(emulator, ids, delete, when):
-    emulator.add_fault("html", when=when)
+def test_a_page_with_status_200(ims_emulator, ids, delete, when):
+    ims_emulator.add_fault("html", when=when)
     reply = delete(ids[0])
     assert reply.status == 200
     assert reply.body.startswith(b"<html>")
-    assert (ids[0] in emulator.media_ids()) is (when == "before")
+    assert (ids[0] in ims_emulator.media_ids()) is (when == "before")
 
 
 @pytest.mark.parametrize(
@@ -97,36 +97,36 @@ def test_a_page_with_status_200(emulator, ids, delete, when):
         ("objects_in_lists", lambda answer: answer["IgnoredList"] == [{"Value": 1}]),
     ],
 )
-def test_json_of_the_wrong_shape(emulator, ids, delete, shape, looks_right):
-    emulator.add_fault("wrong_shape", shape=shape, when="after")
+def test_json_of_the_wrong_shape(ims_emulator, ids, delete, shape, looks_right):
+    ims_emulator.add_fault("wrong_shape", shape=shape, when="after")
     reply = delete(ids[0])
     assert reply.status == 200
     assert looks_right(reply.json)
-    assert ids[0] not in emulator.media_ids()
+    assert ids[0] not in ims_emulator.media_ids()
 
 
-def test_a_truncated_answer(emulator, ids, delete):
-    emulator.add_fault("truncated", share=0.3)
+def test_a_truncated_answer(ims_emulator, ids, delete):
+    ims_emulator.add_fault("truncated", share=0.3)
     with pytest.raises(http.client.IncompleteRead) as caught:
         delete(ids[0])
     assert caught.value.partial.startswith(b'{"RequestId"')
     assert caught.value.expected
-    assert ids[0] not in emulator.media_ids()
-    assert last(emulator)["answered"] is False
+    assert ids[0] not in ims_emulator.media_ids()
+    assert last(ims_emulator)["answered"] is False
 
 
-def test_an_overlong_body(emulator, ids, delete):
-    emulator.add_fault("overlong", declared=True)
+def test_an_overlong_body(ims_emulator, ids, delete):
+    ims_emulator.add_fault("overlong", declared=True)
     reply = delete(ids[0])
     assert reply.body.endswith(b"}<!-- surplus -->")
-    assert last(emulator)["answered"] is False
+    assert last(ims_emulator)["answered"] is False
 
 
-def test_bytes_beyond_the_body(emulator, ids, raw):
-    emulator.add_fault("overlong")
+def test_bytes_beyond_the_body(ims_emulator, ids, raw):
+    ims_emulator.add_fault("overlong")
     method, url, headers, _ = raw.sign("DeleteMediaInfos", {"MediaIds": ids[0]})
     lines = [f"{method} {url} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
-    with socket.create_connection(emulator.host.split(":"), timeout=5) as connection:
+    with socket.create_connection(ims_emulator.host.split(":"), timeout=5) as connection:
         connection.sendall("\r\n".join(lines).encode())
         received = b""
         while not received.endswith(b"-->"):
@@ -141,26 +141,26 @@ def test_bytes_beyond_the_body(emulator, ids, raw):
     ("status", "code"), [(400, "Throttling.User"), (403, "RequestsTooFrequent"), (429, "Throttling")]
 )
 @pytest.mark.parametrize("retry_after", [0, 1500])
-def test_throttling(emulator, ids, delete, status, code, retry_after):
-    emulator.add_fault("throttle", status=status, retry_after=retry_after)
+def test_throttling(ims_emulator, ids, delete, status, code, retry_after):
+    ims_emulator.add_fault("throttle", status=status, retry_after=retry_after)
     reply = delete(ids[0])
     assert (reply.status, reply.json["Code"]) == (status, code)
     assert reply.headers.get("x-acs-retry-after") == (str(retry_after) if retry_after else None)
-    assert ids[0] in emulator.media_ids()
+    assert ids[0] in ims_emulator.media_ids()
 
 
-def test_any_refusal(emulator, ids, delete):
-    emulator.add_fault("refuse")
+def test_any_refusal(ims_emulator, ids, delete):
+    ims_emulator.add_fault("refuse")
     reply = delete(ids[0])
     assert (reply.status, reply.json["Code"]) == (403, "OperationDenied")
-    emulator.drop_faults()
-    emulator.add_fault("refuse", status=400, code="Forbidden.RiskControl", message="No.")
+    ims_emulator.drop_faults()
+    ims_emulator.add_fault("refuse", status=400, code="Forbidden.RiskControl", message="No.")
     assert delete(ids[0]).json["Message"] == "No."
-    assert ids[0] in emulator.media_ids()
+    assert ids[0] in ims_emulator.media_ids()
 
 
-def test_a_real_limit(emulator, raw):
-    emulator.add_fault("limit", rate=50, burst=5, retry_after=True)
+def test_a_real_limit(ims_emulator, raw):
+    ims_emulator.add_fault("limit", rate=50, burst=5, retry_after=True)
     started = time.monotonic()
     passed = refused = 0
     while (elapsed := time.monotonic() - started) < 1.5:
@@ -171,12 +171,12 @@ def test_a_real_limit(emulator, raw):
             assert 1 <= int(reply.headers["x-acs-retry-after"]) <= 20
     assert refused > 0
     assert 50 * elapsed * 0.8 <= passed <= 5 + 50 * elapsed + 1
-    assert emulator.stats()["faults"] == {"limit": refused}
+    assert ims_emulator.stats()["faults"] == {"limit": refused}
 
 
-def test_a_limit_counts_all_keys_together(emulator, sdk):
-    emulator.add_fault("limit", rate=0.001, burst=2)
-    emulator.add_key("other", "secret")
+def test_a_limit_counts_all_keys_together(ims_emulator, sdk):
+    ims_emulator.add_fault("limit", rate=0.001, burst=2)
+    ims_emulator.add_key("other", "secret")
     request = models.ListMediaBasicInfosRequest()
     sdk().list_media_basic_infos(request)
     sdk("other", "secret").list_media_basic_infos(request)
@@ -186,22 +186,22 @@ def test_a_limit_counts_all_keys_together(emulator, sdk):
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_delay(emulator, ids, delete, when):
-    emulator.add_fault("delay", milliseconds=600, when=when)
+def test_delay(ims_emulator, ids, delete, when):
+    ims_emulator.add_fault("delay", milliseconds=600, when=when)
     with pytest.raises(TimeoutError):
         delete(ids[0], timeout=0.2)
-    assert (ids[0] in emulator.media_ids()) is (when == "before")
+    assert (ids[0] in ims_emulator.media_ids()) is (when == "before")
     deadline = time.monotonic() + 5
-    while ids[0] in emulator.media_ids() or emulator.stats()["in_flight"]:
+    while ids[0] in ims_emulator.media_ids() or ims_emulator.stats()["in_flight"]:
         assert time.monotonic() < deadline
-    assert last(emulator)["answered"] is False
-    assert last(emulator)["seconds"] > 0.5
+    assert last(ims_emulator)["answered"] is False
+    assert last(ims_emulator)["seconds"] > 0.5
 
 
-def test_an_expired_token(emulator, sdk, raw):
-    emulator.add_fault("expired_token", times=1)
+def test_an_expired_token(ims_emulator, sdk, raw):
+    ims_emulator.add_fault("expired_token", times=1)
     assert raw("ListMediaBasicInfos").status == 200  # a permanent key has no token
-    emulator.add_key("STS.key", "secret", security_token="token")
+    ims_emulator.add_key("STS.key", "secret", security_token="token")
     client = sdk("STS.key", "secret", "token")
     with pytest.raises(ClientException) as caught:
         client.list_media_basic_infos(models.ListMediaBasicInfosRequest())
@@ -209,8 +209,8 @@ def test_an_expired_token(emulator, sdk, raw):
     assert client.list_media_basic_infos(models.ListMediaBasicInfosRequest()).status_code == 200
 
 
-def test_a_wrong_clock(emulator, raw):
-    emulator.add_fault("wrong_clock", seconds=-3600)
+def test_a_wrong_clock(ims_emulator, raw):
+    ims_emulator.add_fault("wrong_clock", seconds=-3600)
     reply = raw("ListMediaBasicInfos")
     assert reply.json["Code"] == "InvalidTimeStamp.Expired"
     off = (parsedate_to_datetime(reply.headers["date"]) - datetime.now(UTC)).total_seconds()
@@ -218,91 +218,91 @@ def test_a_wrong_clock(emulator, raw):
     assert raw.send(raw.sign("ListMediaBasicInfos", {}, clock_error=timedelta(seconds=off))).status == 200
 
 
-def test_echoes(emulator, delete):
-    emulator.add_fault("echo")
+def test_echoes(ims_emulator, delete):
+    ims_emulator.add_fault("echo")
     assert delete("unknown").json["IgnoredList"] == ["unknown\n"]
-    emulator.drop_faults()
-    emulator.add_fault("echo", before=" ", after="  ")
+    ims_emulator.drop_faults()
+    ims_emulator.add_fault("echo", before=" ", after="  ")
     assert delete("unknown").json["IgnoredList"] == [" unknown  "]
 
 
-def test_absent_and_null_lists_only_stand_for_empty_ones(emulator, ids, delete):
-    emulator.add_fault("absent_lists")
+def test_absent_and_null_lists_only_stand_for_empty_ones(ims_emulator, ids, delete):
+    ims_emulator.add_fault("absent_lists")
     assert delete(ids[0], "unknown").json.keys() == {"RequestId", "IgnoredList"}
-    emulator.drop_faults()
-    emulator.add_fault("null_lists")
+    ims_emulator.drop_faults()
+    ims_emulator.add_fault("null_lists")
     answer = delete(ids[1], "unknown").json
     assert answer["ForbiddenList"] is None
     assert answer["IgnoredList"] == ["unknown"]
 
 
-def test_reads_that_lag(emulator, ids, delete, raw):
-    emulator.add_fault("lagging_reads", milliseconds=500, times=1)
+def test_reads_that_lag(ims_emulator, ids, delete, raw):
+    ims_emulator.add_fault("lagging_reads", milliseconds=500, times=1)
     assert delete(ids[0]).json["IgnoredList"] == []
     assert raw("BatchGetMediaInfos", MediaIds=ids[0]).json["IgnoredList"] == []
     assert raw("ListMediaBasicInfos").json["TotalCount"] == 10
     assert delete(ids[0]).json["IgnoredList"] == [ids[0]]
-    assert emulator.medium(ids[0])["deleted"] is True
+    assert ims_emulator.medium(ids[0])["deleted"] is True
     time.sleep(0.55)
     assert raw("BatchGetMediaInfos", MediaIds=ids[0]).json["IgnoredList"] == [ids[0]]
     assert raw("ListMediaBasicInfos").json["TotalCount"] == 9
-    assert len(emulator.deleted()) == 1
+    assert len(ims_emulator.deleted()) == 1
 
 
-def test_a_medium_that_can_never_be_deleted(emulator, ids, delete, raw):
-    emulator.add_fault("undeletable", times=1)
+def test_a_medium_that_can_never_be_deleted(ims_emulator, ids, delete, raw):
+    ims_emulator.add_fault("undeletable", times=1)
     assert delete(*ids[:3]).json["IgnoredList"] == [ids[0]]
     assert delete(ids[0]).json["IgnoredList"] == [ids[0]]
     assert raw("BatchGetMediaInfos", MediaIds=ids[0]).json["IgnoredList"] == []
-    assert emulator.requests()[0]["outcomes"] == {ids[0]: "ignored", ids[1]: "deleted", ids[2]: "deleted"}
+    assert ims_emulator.requests()[0]["outcomes"] == {ids[0]: "ignored", ids[1]: "deleted", ids[2]: "deleted"}
 
 
-def test_a_spurious_ignore_hits_a_medium_once(emulator, ids, delete):
-    emulator.add_fault("spurious_ignore")
+def test_a_spurious_ignore_hits_a_medium_once(ims_emulator, ids, delete):
+    ims_emulator.add_fault("spurious_ignore")
     assert delete(*ids[:3]).json["IgnoredList"] == [ids[0]]
-    assert ids[0] in emulator.media_ids()
+    assert ids[0] in ims_emulator.media_ids()
     assert delete(ids[0]).json["IgnoredList"] == []
-    assert ids[0] not in emulator.media_ids()
+    assert ids[0] not in ims_emulator.media_ids()
 
 
 class TestSchedules:
     def pattern(self, raw, count=12):
         return "".join("x" if raw("ListMediaBasicInfos").status == 503 else "." for _ in range(count))
 
-    def test_every_nth(self, emulator, raw):
-        emulator.add_fault("error", every=3)
+    def test_every_nth(self, ims_emulator, raw):
+        ims_emulator.add_fault("error", every=3)
         assert self.pattern(raw) == "..x..x..x..x"
 
-    def test_skip_and_times(self, emulator, raw):
-        emulator.add_fault("error", skip=2, times=3)
+    def test_skip_and_times(self, ims_emulator, raw):
+        ims_emulator.add_fault("error", skip=2, times=3)
         assert self.pattern(raw) == "..xxx......."
 
-    def test_a_probability_is_decided_by_the_seed(self, emulator, raw):
+    def test_a_probability_is_decided_by_the_seed(self, ims_emulator, raw):
         seen = []
         for seed in (1, 1, 2):
-            emulator.drop_faults()
-            emulator.add_fault("error", probability=0.4, seed=seed)
+            ims_emulator.drop_faults()
+            ims_emulator.add_fault("error", probability=0.4, seed=seed)
             seen.append(self.pattern(raw, 40))
         assert seen[0] == seen[1] != seen[2]
         assert 5 < seen[0].count("x") < 30
 
-    def test_one_action_only(self, emulator, raw):
-        emulator.add_fault("error", action="DeleteMediaInfos")
+    def test_one_action_only(self, ims_emulator, raw):
+        ims_emulator.add_fault("error", action="DeleteMediaInfos")
         assert raw("ListMediaBasicInfos").status == 200
         assert raw("DeleteMediaInfos", MediaIds="x").status == 503
 
-    def test_at_most_one_replaces_the_answer_and_the_others_keep_their_count(self, emulator, raw):
-        emulator.add_fault("error", every=2, status=503)
-        emulator.add_fault("error", every=3, status=500)
+    def test_at_most_one_replaces_the_answer_and_the_others_keep_their_count(self, ims_emulator, raw):
+        ims_emulator.add_fault("error", every=2, status=503)
+        ims_emulator.add_fault("error", every=3, status=500)
         statuses = [raw("ListMediaBasicInfos").status for _ in range(6)]
         assert statuses == [200, 503, 500, 503, 200, 503]
-        assert [rule["fired"] for rule in emulator.ask("GET", "/faults")["rules"]] == [3, 1]
+        assert [rule["fired"] for rule in ims_emulator.ask("GET", "/faults")["rules"]] == [3, 1]
 
-    def test_refused_callers_meet_no_faults(self, emulator, raw):
-        emulator.add_fault("error")
+    def test_refused_callers_meet_no_faults(self, ims_emulator, raw):
+        ims_emulator.add_fault("error")
         method, _, headers, body = raw.sign("ListMediaBasicInfos", {})
         assert raw.send((method, "/?MaxResults=2", headers, body)).status == 400
-        assert emulator.stats()["faults"] == {}
+        assert ims_emulator.stats()["faults"] == {}
 
 
 @pytest.mark.parametrize(
@@ -322,15 +322,15 @@ class TestSchedules:
         ({"kind": "error", "action": "DropEverything"}, "'action'"),
     ],
 )
-def test_bad_rules_are_refused(emulator, rule, complaint):
+def test_bad_rules_are_refused(ims_emulator, rule, complaint):
     with pytest.raises(ControlError, match=complaint):
-        emulator.ask("POST", "/faults", rule)
-    assert emulator.ask("GET", "/faults")["rules"] == []
+        ims_emulator.ask("POST", "/faults", rule)
+    assert ims_emulator.ask("GET", "/faults")["rules"] == []
 
 
-def test_every_kind_can_be_a_rule(emulator):
+def test_every_kind_can_be_a_rule(ims_emulator):
     needed = {"limit": {"rate": 1}, "delay": {"milliseconds": 1}, "wrong_clock": {"seconds": 1}}
     needed["lagging_reads"] = {"milliseconds": 1}
     for kind in KINDS:
-        emulator.add_fault(kind, **needed.get(kind, {}))
-    assert [rule["kind"] for rule in emulator.ask("GET", "/faults")["rules"]] == list(KINDS)
+        ims_emulator.add_fault(kind, **needed.get(kind, {}))
+    assert [rule["kind"] for rule in ims_emulator.ask("GET", "/faults")["rules"]] == list(KINDS)

@@ -26,7 +26,7 @@ def test_the_sdk_is_let_in(sdk):
     assert len(answer.body.request_id) == 36
 
 
-def test_the_asynchronous_sdk_is_let_in(sdk, emulator):
+def test_the_asynchronous_sdk_is_let_in(sdk, ims_emulator):
     client = sdk()
     answer = asyncio.run(client.list_media_basic_infos_async(LIST))
     assert answer.body.total_count == 0
@@ -45,30 +45,30 @@ def test_unknown_key(sdk):
     assert (error.code, error.status_code) == ("InvalidAccessKeyId.NotFound", 404)
 
 
-def test_inactive_key(sdk, emulator):
-    emulator.add_key("sleeper", "secret", status="inactive")
+def test_inactive_key(sdk, ims_emulator):
+    ims_emulator.add_key("sleeper", "secret", status="inactive")
     assert refusal(sdk("sleeper", "secret")).code == "InvalidAccessKeyId.Inactive"
 
 
 @pytest.mark.parametrize("actions", [[], ["ice:DeleteMediaInfos", "BatchGetMediaInfos"], ["ice:Get*"]])
-def test_no_permission(sdk, emulator, actions):
-    emulator.add_key("limited", "secret", actions=actions)
+def test_no_permission(sdk, ims_emulator, actions):
+    ims_emulator.add_key("limited", "secret", actions=actions)
     error = refusal(sdk("limited", "secret"))
     assert (error.code, error.status_code) == ("Forbidden.RAM", 403)
     assert error.access_denied_detail["AuthAction"] == "ice:ListMediaBasicInfos"
 
 
 @pytest.mark.parametrize("actions", [["*"], ["ice:*"], ["ice:List*"], ["ListMediaBasicInfos"]])
-def test_permission(sdk, emulator, actions):
-    emulator.add_key("limited", "secret", actions=actions)
+def test_permission(sdk, ims_emulator, actions):
+    ims_emulator.add_key("limited", "secret", actions=actions)
     assert sdk("limited", "secret").list_media_basic_infos(LIST).status_code == 200
 
 
 class TestTemporaryKeys:
     @pytest.fixture(autouse=True)
-    def _key(self, emulator):
-        emulator.add_key("STS.key", "secret", security_token="good-token", expires_in=100)
-        emulator.add_key("STS.old", "secret", security_token="old-token", expires_in=-1)
+    def _key(self, ims_emulator):
+        ims_emulator.add_key("STS.key", "secret", security_token="good-token", expires_in=100)
+        ims_emulator.add_key("STS.old", "secret", security_token="old-token", expires_in=-1)
 
     def test_right_token(self, sdk):
         assert sdk("STS.key", "secret", "good-token").list_media_basic_infos(LIST).status_code == 200
@@ -184,13 +184,13 @@ def test_an_unsigned_request(raw):
     assert (reply.status, reply.json["Code"]) == (400, "IncompleteSignature")
 
 
-def test_an_error_has_the_documented_shape(raw, emulator):
+def test_an_error_has_the_documented_shape(raw, ims_emulator):
     reply = raw("DeleteMediaInfos")
     assert reply.status == 400
     assert reply.headers["content-type"] == "application/json;charset=utf-8"
     assert set(reply.json) == {"RequestId", "HostId", "Code", "Message", "Recommend"}
     assert reply.json["RequestId"] == reply.headers["x-acs-request-id"]
-    assert reply.json["HostId"] == emulator.host
+    assert reply.json["HostId"] == ims_emulator.host
 
 
 def test_the_date_header_is_the_gateways_clock(raw):
@@ -198,10 +198,10 @@ def test_the_date_header_is_the_gateways_clock(raw):
     assert abs((parsedate_to_datetime(reply.headers["date"]) - datetime.now(UTC)).total_seconds()) < 5
 
 
-def test_refusals_are_in_the_books(sdk, emulator):
+def test_refusals_are_in_the_books(sdk, ims_emulator):
     refusal(sdk(secret="wrong"))
     refusal(sdk(key_id="nobody"))
-    assert emulator.stats()["by_code"] == {"SignatureDoesNotMatch": 1, "InvalidAccessKeyId.NotFound": 1}
-    [first, second] = emulator.requests()
+    assert ims_emulator.stats()["by_code"] == {"SignatureDoesNotMatch": 1, "InvalidAccessKeyId.NotFound": 1}
+    [first, second] = ims_emulator.requests()
     assert first["action"] == second["action"] == "ListMediaBasicInfos"
     assert not first["done"]

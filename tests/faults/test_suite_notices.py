@@ -20,8 +20,8 @@ ENOUGH_RUNS = 150
 
 
 @pytest.fixture
-def runner(emulator: Emulator, tmp_path: Path) -> Iterator[Runner]:
-    runner = Runner(emulator, tmp_path)
+def runner(ims_emulator: Emulator, tmp_path: Path) -> Iterator[Runner]:
+    runner = Runner(ims_emulator, tmp_path)
     with short_waits():
         yield runner
     runner.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import ssl
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ import pytest
 
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.hooks.ims import IMSHook
+from airflow_provider_ims.pytest_plugin import MakeConnection
 from tests.hooks.credential_services import Issuer, LocalService, self_signed
 
 
@@ -33,8 +33,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContex
 
 
 @pytest.fixture
-def issuer(emulator: Emulator) -> Issuer:
-    return Issuer(emulator)
+def issuer(ims_emulator: Emulator) -> Issuer:
+    return Issuer(ims_emulator)
 
 
 @pytest.fixture
@@ -52,19 +52,11 @@ def serve() -> Iterator[Callable[..., LocalService]]:
 
 
 @pytest.fixture
-def hook(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Callable[..., IMSHook]:
+def hook(make_ims_connection: MakeConnection) -> Callable[..., IMSHook]:
     """Makes hooks of connections to the emulator; arguments replace fields, and ``extra`` adds to the extras."""
 
     def hook(*, region: str | None = None, extra: Any = None, **fields: Any) -> IMSHook:
-        connection = {
-            "conn_type": "alibaba_ims",
-            "login": emulator.access_key_id,
-            "password": emulator.access_key_secret,
-            "host": emulator.endpoint,
-            **fields,
-            "extra": {"retry_seconds": 5, **(extra or {})},
-        }
-        monkeypatch.setenv("AIRFLOW_CONN_IMS_HERE", json.dumps(connection))
-        return IMSHook("ims_here", region=region)
+        conn_id = make_ims_connection("ims_here", extra={"region": None, **(extra or {})}, **fields)
+        return IMSHook(conn_id, region=region)
 
     return hook

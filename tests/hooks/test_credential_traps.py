@@ -179,8 +179,8 @@ def test_no_redirect_is_followed(serve, issuer, certificate, monkeypatch):
     assert not elsewhere.asked
 
 
-def test_a_refresh_that_fails_ends_nothing_as_long_as_the_token_is_good(serve, emulator, caplog):
-    issuer = Issuer(emulator, told=5)
+def test_a_refresh_that_fails_ends_nothing_as_long_as_the_token_is_good(serve, ims_emulator, caplog):
+    issuer = Issuer(ims_emulator, told=5)
     answer = credentials_uri(issuer)
     broken = []
     source = from_uri(serve(lambda *request: (500, SECRET.encode()) if broken else answer(*request)))
@@ -194,7 +194,7 @@ def test_a_refresh_that_fails_ends_nothing_as_long_as_the_token_is_good(serve, e
     assert SECRET not in caplog.text
 
 
-def test_renewing_says_whether_there_is_something_newer(serve, issuer, emulator):
+def test_renewing_says_whether_there_is_something_newer(serve, issuer, ims_emulator):
     key = issuer.issue()
     same = from_uri(serve(lambda *_: (200, {"Code": "Success", **key})))
     same.current()

@@ -37,19 +37,19 @@ def press(hook):
     return press
 
 
-def test_all_is_well(press, emulator):
-    emulator.generate(1234)
-    where = f"IMS in cn-shanghai ({emulator.host})"
+def test_all_is_well(press, ims_emulator):
+    ims_emulator.generate(1234)
+    where = f"IMS in cn-shanghai ({ims_emulator.host})"
     assert press(extra={"region": "cn-shanghai"}) == (
         True,
         f"Connected to {where}: 1,234 media are visible to this key.",
     )
-    assert press()[1].startswith(f"Connected to IMS at {emulator.host}: ")
+    assert press()[1].startswith(f"Connected to IMS at {ims_emulator.host}: ")
 
 
-def test_it_asks_once_and_reads_one_medium(press, emulator):
+def test_it_asks_once_and_reads_one_medium(press, ims_emulator):
     press()
-    (request,) = emulator.requests()
+    (request,) = ims_emulator.requests()
     assert request["action"] == "ListMediaBasicInfos"
 
 
@@ -72,21 +72,21 @@ def test_wrong_secret(press):
     assert words.startswith("The AccessKey ID is right, but the AccessKey Secret is not: enter password")
 
 
-def test_inactive_key(press, emulator):
-    emulator.add_key("LTAIoff", "secret-of-it", status="inactive")
+def test_inactive_key(press, ims_emulator):
+    ims_emulator.add_key("LTAIoff", "secret-of-it", status="inactive")
     assert press(login="LTAIoff", password="secret-of-it")[1].startswith("The AccessKey is disabled")
 
 
-def test_missing_permission(press, emulator):
-    emulator.add_key("LTAIless", "secret-of-it", actions=["ice:DeleteMediaInfos"])
+def test_missing_permission(press, ims_emulator):
+    ims_emulator.add_key("LTAIless", "secret-of-it", actions=["ice:DeleteMediaInfos"])
     well, words = press(login="LTAIless", password="secret-of-it")
     assert not well
     assert "The key is right, but lacks the permission to list media" in words
     assert "allow its user or role the RAM action ice:ListMediaBasicInfos" in words
 
 
-def test_expired_and_other_tokens(press, emulator):
-    emulator.add_key("STS.old", "secret-of-it", security_token="token-of-it", expires_in=-1)
+def test_expired_and_other_tokens(press, ims_emulator):
+    ims_emulator.add_key("STS.old", "secret-of-it", security_token="token-of-it", expires_in=-1)
     key = {"login": "STS.old", "password": "secret-of-it"}
     assert press(**key, extra={"security_token": "token-of-it"})[1].startswith(
         "The security token has expired"
@@ -97,8 +97,8 @@ def test_expired_and_other_tokens(press, emulator):
     assert press(**key)[1].startswith("This AccessKey is a temporary one: enter the security token")
 
 
-def test_a_clock_that_is_off_is_made_up_for_and_told(press, emulator):
-    emulator.add_fault("wrong_clock", seconds=1860)
+def test_a_clock_that_is_off_is_made_up_for_and_told(press, ims_emulator):
+    ims_emulator.add_fault("wrong_clock", seconds=1860)
     well, words = press()
     assert well
     assert "The clock of this machine is 31 minutes behind; requests make up for it" in words
@@ -197,8 +197,8 @@ def test_a_certificate_that_nobody_vouches_for(press, serve, certificate):
     assert "Note: TLS certificates are not checked" in words
 
 
-def test_a_host_without_tls(press, emulator):
-    well, words = press(host=emulator.host)
+def test_a_host_without_tls(press, ims_emulator):
+    well, words = press(host=ims_emulator.host)
     assert not well
     assert "(with http:// in front if it has no TLS)" in words
 
@@ -259,12 +259,12 @@ def test_a_connection_that_is_not_there(monkeypatch):
     assert words.startswith("The connection 'nowhere' can't be read (")
 
 
-def test_fetched_credentials(press, serve, issuer, emulator):
+def test_fetched_credentials(press, serve, issuer, ims_emulator):
     service = serve(credentials_uri(issuer))
     extra = {"credential_type": "credentials_uri", "credentials_uri": service.url}
     fields = {"login": None, "password": None, "extra": extra}
     assert press(**fields)[0]
-    emulator.add_fault("expired_token")
+    ims_emulator.add_fault("expired_token")
     assert press(**fields)[1].startswith(
         "The credentials of type credentials_uri were fetched, but IMS refuses them"
     )
@@ -292,10 +292,10 @@ def test_a_role_that_may_not_be_assumed(press, serve, issuer, certificate, monke
     assert "SignatureDoesNotMatch (HTTP 400): check password (AccessKey Secret)" in words
 
 
-def test_the_hooks_own_client_is_left_as_it_was(hook, emulator):
+def test_the_hooks_own_client_is_left_as_it_was(hook, ims_emulator):
     used = hook()
     client, retry_seconds, tally = used.client, used.client.retry_seconds, used.client.tally
-    emulator.add_fault("wrong_clock", seconds=3600)
+    ims_emulator.add_fault("wrong_clock", seconds=3600)
     assert used.test_connection()[0]
     assert used.client is client
     assert (client.retry_seconds, client.tally, client.clock_offset.total_seconds()) == (
@@ -305,7 +305,7 @@ def test_the_hooks_own_client_is_left_as_it_was(hook, emulator):
     )
 
 
-def test_airflow_shows_what_the_hook_says(hook, emulator):
+def test_airflow_shows_what_the_hook_says(hook, ims_emulator):
     """The way the form goes: Airflow's own connection object asks the hook that belongs to its type."""
     from airflow.providers.common.compat.sdk import Connection
 
@@ -313,7 +313,7 @@ def test_airflow_shows_what_the_hook_says(hook, emulator):
     made = Connection(
         conn_id="ims_here",
         conn_type="alibaba_ims",
-        host=emulator.endpoint,
+        host=ims_emulator.endpoint,
         login="emulator",
         password="emulator-secret",
         extra=json.dumps({"region": "cn-shanghai"}),

@@ -47,12 +47,12 @@ def finds(folder: Path, wanted: Iterable[str]) -> set[str]:
 
 
 @pytest.fixture
-def written(tmp_path, emulator, issuer: Issuer, serve, certificate) -> tuple[Path, set[str]]:
+def written(tmp_path, ims_emulator, issuer: Issuer, serve, certificate) -> tuple[Path, set[str]]:
     """The folder with everything that the runs wrote, and the secrets that they had."""
     tls, pem = certificate
     home, reports = tmp_path / "home", tmp_path / "reports"
     reports.mkdir()
-    emulator.generate(90)
+    ims_emulator.generate(90)
     token = "oidc-" + secrets.token_urlsafe(20)
     (tmp_path.parent / f"{tmp_path.name}-token").write_text(token)
     role = serve(sts(issuer), tls)
@@ -60,8 +60,8 @@ def written(tmp_path, emulator, issuer: Issuer, serve, certificate) -> tuple[Pat
     answers_with_its_keys = serve(
         lambda *_: (403, json.dumps({"Code": "Success", **issuer.issue()}).encode())
     )
-    typed = {"login": emulator.access_key_id, "password": emulator.access_key_secret}
-    emulator.add_key("STS.old", "secret-of-the-old", security_token="token-of-the-old", expires_in=-1)
+    typed = {"login": ims_emulator.access_key_id, "password": ims_emulator.access_key_secret}
+    ims_emulator.add_key("STS.old", "secret-of-the-old", security_token="token-of-the-old", expires_in=-1)
     connections = {
         "good": typed,
         "good_role": {
@@ -100,9 +100,9 @@ def written(tmp_path, emulator, issuer: Issuer, serve, certificate) -> tuple[Pat
             "extra": {"credential_type": "credentials_uri", "credentials_uri": answers_with_its_keys.url}
         },
     }
-    media = emulator.media_ids()
+    media = ims_emulator.media_ids()
     shares = {name: media[start :: len(connections)][:8] for start, name in enumerate(connections)}
-    emulator.protect(shares["failing"])
+    ims_emulator.protect(shares["failing"])
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
     environment = inherited | {
         "AIRFLOW_HOME": str(home),
@@ -118,7 +118,7 @@ def written(tmp_path, emulator, issuer: Issuer, serve, certificate) -> tuple[Pat
         "PYTHONPATH": f"{Path(__file__).parents[2]}:{Path(__file__).parents[2] / 'dev'}",
     }
     for name, fields in connections.items():
-        connection = {"conn_type": "alibaba_ims", "host": emulator.endpoint, **fields}
+        connection = {"conn_type": "alibaba_ims", "host": ims_emulator.endpoint, **fields}
         connection["extra"] = {"region": "cn-shanghai", "retry_seconds": 0, **fields.get("extra", {})}
         environment[f"AIRFLOW_CONN_{name.upper()}"] = json.dumps(connection)
     done = subprocess.run(

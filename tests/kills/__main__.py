@@ -221,15 +221,8 @@ def main() -> int:
         tempfile.TemporaryDirectory(prefix="ims-kills-") as scratch,
         Emulator("--keep-requests", "100000") as emulator,
     ):
-        connection = {
-            "conn_type": "alibaba_ims",
-            "login": emulator.access_key_id,
-            "password": emulator.access_key_secret,
-            "host": emulator.endpoint,
-            "extra": {"region": "cn-shanghai"},
-        }
         env = {
-            "AIRFLOW_CONN_IMS_DEFAULT": json.dumps(connection),
+            "AIRFLOW_CONN_IMS_DEFAULT": emulator.airflow_connection(extra={"region": "cn-shanghai"}),
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "2",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "10",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",

@@ -22,11 +22,12 @@ import pytest
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.exceptions import IMSAPIError, IMSGuardError
 from airflow_provider_ims.operators.retention import IMSPlanMediaRetentionOperator, run_moment
+from airflow_provider_ims.pytest_plugin import MakeConnection
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
 
-pytestmark = pytest.mark.usefixtures("connect")
+pytestmark = pytest.mark.usefixtures("ims_connection")
 
 
 def context(**given: Any) -> dict[str, Any]:
@@ -63,11 +64,11 @@ def medium(number: int, age: timedelta, **fields: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_deleted(emulator: Emulator) -> Any:
-    emulator.seed(medium(number, number * DAY) for number in range(1, 201))
+def nothing_is_deleted(ims_emulator: Emulator) -> Any:
+    ims_emulator.seed(medium(number, number * DAY) for number in range(1, 201))
     yield
-    assert emulator.deleted() == []
-    assert set(emulator.stats()["by_action"]) <= {"ListMediaBasicInfos"}
+    assert ims_emulator.deleted() == []
+    assert set(ims_emulator.stats()["by_action"]) <= {"ListMediaBasicInfos"}
 
 
 @pytest.fixture
@@ -132,10 +133,10 @@ def test_ages_count_to_the_run_and_not_to_the_clock(
     assert result["population"] == 200 - max(0, back - 1)
 
 
-def test_a_run_in_the_future_is_refused(tmp_path: Path, emulator: Emulator) -> None:
+def test_a_run_in_the_future_is_refused(tmp_path: Path, ims_emulator: Emulator) -> None:
     with pytest.raises(ValueError, match="lies in the future"):
         execute(tmp_path, context(data_interval_end=NOW + 365 * DAY))
-    assert emulator.requests() == []
+    assert ims_emulator.requests() == []
 
 
 @pytest.mark.parametrize(
@@ -179,11 +180,11 @@ def test_a_pattern_that_fits_nothing_is_told(tmp_path: Path, logged: Callable[[]
     ],
 )
 def test_bad_arguments_are_named_before_the_first_request(
-    tmp_path: Path, emulator: Emulator, arguments: dict[str, Any], names: str
+    tmp_path: Path, ims_emulator: Emulator, arguments: dict[str, Any], names: str
 ) -> None:
     with pytest.raises(ValueError, match=names):
         execute(tmp_path, **arguments)
-    assert emulator.requests() == []
+    assert ims_emulator.requests() == []
 
 
 @pytest.mark.parametrize("limits", [{}, {"older_than": "P1D", "created_before": "2026-01-01"}])
@@ -192,9 +193,9 @@ def test_one_limit_is_needed(limits: dict[str, Any]) -> None:
         IMSPlanMediaRetentionOperator(task_id="plan", manifest="plan", **limits)
 
 
-def test_filters_reach_the_plan(tmp_path: Path, emulator: Emulator) -> None:
+def test_filters_reach_the_plan(tmp_path: Path, ims_emulator: Emulator) -> None:
     old = 150 * DAY
-    emulator.seed(
+    ims_emulator.seed(
         [
             medium(901, old, tags="draft", title="tmp-1", media_type="audio"),
             medium(902, old, tags="draft,Legal-Hold", title="tmp-2", media_type="audio"),
@@ -242,17 +243,17 @@ def test_all_that_a_user_types_can_be_templated() -> None:
     assert operator.max_media == "90"
 
 
-def test_faults_of_the_network_do_not_change_the_plan(tmp_path: Path, emulator: Emulator) -> None:
+def test_faults_of_the_network_do_not_change_the_plan(tmp_path: Path, ims_emulator: Emulator) -> None:
     digest = execute(tmp_path)["digest"]
     for number, kind in enumerate(("reset", "error", "throttle", "truncated", "html")):
-        emulator.add_fault(kind, every=7, skip=number, action="ListMediaBasicInfos")
+        ims_emulator.add_fault(kind, every=7, skip=number, action="ListMediaBasicInfos")
     for _ in range(2):
         assert execute(tmp_path)["digest"] == digest
-    assert sum(emulator.stats()["by_action"].values()) > 3 * 3
+    assert sum(ims_emulator.stats()["by_action"].values()) > 3 * 3
 
 
-def test_a_refusal_leaves_no_plan(tmp_path: Path, connect: Any) -> None:
-    connect(password="wrong")
+def test_a_refusal_leaves_no_plan(tmp_path: Path, make_ims_connection: MakeConnection) -> None:
+    make_ims_connection(password="wrong")
     with pytest.raises(IMSAPIError):
         execute(tmp_path)
     assert list(tmp_path.iterdir()) == []

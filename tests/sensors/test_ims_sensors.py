@@ -30,6 +30,7 @@ from airflow_provider_ims.exceptions import (
     IMSTransientError,
 )
 from airflow_provider_ims.hooks.ims import IMSHook
+from airflow_provider_ims.pytest_plugin import MakeConnection
 from airflow_provider_ims.sensors.ims import IMSMediaDeletedSensor, IMSTranscodeJobSensor
 from airflow_provider_ims.triggers import ims as triggers
 from airflow_provider_ims.triggers import waiting
@@ -44,12 +45,14 @@ Sensor = IMSMediaDeletedSensor | IMSTranscodeJobSensor
 
 
 @pytest.fixture(autouse=True)
-def connection(connect: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def connection(
+    ims_connection: str, make_ims_connection: MakeConnection, monkeypatch: pytest.MonkeyPatch
+) -> MakeConnection:
     monkeypatch.setattr(triggers, "MIN_SECONDS", 0)
     monkeypatch.setattr(TaskInstance, "first_poke", None)
     if not AIRFLOW_V_3_0_PLUS:
         monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda **_: TaskInstance.first_poke)
-    return connect
+    return make_ims_connection
 
 
 class TaskInstance:
@@ -130,8 +133,8 @@ in_every_mode = pytest.mark.parametrize("mode", MODES, ids=["poke", "reschedule"
 
 
 @in_every_mode
-def test_waits_until_media_are_gone(emulator: Emulator, mode: dict[str, Any]) -> None:
-    ids = emulator.generate(5)
+def test_waits_until_media_are_gone(ims_emulator: Emulator, mode: dict[str, Any]) -> None:
+    ids = ims_emulator.generate(5)
     hook = IMSHook()
     later(2, lambda: hook.delete_media_infos(media_ids=ids))
     result = finish(gone(media_ids=ids, **mode))
@@ -139,24 +142,24 @@ def test_waits_until_media_are_gone(emulator: Emulator, mode: dict[str, Any]) ->
 
 
 @in_every_mode
-def test_media_that_are_gone_already_need_no_waiting(emulator: Emulator, mode: dict[str, Any]) -> None:
-    ids = emulator.generate(45)
+def test_media_that_are_gone_already_need_no_waiting(ims_emulator: Emulator, mode: dict[str, Any]) -> None:
+    ids = ims_emulator.generate(45)
     for at in range(0, 45, 15):
         IMSHook().delete_media_infos(media_ids=ids[at : at + 15])
     result = gone(media_ids=ids, **mode).execute({"ti": TaskInstance()})
     assert result == {"media": 45, "seconds": pytest.approx(0, abs=1)}
-    assert len(emulator.requests("BatchGetMediaInfos")) == 3
+    assert len(ims_emulator.requests("BatchGetMediaInfos")) == 3
 
 
 @pytest.mark.parametrize("nothing", [None, [], "", "[]", "None"])
-def test_nothing_to_wait_for_is_success_without_a_request(emulator: Emulator, nothing: Any) -> None:
+def test_nothing_to_wait_for_is_success_without_a_request(ims_emulator: Emulator, nothing: Any) -> None:
     assert gone(media_ids=nothing).execute({"ti": TaskInstance()})["media"] == 0
-    assert emulator.stats()["requests"] == 0
+    assert ims_emulator.stats()["requests"] == 0
 
 
-def test_urls_and_manifests_and_reports(emulator: Emulator, tmp_path: Path) -> None:
-    ids = emulator.generate(3)
-    urls = [medium["url"] for medium in emulator.library()]
+def test_urls_and_manifests_and_reports(ims_emulator: Emulator, tmp_path: Path) -> None:
+    ids = ims_emulator.generate(3)
+    urls = [medium["url"] for medium in ims_emulator.library()]
     (tmp_path / "ids.txt").write_text("\n".join(ids))
     report = tmp_path / "report"
     report.mkdir()
@@ -183,14 +186,16 @@ def test_urls_and_manifests_and_reports(emulator: Emulator, tmp_path: Path) -> N
         ({"input_urls": ["ftp://a/b"]}, "ftp://a/b"),
     ],
 )
-def test_input_that_makes_no_sense_is_named(emulator: Emulator, inputs: dict[str, Any], words: str) -> None:
+def test_input_that_makes_no_sense_is_named(
+    ims_emulator: Emulator, inputs: dict[str, Any], words: str
+) -> None:
     with pytest.raises(ValueError, match=words):
         gone(**inputs).execute({"ti": TaskInstance()})
-    assert emulator.stats()["requests"] == 0
+    assert ims_emulator.stats()["requests"] == 0
 
 
-def test_only_what_is_left_is_carried_by_the_trigger(emulator: Emulator) -> None:
-    ids = emulator.generate(30)
+def test_only_what_is_left_is_carried_by_the_trigger(ims_emulator: Emulator) -> None:
+    ids = ims_emulator.generate(30)
     IMSHook().delete_media_infos(media_ids=ids[:20])
     deferred = deferral(gone(media_ids=ids, deferrable=True, timeout=100, poke_interval=7))
     _, kwargs = deferred.trigger.serialize()
@@ -201,16 +206,16 @@ def test_only_what_is_left_is_carried_by_the_trigger(emulator: Emulator) -> None
 
 
 def test_too_many_ids_are_waited_for_in_the_worker_which_says_so(
-    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    ims_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(waiting, "MAX_CARRIED", 10)
-    ids = emulator.generate(25)
+    ids = ims_emulator.generate(25)
     later(2.5, lambda: IMSHook().delete_media_infos(media_ids=ids[:20]))
     with caplog.at_level("INFO"):
         deferred = deferral(gone(media_ids=ids, deferrable=True))
     assert "25 media are too many" in caplog.text
     assert deferred.trigger.serialize()[1]["media_ids"] == ids[20:]
-    more = emulator.generate(25, seed=1)
+    more = ims_emulator.generate(25, seed=1)
     (tmp_path / "ids.txt").write_text("\n".join(more))
     _, kwargs = deferral(gone(manifest=str(tmp_path / "ids.txt"), deferrable=True)).trigger.serialize()
     assert kwargs["media_ids"] is None
@@ -226,50 +231,50 @@ def test_too_many_ids_are_waited_for_in_the_worker_which_says_so(
 
 
 def test_a_failed_look_is_not_taken_for_an_empty_one(
-    emulator: Emulator, connection: Callable[..., None]
+    ims_emulator: Emulator, connection: MakeConnection
 ) -> None:
-    emulator.add_key("team", "its-secret", actions=["ice:GetMediaInfo"])
+    ims_emulator.add_key("team", "its-secret", actions=["ice:GetMediaInfo"])
     connection(login="team", password="its-secret")
-    sensor = gone(media_ids=emulator.generate(45), silent_fail=True, timeout=2)
+    sensor = gone(media_ids=ims_emulator.generate(45), silent_fail=True, timeout=2)
     with pytest.raises(AirflowSensorTimeout):
         sensor.execute({"ti": TaskInstance()})
 
 
 @in_every_mode
-def test_time_is_up(emulator: Emulator, mode: dict[str, Any]) -> None:
-    ids = emulator.generate(1)
+def test_time_is_up(ims_emulator: Emulator, mode: dict[str, Any]) -> None:
+    ids = ims_emulator.generate(1)
     with pytest.raises(AirflowSensorTimeout):
         finish(gone(media_ids=ids, timeout=2, **mode))
 
 
 @in_every_mode
-def test_soft_fail_skips_when_time_is_up(emulator: Emulator, mode: dict[str, Any]) -> None:
-    ids = emulator.generate(1)
+def test_soft_fail_skips_when_time_is_up(ims_emulator: Emulator, mode: dict[str, Any]) -> None:
+    ids = ims_emulator.generate(1)
     with pytest.raises(AirflowSkipException):
         finish(gone(media_ids=ids, timeout=2, soft_fail=True, **mode))
 
 
 @in_every_mode
 def test_a_wrong_key_fails_at_once(
-    emulator: Emulator, connection: Callable[..., None], mode: dict[str, Any]
+    ims_emulator: Emulator, connection: MakeConnection, mode: dict[str, Any]
 ) -> None:
     connection(password="wrong")
     started = time.monotonic()
     with pytest.raises(IMSAuthError) as caught:
-        finish(gone(media_ids=emulator.generate(1), soft_fail=True, **mode))
+        finish(gone(media_ids=ims_emulator.generate(1), soft_fail=True, **mode))
     assert caught.value.request_id
     assert time.monotonic() - started < 5
 
 
 @in_every_mode
 def test_a_key_withdrawn_while_waiting_fails_with_the_typed_error(
-    emulator: Emulator, connection: Callable[..., None], mode: dict[str, Any]
+    ims_emulator: Emulator, connection: MakeConnection, mode: dict[str, Any]
 ) -> None:
-    emulator.add_key("withdrawn", "its-secret", actions=["*"])
+    ims_emulator.add_key("withdrawn", "its-secret", actions=["*"])
     connection(login="withdrawn", password="its-secret")
-    later(1.5, lambda: emulator.add_key("withdrawn", "its-secret", actions=["*"], status="inactive"))
+    later(1.5, lambda: ims_emulator.add_key("withdrawn", "its-secret", actions=["*"], status="inactive"))
     with pytest.raises(IMSAuthError) as caught:
-        finish(gone(media_ids=emulator.generate(1), **mode))
+        finish(gone(media_ids=ims_emulator.generate(1), **mode))
     assert caught.value.code == "InvalidAccessKeyId.Inactive"
     assert caught.value.action == "BatchGetMediaInfos"
     assert caught.value.request_id
@@ -277,39 +282,39 @@ def test_a_key_withdrawn_while_waiting_fails_with_the_typed_error(
 
 @in_every_mode
 def test_never_fail_skips_whatever_happens(
-    emulator: Emulator, connection: Callable[..., None], mode: dict[str, Any]
+    ims_emulator: Emulator, connection: MakeConnection, mode: dict[str, Any]
 ) -> None:
-    emulator.add_key("withdrawn", "its-secret", actions=["*"])
+    ims_emulator.add_key("withdrawn", "its-secret", actions=["*"])
     connection(login="withdrawn", password="its-secret")
-    later(1.5, lambda: emulator.add_key("withdrawn", "its-secret", actions=["*"], status="inactive"))
+    later(1.5, lambda: ims_emulator.add_key("withdrawn", "its-secret", actions=["*"], status="inactive"))
     with pytest.raises(AirflowSkipException):
-        finish(gone(media_ids=emulator.generate(1), never_fail=True, **mode))
+        finish(gone(media_ids=ims_emulator.generate(1), never_fail=True, **mode))
 
 
 @in_every_mode
 def test_an_outage_before_the_first_look_is_an_error_and_later_ridden_out(
-    emulator: Emulator,
-    connection: Callable[..., None],
+    ims_emulator: Emulator,
+    connection: MakeConnection,
     mode: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     connection(extra={"retry_seconds": 0})
     monkeypatch.setitem(IMSClient.__init__.__kwdefaults__, "min_tries", 2)
-    ids = emulator.generate(1)
-    emulator.add_fault("error", action="BatchGetMediaInfos")
+    ids = ims_emulator.generate(1)
+    ims_emulator.add_fault("error", action="BatchGetMediaInfos")
     with pytest.raises(IMSTransientError):
         finish(gone(media_ids=ids, **mode))
-    emulator.drop_faults()
-    emulator.add_fault("error", action="BatchGetMediaInfos", skip=1, times=3)
+    ims_emulator.drop_faults()
+    ims_emulator.add_fault("error", action="BatchGetMediaInfos", skip=1, times=3)
     later(2.5, lambda: IMSHook().delete_media_infos(media_ids=ids))
     assert finish(gone(media_ids=ids, **mode))["media"] == 1
 
 
 @in_every_mode
-def test_a_job_is_done_when_every_part_is(emulator: Emulator, mode: dict[str, Any]) -> None:
-    job = emulator.add_job(outputs=["oss://b/1.mp4", "oss://b/2.mp4"])["ParentJobId"]
-    emulator.put_job(job, ["Success", "Processing"])
-    later(2.5, lambda: emulator.put_job(job, ["Success", "Success"]))
+def test_a_job_is_done_when_every_part_is(ims_emulator: Emulator, mode: dict[str, Any]) -> None:
+    job = ims_emulator.add_job(outputs=["oss://b/1.mp4", "oss://b/2.mp4"])["ParentJobId"]
+    ims_emulator.put_job(job, ["Success", "Processing"])
+    later(2.5, lambda: ims_emulator.put_job(job, ["Success", "Success"]))
     result = finish(done(job, **mode))
     assert result.pop("seconds") > 1.5
     outputs = result.pop("outputs")
@@ -319,11 +324,11 @@ def test_a_job_is_done_when_every_part_is(emulator: Emulator, mode: dict[str, An
 
 
 @in_every_mode
-def test_a_failed_part_is_named(emulator: Emulator, mode: dict[str, Any]) -> None:
-    started = emulator.add_job(outputs=["oss://b/1.mp4", "oss://b/2.mp4"])
+def test_a_failed_part_is_named(ims_emulator: Emulator, mode: dict[str, Any]) -> None:
+    started = ims_emulator.add_job(outputs=["oss://b/1.mp4", "oss://b/2.mp4"])
     job, failed = started["ParentJobId"], started["TranscodeJobList"][1]["JobId"]
-    emulator.put_job(job, ["Success", "Processing"])
-    later(2, lambda: emulator.put_job(job, ["Success", "Fail"]))
+    ims_emulator.put_job(job, ["Success", "Processing"])
+    later(2, lambda: ims_emulator.put_job(job, ["Success", "Fail"]))
     with pytest.raises(IMSJobFailedError, match=f"failed in {failed}; its sub-jobs: 1 Success, 1 Fail"):
         finish(done(job, **mode))
     with pytest.raises(AirflowSkipException):
@@ -331,23 +336,23 @@ def test_a_failed_part_is_named(emulator: Emulator, mode: dict[str, Any]) -> Non
 
 
 @in_every_mode
-def test_a_state_that_nobody_knows_counts_as_running(emulator: Emulator, mode: dict[str, Any]) -> None:
-    job = emulator.add_job(outputs=["oss://b/1.mp4", "oss://b/2.mp4"])["ParentJobId"]
-    emulator.put_job(job, ["Success", "Suspended"])
+def test_a_state_that_nobody_knows_counts_as_running(ims_emulator: Emulator, mode: dict[str, Any]) -> None:
+    job = ims_emulator.add_job(outputs=["oss://b/1.mp4", "oss://b/2.mp4"])["ParentJobId"]
+    ims_emulator.put_job(job, ["Success", "Suspended"])
     with pytest.raises(AirflowSensorTimeout):
         finish(done(job, timeout=2, **mode))
 
 
-def test_a_job_that_is_not_there_is_an_error(emulator: Emulator) -> None:
+def test_a_job_that_is_not_there_is_an_error(ims_emulator: Emulator) -> None:
     with pytest.raises(IMSAPIError, match="ResourceNotFound"):
         finish(done("0123456789abcdef0123456789abcdef"))
 
 
 @pytest.mark.parametrize("nothing", ["", " ", "None", None])
-def test_no_job_is_an_error_and_no_request(emulator: Emulator, nothing: Any) -> None:
+def test_no_job_is_an_error_and_no_request(ims_emulator: Emulator, nothing: Any) -> None:
     with pytest.raises(ValueError, match="names no job"):
         finish(done(nothing))
-    assert emulator.stats()["requests"] == 0
+    assert ims_emulator.stats()["requests"] == 0
 
 
 def test_importing_sensors_and_triggers_loads_nothing_heavy() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,16 +23,9 @@ def example_dags() -> Path:
 
 
 @pytest.fixture(scope="session")
-def environment(running_emulator: Emulator) -> dict[str, str]:
+def environment(ims_emulator_session: Emulator) -> dict[str, str]:
     """The connection to the local IMS, for every process of an Airflow."""
-    connection = {
-        "conn_type": "alibaba_ims",
-        "login": running_emulator.access_key_id,
-        "password": running_emulator.access_key_secret,
-        "host": running_emulator.endpoint,
-        "extra": {"region": REGION},
-    }
-    return {"AIRFLOW_CONN_IMS_DEFAULT": json.dumps(connection)}
+    return {"AIRFLOW_CONN_IMS_DEFAULT": ims_emulator_session.airflow_connection(extra={"region": REGION})}
 
 
 @pytest.fixture(scope="session")

@@ -23,11 +23,11 @@ def test_says_what_did_not_come_up(tmp_path: Path) -> None:
 
 
 def test_worker_processes_without_a_scheduler(
-    tmp_path: Path, example_dags: Path, environment: dict[str, str], emulator: Emulator
+    tmp_path: Path, example_dags: Path, environment: dict[str, str], ims_emulator: Emulator
 ) -> None:
     """``dag.test(use_executor=True)`` needs an API server and a triggerer only, and is as real."""
     work = cleanup()
-    emulator.seed(work.media)
+    ims_emulator.seed(work.media)
     with LocalAirflow(
         tmp_path / "home", example_dags, scheduler=False, dag_processor=False, env=environment
     ) as airflow:

@@ -77,15 +77,15 @@ class Run:
 
 
 @pytest.fixture
-def run(airflow: LocalAirflow, emulator: Emulator, tmp_path: Path) -> Iterator[Run]:
-    emulator.seed(OLD + HELD + YOUNG)
+def run(airflow: LocalAirflow, ims_emulator: Emulator, tmp_path: Path) -> Iterator[Run]:
+    ims_emulator.seed(OLD + HELD + YOUNG)
     started = Run(airflow, tmp_path)
     assert started.plan["selected"] == 60
     yield started
     started.pause(False)
 
 
-def test_approved(run: Run, emulator: Emulator) -> None:
+def test_approved(run: Run, ims_emulator: Emulator) -> None:
     question = run.question()
     assert question["subject"] == "Delete 60 media for good?"
     for shown in (
@@ -97,29 +97,29 @@ def test_approved(run: Run, emulator: Emulator) -> None:
         "60.0 GB",
     ):
         assert shown in question["body"]
-    assert emulator.deleted() == []
+    assert ims_emulator.deleted() == []
 
     run.answer("Approve")
 
     state, tasks = run.end()
     assert state == "success", tasks
-    assert {one["media_id"] for one in emulator.deleted()} == ids(OLD)
+    assert {one["media_id"] for one in ims_emulator.deleted()} == ids(OLD)
     result = run.airflow.xcom(DAG_ID, run.run_id, "delete")
     assert (result["requested"], result["deleted"]) == (60, 60)
     assert result["requests"] <= 1 + 2.3 * 60 / 20
     assert "Deleted 60 of 60 media" in run.airflow.xcom(DAG_ID, run.run_id, "tell")
 
 
-def test_rejected(run: Run, emulator: Emulator) -> None:
+def test_rejected(run: Run, ims_emulator: Emulator) -> None:
     run.answer("Reject")
     state, tasks = run.end()
     assert state == "success", tasks
     assert (tasks["delete"], tasks["tell"]) == ("skipped", "success")
     assert "Not approved: the 60 media" in run.airflow.xcom(DAG_ID, run.run_id, "tell")
-    assert emulator.deleted() == []
+    assert ims_emulator.deleted() == []
 
 
-def test_changed_after_the_approval(run: Run, emulator: Emulator) -> None:
+def test_changed_after_the_approval(run: Run, ims_emulator: Emulator) -> None:
     run.pause(True)  # so that the approval is given, and nothing follows yet
     run.answer("Approve")
     assert run.question()["response_received"]
@@ -133,14 +133,14 @@ def test_changed_after_the_approval(run: Run, emulator: Emulator) -> None:
     assert state == "failed", tasks
     assert tasks["delete"] == "failed"
     assert "IMSGuardError" in run.log("delete")
-    assert emulator.deleted() == []
+    assert ims_emulator.deleted() == []
 
 
-def test_changed_media_are_spared(run: Run, emulator: Emulator) -> None:
+def test_changed_media_are_spared(run: Run, ims_emulator: Emulator) -> None:
     """The approval may take days; what is put on hold meanwhile stays."""
     tagged, _, replaced, *rest = OLD
-    emulator.reset()
-    emulator.seed(
+    ims_emulator.reset()
+    ims_emulator.seed(
         [tagged | {"tags": "Legal-Hold"}, replaced | {"created": YOUNG[0]["created"]}, *rest, *HELD, *YOUNG]
     )
     run.answer("Approve")
@@ -148,4 +148,4 @@ def test_changed_media_are_spared(run: Run, emulator: Emulator) -> None:
     assert state == "success", tasks
     result = run.airflow.xcom(DAG_ID, run.run_id, "delete")
     assert (result["deleted"], result["kept"], result["missing"]) == (57, 2, 1)
-    assert {one["media_id"] for one in emulator.deleted()} == ids(rest)
+    assert {one["media_id"] for one in ims_emulator.deleted()} == ids(rest)

@@ -11,23 +11,25 @@ from airflow_provider_ims.emulator.server import Emulator
 DAG_ID = "ims_delete_media"
 
 
-def test_example_deletes_exactly_what_it_was_given(airflow: LocalAirflow, emulator: Emulator) -> None:
+def test_example_deletes_exactly_what_it_was_given(airflow: LocalAirflow, ims_emulator: Emulator) -> None:
     work = cleanup()
-    emulator.seed(work.media)
-    before = books.read(emulator)
+    ims_emulator.seed(work.media)
+    before = books.read(ims_emulator)
 
     run_id = airflow.trigger(DAG_ID, work.conf)
 
     assert airflow.wait(DAG_ID, run_id) == "success", airflow.task_states(DAG_ID, run_id)
     assert set(airflow.task_states(DAG_ID, run_id).values()) == {"success"}
     results = {task: airflow.xcom(DAG_ID, run_id, task) for task in ("delete_by_id", "delete_by_url")}
-    wrong = [says for says, true in books.compare(work, before, books.read(emulator), results) if not true]
+    wrong = [
+        says for says, true in books.compare(work, before, books.read(ims_emulator), results) if not true
+    ]
     assert wrong == []
 
 
-def test_cleared_task_finds_everything_gone(airflow: LocalAirflow, emulator: Emulator) -> None:
+def test_cleared_task_finds_everything_gone(airflow: LocalAirflow, ims_emulator: Emulator) -> None:
     work = cleanup()
-    emulator.seed(work.media)
+    ims_emulator.seed(work.media)
     run_id = airflow.trigger(DAG_ID, {"media_ids": work.groups["uploads"]})
     assert airflow.wait(DAG_ID, run_id) == "success"
     assert airflow.xcom(DAG_ID, run_id, "delete_by_id")["deleted"] == 14
@@ -37,14 +39,14 @@ def test_cleared_task_finds_everything_gone(airflow: LocalAirflow, emulator: Emu
 
     result = airflow.xcom(DAG_ID, run_id, "delete_by_id")
     assert (result["requested"], result["deleted"], result["missing"]) == (14, 0, 14)
-    assert len(emulator.deleted()) == 14
+    assert len(ims_emulator.deleted()) == 14
 
 
-def test_no_secret_in_any_log(airflow: LocalAirflow, emulator: Emulator) -> None:
-    run_id = airflow.trigger(DAG_ID, {"media_ids": emulator.generate(1)})
+def test_no_secret_in_any_log(airflow: LocalAirflow, ims_emulator: Emulator) -> None:
+    run_id = airflow.trigger(DAG_ID, {"media_ids": ims_emulator.generate(1)})
     assert airflow.wait(DAG_ID, run_id) == "success"
     logs = [path for path in airflow.home.rglob("*.log") if path.is_file()]
     assert any("delete_by_id" in str(path) for path in logs)
     assert [
-        str(path) for path in logs if emulator.access_key_secret in path.read_text(errors="replace")
+        str(path) for path in logs if ims_emulator.access_key_secret in path.read_text(errors="replace")
     ] == []

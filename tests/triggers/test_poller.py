@@ -17,6 +17,7 @@ from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.exceptions import IMSAPIError, IMSAuthError, IMSPermissionError
 from airflow_provider_ims.hooks.ims import IMSHook
+from airflow_provider_ims.pytest_plugin import MakeConnection
 from airflow_provider_ims.triggers import ims as triggers
 from airflow_provider_ims.triggers import poller
 from airflow_provider_ims.triggers.events import raise_unless_over
@@ -30,9 +31,11 @@ OVER = {"status": "over", "pending": 0}
 
 
 @pytest.fixture(autouse=True)
-def connection(connect: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def connection(
+    ims_connection: str, make_ims_connection: MakeConnection, monkeypatch: pytest.MonkeyPatch
+) -> MakeConnection:
     monkeypatch.setattr(triggers, "MIN_SECONDS", 0)
-    return connect
+    return make_ims_connection
 
 
 async def event_of(trigger: Trigger) -> Event:
@@ -79,8 +82,8 @@ def asked(emulator: Emulator, action: str = "BatchGetMediaInfos") -> list[dict[s
     return emulator.requests(action)
 
 
-def test_different_tasks_share_requests(emulator: Emulator) -> None:
-    ids = emulator.generate(60)
+def test_different_tasks_share_requests(ims_emulator: Emulator) -> None:
+    ids = ims_emulator.generate(60)
 
     async def main() -> list[Event]:
         tasks = start(gone(media_id, interval=2) for media_id in ids)
@@ -89,13 +92,13 @@ def test_different_tasks_share_requests(emulator: Emulator) -> None:
         return await asyncio.gather(*tasks)
 
     assert run(main) == [OVER] * 60
-    sizes = [len(request["targets"]) for request in asked(emulator)]
+    sizes = [len(request["targets"]) for request in asked(ims_emulator)]
     assert len(sizes) <= 3 * 4
     assert max(sizes) == 20
 
 
-def test_the_heap_is_frozen_while_somebody_waits(emulator: Emulator) -> None:
-    media = emulator.generate(2)
+def test_the_heap_is_frozen_while_somebody_waits(ims_emulator: Emulator) -> None:
+    media = ims_emulator.generate(2)
 
     async def main() -> None:
         tasks = start(
@@ -108,8 +111,8 @@ def test_the_heap_is_frozen_while_somebody_waits(emulator: Emulator) -> None:
     run(main)
 
 
-def test_intervals_are_respected(emulator: Emulator) -> None:
-    quick, slow = emulator.generate(2)
+def test_intervals_are_respected(ims_emulator: Emulator) -> None:
+    quick, slow = ims_emulator.generate(2)
 
     async def main() -> list[Event]:
         return await asyncio.gather(
@@ -118,7 +121,7 @@ def test_intervals_are_respected(emulator: Emulator) -> None:
 
     assert run(main) == [{"status": "timed_out", "pending": 1}] * 2
     times = defaultdict(list)
-    for request in asked(emulator):
+    for request in asked(ims_emulator):
         for media_id in request["targets"]:
             times[media_id].append(request["at"])
     assert 5 <= len(times[quick]) <= 7
@@ -127,10 +130,10 @@ def test_intervals_are_respected(emulator: Emulator) -> None:
     assert times[slow][1] - times[slow][0] >= 2
 
 
-def test_urls_and_jobs_are_asked_for_one_by_one(emulator: Emulator) -> None:
-    emulator.generate(3)
-    urls = [medium["url"] for medium in emulator.library()]
-    jobs = [emulator.add_job(outputs=["oss://b/o.mp4"], seconds=2)["ParentJobId"] for _ in range(3)]
+def test_urls_and_jobs_are_asked_for_one_by_one(ims_emulator: Emulator) -> None:
+    ims_emulator.generate(3)
+    urls = [medium["url"] for medium in ims_emulator.library()]
+    jobs = [ims_emulator.add_job(outputs=["oss://b/o.mp4"], seconds=2)["ParentJobId"] for _ in range(3)]
 
     async def main() -> list[Event]:
         tasks = start(
@@ -144,36 +147,36 @@ def test_urls_and_jobs_are_asked_for_one_by_one(emulator: Emulator) -> None:
         return await asyncio.gather(*tasks)
 
     assert run(main) == [OVER] * 4
-    assert {len(request["targets"]) for request in asked(emulator, "GetMediaInfo")} == {1}
-    assert len({request["targets"][0] for request in asked(emulator, "GetTranscodeJob")}) == 3
+    assert {len(request["targets"]) for request in asked(ims_emulator, "GetMediaInfo")} == {1}
+    assert len({request["targets"][0] for request in asked(ims_emulator, "GetTranscodeJob")}) == 3
 
 
-def test_a_job_with_a_failed_part_is_over(emulator: Emulator) -> None:
-    job = emulator.add_job(outputs=["oss://b/1.mp4", "oss://b/2.mp4"])["ParentJobId"]
-    emulator.put_job(job, ["Processing", "Fail"])
+def test_a_job_with_a_failed_part_is_over(ims_emulator: Emulator) -> None:
+    job = ims_emulator.add_job(outputs=["oss://b/1.mp4", "oss://b/2.mp4"])["ParentJobId"]
+    ims_emulator.put_job(job, ["Processing", "Fail"])
     assert run(lambda: event_of(IMSTranscodeJobTrigger(job, poll_interval=1))) == OVER
 
 
 @pytest.mark.parametrize("state", ["Processing", "Suspended", ""])
-def test_a_job_in_any_other_state_is_running(emulator: Emulator, state: str) -> None:
-    job = emulator.add_job(outputs=["oss://b/1.mp4", "oss://b/2.mp4"])["ParentJobId"]
-    emulator.put_job(job, ["Success", state])
+def test_a_job_in_any_other_state_is_running(ims_emulator: Emulator, state: str) -> None:
+    job = ims_emulator.add_job(outputs=["oss://b/1.mp4", "oss://b/2.mp4"])["ParentJobId"]
+    ims_emulator.put_job(job, ["Success", state])
     event = run(lambda: event_of(IMSTranscodeJobTrigger(job, poll_interval=1, deadline=time.time() + 2.5)))
     assert event == {"status": "timed_out", "pending": 1}
 
 
 def test_a_withdrawn_key_is_refused_once_and_told_to_all(
-    emulator: Emulator, connection: Callable[..., None]
+    ims_emulator: Emulator, connection: MakeConnection
 ) -> None:
-    ids = emulator.generate(600)
-    emulator.add_key("withdrawn", "its-secret", actions=["ice:*"])
+    ids = ims_emulator.generate(600)
+    ims_emulator.add_key("withdrawn", "its-secret", actions=["ice:*"])
     connection(login="withdrawn", password="its-secret")
 
     async def main() -> list[Event]:
         tasks = start(gone(media_id, interval=3) for media_id in ids)
         await asyncio.sleep(4.5)
         await asyncio.to_thread(
-            emulator.add_key, "withdrawn", "its-secret", actions=["ice:*"], status="inactive"
+            ims_emulator.add_key, "withdrawn", "its-secret", actions=["ice:*"], status="inactive"
         )
         return await asyncio.gather(*tasks)
 
@@ -185,15 +188,15 @@ def test_a_withdrawn_key_is_refused_once_and_told_to_all(
         assert caught.value.request_id
         assert caught.value.http_status
         assert caught.value.action == "BatchGetMediaInfos"
-    refused = [request for request in asked(emulator) if request["status"] != 200]
+    refused = [request for request in asked(ims_emulator) if request["status"] != 200]
     assert len(refused) <= 2
     assert "its-secret" not in json.dumps(events)
 
 
 def test_who_comes_after_a_refusal_uses_the_connection_as_it_is_then(
-    emulator: Emulator, connection: Callable[..., None]
+    ims_emulator: Emulator, connection: MakeConnection
 ) -> None:
-    (media_id,) = emulator.generate(1)
+    (media_id,) = ims_emulator.generate(1)
 
     async def main() -> tuple[Event, Event]:
         connection(password="wrong")
@@ -208,11 +211,11 @@ def test_who_comes_after_a_refusal_uses_the_connection_as_it_is_then(
 
 
 def test_a_missing_permission_is_told_to_those_who_need_it(
-    emulator: Emulator, connection: Callable[..., None]
+    ims_emulator: Emulator, connection: MakeConnection
 ) -> None:
-    ids = emulator.generate(2)
-    url = emulator.library()[0]["url"]
-    emulator.add_key("ids-only", "its-secret", actions=["ice:BatchGetMediaInfos"])
+    ids = ims_emulator.generate(2)
+    url = ims_emulator.library()[0]["url"]
+    ims_emulator.add_key("ids-only", "its-secret", actions=["ice:BatchGetMediaInfos"])
     connection(login="ids-only", password="its-secret")
 
     async def main() -> list[Event]:
@@ -226,9 +229,9 @@ def test_a_missing_permission_is_told_to_those_who_need_it(
 
 
 def test_a_value_that_the_service_refuses_is_its_own_tasks_trouble(
-    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+    ims_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ids = emulator.generate(5)
+    ids = ims_emulator.generate(5)
     still_pending = poller.still_pending
 
     def refuse(client: Any, kind: Any, values: Collection[str], stop: threading.Event) -> set[str]:
@@ -247,16 +250,16 @@ def test_a_value_that_the_service_refuses_is_its_own_tasks_trouble(
 
 
 def test_outages_are_ridden_out(
-    emulator: Emulator,
-    connection: Callable[..., None],
+    ims_emulator: Emulator,
+    connection: MakeConnection,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ids = emulator.generate(30)
+    ids = ims_emulator.generate(30)
     connection(extra={"retry_seconds": 0})
     monkeypatch.setitem(IMSClient.__init__.__kwdefaults__, "min_tries", 2)
     for kind in ("reset", "error"):
-        emulator.add_fault(kind, action="BatchGetMediaInfos", times=4)
+        ims_emulator.add_fault(kind, action="BatchGetMediaInfos", times=4)
 
     async def main() -> list[Event]:
         tasks = start(gone(media_id) for media_id in ids)
@@ -269,24 +272,26 @@ def test_outages_are_ridden_out(
     assert len([record for record in caplog.records if record.name == poller.__name__]) == 1
 
 
-def test_an_outage_at_the_deadline_is_a_time_out(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    (media_id,) = emulator.generate(1)
-    emulator.add_fault("error", action="BatchGetMediaInfos")
+def test_an_outage_at_the_deadline_is_a_time_out(
+    ims_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (media_id,) = ims_emulator.generate(1)
+    ims_emulator.add_fault("error", action="BatchGetMediaInfos")
     monkeypatch.setattr(poller, "LAST_LOOK_SECONDS", 1)
     started = time.monotonic()
     assert run(lambda: event_of(gone(media_id, seconds=2))) == {"status": "timed_out", "pending": 1}
     assert time.monotonic() - started < 8
 
 
-def test_a_deadline_that_has_passed_leaves_one_look(emulator: Emulator) -> None:
-    there, other = emulator.generate(2)
+def test_a_deadline_that_has_passed_leaves_one_look(ims_emulator: Emulator) -> None:
+    there, other = ims_emulator.generate(2)
     delete([other])
     events = run(lambda: asyncio.gather(*start([gone(there, seconds=-60), gone(other, seconds=-60)])))
     assert [event["status"] for event in events] == ["timed_out", "over"]
 
 
-def test_cancelled_triggers_leave_and_the_last_one_stops_the_poller(emulator: Emulator) -> None:
-    ids = emulator.generate(200)
+def test_cancelled_triggers_leave_and_the_last_one_stops_the_poller(ims_emulator: Emulator) -> None:
+    ids = ims_emulator.generate(200)
 
     async def main() -> None:
         tasks = start(gone(media_id) for media_id in ids)
@@ -294,9 +299,9 @@ def test_cancelled_triggers_leave_and_the_last_one_stops_the_poller(emulator: Em
         for task in tasks[:-1]:
             task.cancel()
         await asyncio.sleep(1.5)
-        before = len(await asyncio.to_thread(asked, emulator))
+        before = len(await asyncio.to_thread(asked, ims_emulator))
         await asyncio.sleep(2.2)
-        latest = (await asyncio.to_thread(asked, emulator))[before:]
+        latest = (await asyncio.to_thread(asked, ims_emulator))[before:]
         assert 1 <= len(latest) <= 3
         assert all(request["targets"] == ids[-1:] for request in latest)
         tasks[-1].cancel()
@@ -305,9 +310,9 @@ def test_cancelled_triggers_leave_and_the_last_one_stops_the_poller(emulator: Em
     run(main)
 
 
-def test_cancelling_does_not_wait_for_a_request_that_is_tried_again(emulator: Emulator) -> None:
-    (media_id,) = emulator.generate(1)
-    emulator.add_fault("throttle", action="BatchGetMediaInfos", retry_after=30_000)
+def test_cancelling_does_not_wait_for_a_request_that_is_tried_again(ims_emulator: Emulator) -> None:
+    (media_id,) = ims_emulator.generate(1)
+    ims_emulator.add_fault("throttle", action="BatchGetMediaInfos", retry_after=30_000)
 
     async def main() -> None:
         tasks = start([gone(media_id)])
@@ -322,9 +327,9 @@ def test_cancelling_does_not_wait_for_a_request_that_is_tried_again(emulator: Em
 
 
 def test_the_event_loop_goes_on_while_a_connection_is_fetched(
-    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+    ims_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (media_id,) = emulator.generate(1)
+    (media_id,) = ims_emulator.generate(1)
     get_connection = IMSHook.get_connection
 
     def slowly(conn_id: str) -> Any:
@@ -351,7 +356,7 @@ def test_the_event_loop_goes_on_while_a_connection_is_fetched(
     [("no_such_connection", "no_such_connection"), ("ims_wrong", "ims_wrong.*read_timeout")],
 )
 def test_a_connection_that_can_not_be_used_is_an_error_with_words(
-    emulator: Emulator, connection: Callable[..., None], conn_id: str, words: str
+    ims_emulator: Emulator, connection: MakeConnection, conn_id: str, words: str
 ) -> None:
     connection(conn_id="ims_wrong", extra={"read_timeout": "soon"})
     event = run(lambda: event_of(gone("some-id", ims_conn_id=conn_id)))
@@ -360,9 +365,9 @@ def test_a_connection_that_can_not_be_used_is_an_error_with_words(
 
 
 def test_each_connection_and_region_has_a_poller_of_its_own(
-    emulator: Emulator, connection: Callable[..., None]
+    ims_emulator: Emulator, connection: MakeConnection
 ) -> None:
-    ids = emulator.generate(3)
+    ids = ims_emulator.generate(3)
     connection(conn_id="other")
 
     async def main() -> int:
@@ -383,7 +388,7 @@ def test_each_connection_and_region_has_a_poller_of_its_own(
 
 
 def test_no_trigger_ends_so_soon_that_the_scheduler_has_not_seen_it_deferred(
-    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+    ims_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(triggers, "MIN_SECONDS", 2)
     started = time.monotonic()
@@ -391,8 +396,8 @@ def test_no_trigger_ends_so_soon_that_the_scheduler_has_not_seen_it_deferred(
     assert time.monotonic() - started >= 2
 
 
-def test_a_manifest_is_read_off_the_loop(emulator: Emulator, tmp_path: Path) -> None:
-    ids = emulator.generate(25)
+def test_a_manifest_is_read_off_the_loop(ims_emulator: Emulator, tmp_path: Path) -> None:
+    ids = ims_emulator.generate(25)
     manifest = tmp_path / "ids.txt"
     manifest.write_text("\n".join(ids))
 

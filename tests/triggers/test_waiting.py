@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,13 +11,14 @@ from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.exceptions import IMSAuthError
 from airflow_provider_ims.hooks.ims import IMSHook
+from airflow_provider_ims.pytest_plugin import MakeConnection
 from airflow_provider_ims.triggers.events import WaitTimedOut
 from airflow_provider_ims.triggers.waiting import MediaWait, wait_until_gone
 
 
 @pytest.fixture(autouse=True)
-def connection(connect: Callable[..., None]) -> Callable[..., None]:
-    return connect
+def connection(ims_connection: str, make_ims_connection: MakeConnection) -> MakeConnection:
+    return make_ims_connection
 
 
 def wait(ids: list[str], **options: Any) -> None:
@@ -35,26 +35,26 @@ def wait(ids: list[str], **options: Any) -> None:
     )
 
 
-def test_returns_when_all_are_gone_and_asks_only_for_what_is_left(emulator: Emulator) -> None:
-    ids = emulator.generate(40)
+def test_returns_when_all_are_gone_and_asks_only_for_what_is_left(ims_emulator: Emulator) -> None:
+    ids = ims_emulator.generate(40)
     hook = IMSHook()
     hook.delete_media_infos(media_ids=ids[:20])
     threading.Timer(1, lambda: hook.delete_media_infos(media_ids=ids[20:])).start()
     wait(ids)
-    first, second, *later = emulator.requests("BatchGetMediaInfos")
+    first, second, *later = ims_emulator.requests("BatchGetMediaInfos")
     assert {len(first["targets"]), len(second["targets"])} == {20}
     assert later
     assert all(sorted(request["targets"]) == sorted(ids[20:]) for request in later)
 
 
-def test_says_how_many_are_left_when_time_is_up(emulator: Emulator) -> None:
-    ids = emulator.generate(3)
+def test_says_how_many_are_left_when_time_is_up(ims_emulator: Emulator) -> None:
+    ids = ims_emulator.generate(3)
     with pytest.raises(WaitTimedOut, match="3 were still pending"):
         wait(ids, deadline=time.time() + 1)
 
 
-def test_defers_with_what_is_left(emulator: Emulator) -> None:
-    ids = emulator.generate(3)
+def test_defers_with_what_is_left(ims_emulator: Emulator) -> None:
+    ids = ims_emulator.generate(3)
     IMSHook().delete_media_infos(media_ids=ids[:1])
     with pytest.raises(TaskDeferred) as caught:
         wait(ids, deferrable=True)
@@ -63,27 +63,27 @@ def test_defers_with_what_is_left(emulator: Emulator) -> None:
     assert caught.value.kwargs == {"result": {"deleted": 3}}
 
 
-def test_what_is_gone_is_not_deferred(emulator: Emulator) -> None:
+def test_what_is_gone_is_not_deferred(ims_emulator: Emulator) -> None:
     wait(["0123456789abcdef0123456789abcdef"], deferrable=True)
 
 
-def test_a_refusal_ends_it_with_few_requests(emulator: Emulator, connection: Callable[..., None]) -> None:
+def test_a_refusal_ends_it_with_few_requests(ims_emulator: Emulator, connection: MakeConnection) -> None:
     connection(password="wrong")
     with pytest.raises(IMSAuthError):
-        wait(emulator.generate(1000))
-    assert emulator.stats()["requests"] <= 20
+        wait(ims_emulator.generate(1000))
+    assert ims_emulator.stats()["requests"] <= 20
 
 
 def test_trouble_after_the_first_look_is_ridden_out(
-    emulator: Emulator,
-    connection: Callable[..., None],
+    ims_emulator: Emulator,
+    connection: MakeConnection,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ids = emulator.generate(2)
+    ids = ims_emulator.generate(2)
     connection(extra={"retry_seconds": 0})
     monkeypatch.setitem(IMSClient.__init__.__kwdefaults__, "min_tries", 2)
-    emulator.add_fault("reset", action="BatchGetMediaInfos", skip=1, times=2)
+    ims_emulator.add_fault("reset", action="BatchGetMediaInfos", skip=1, times=2)
     threading.Timer(1.5, lambda: IMSHook().delete_media_infos(media_ids=ids)).start()
     wait(ids)
     assert "This look failed" in caplog.text
