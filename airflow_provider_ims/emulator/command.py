@@ -26,6 +26,7 @@ from airflow_provider_ims.emulator.faults import KINDS
 from airflow_provider_ims.emulator.keys import DEFAULT_KEY, read_key_file
 from airflow_provider_ims.emulator.library import Medium
 from airflow_provider_ims.emulator.operations import OPERATIONS
+from airflow_provider_ims.emulator.sample import sample
 from airflow_provider_ims.emulator.service import Service, Settings
 
 _LOOPBACK = "127.0.0.1"
@@ -112,6 +113,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--library", type=Path, metavar="PATH", help="media to start with, JSON lines (POST /seed)"
     )
+    parser.add_argument(
+        "--sample",
+        action="store_true",
+        help="start with a media team's library of 308 media: titles, tags, types and ages that mean something, "
+        "some of them protected",
+    )
     parser.add_argument("--generate", type=int, default=0, metavar="N", help="start with N made-up media")
     parser.add_argument("--seed", type=int, default=0, help="for --generate (default: %(default)s)")
     parser.add_argument("--protected", type=float, default=0.0, metavar="SHARE", help="of --generate, 0 to 1")
@@ -155,6 +162,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 def _seeds(arguments: argparse.Namespace) -> Iterable[tuple[Medium, bool]]:
     return chain(
         () if arguments.library is None else seeding.read_file(arguments.library),
+        sample(region=arguments.region) if arguments.sample else (),
         seeding.generate(
             count=arguments.generate,
             region=arguments.region,
@@ -190,20 +198,19 @@ def run() -> None:
         parser.error(str(error))
     # The garbage collector need not look through the library again and again.
     gc.freeze()
-    service_app = ServiceApp(service)
-    control = control_app(service)
     service_port, control_port = (listener.getsockname()[1] for listener in listeners)
+    addresses = {
+        name: f"http://{_LOOPBACK}:{port}"
+        for name, port in (("service", service_port), ("control", control_port))
+    }
+    service_app = ServiceApp(service)
+    control = control_app(service, addresses["service"])
 
     async def front(scope: wire.Scope, receive: wire.Receive, send: wire.Send) -> None:
         await (control if scope["server"][1] == control_port else service_app)(scope, receive, send)
 
     def ready() -> None:
-        line = json.dumps(
-            {
-                "service": f"http://{_LOOPBACK}:{service_port}",
-                "control": f"http://{_LOOPBACK}:{control_port}",
-            }
-        )
+        line = json.dumps(addresses)
         if arguments.ready_file is not None:
             arguments.ready_file.write_text(f"{line}\n", encoding="utf-8")
         sys.stdout.write(f"{line}\n")

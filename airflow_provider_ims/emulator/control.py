@@ -10,22 +10,25 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from airflow_provider_ims.emulator import seeding, times
+from airflow_provider_ims.emulator import page, seeding, times
 from airflow_provider_ims.emulator.faults import read_rule
 from airflow_provider_ims.emulator.jobs import ParentJob, SubJob
-from airflow_provider_ims.emulator.keys import read_key
+from airflow_provider_ims.emulator.keys import DEFAULT_KEY, read_key
 from airflow_provider_ims.emulator.library import Filter, Library, Medium, Position
 from airflow_provider_ims.emulator.operations import OPERATIONS
 from airflow_provider_ims.emulator.service import Service
 
 _PAGE = 1000
+_SHOWN = 50
+"""How many requests, deletions and media the page shows at a time."""
 _GENERATOR_OPTIONS = {"count", "seed", "days", "protected", "twice", "until"}
 
 GUIDE = """\
-GET  /            this page
+GET  /            for a browser: a page that shows all of this and follows it; else this text and the counts
+GET  /guide       this text
 GET  /stats       counts: requests by action, status and code, outcomes, deletions, faults that struck
 GET  /library     registered media, oldest first; ?limit= ?after=(next) ?media_type= ?source= ?business_type=
                   ?status= ?start=(exclusive) ?end=(inclusive)
@@ -36,6 +39,7 @@ GET  /requests    the last requests and what came of each; ?after=NUMBER ?limit=
 GET  /keys        the AccessKeys, without secrets
 GET  /faults      the rules in force, how often each looked and struck
 GET  /jobs/ID     a transcoding job as the service shows it
+GET  /overview    what the page shows: counts, rules, newest requests and deletions, media (?after=)
 
 POST /seed        {"media": [{"url": ..., "media_id", "created", "title", "media_type", "source", "business_type",
                   "status", "tags", "size", "file", "protected", "undeletable"}, ...]}
@@ -51,11 +55,16 @@ POST /reset       back to the state at the start: library, keys and rules as giv
 """
 
 
-def control_app(service: Service) -> Starlette:
-    """Make the application that answers at the control port."""
-    endpoints = _Endpoints(service)
+def control_app(service: Service, address: str) -> Starlette:
+    """Make the application that answers at the control port.
+
+    :param address: the URL at which the service answers, to be shown.
+    """
+    endpoints = _Endpoints(service, address)
     routes: list[tuple[str, str, Callable[[Request], Awaitable[Response]]]] = [
         ("GET", "/", endpoints.index),
+        ("GET", "/guide", endpoints.guide),
+        ("GET", "/overview", endpoints.overview),
         ("GET", "/stats", endpoints.stats),
         ("GET", "/library", endpoints.library),
         ("GET", "/ids", endpoints.ids),
@@ -81,12 +90,35 @@ def control_app(service: Service) -> Starlette:
 
 
 class _Endpoints:
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, address: str) -> None:
         self.service = service
+        self.address = address
 
     async def index(self, request: Request) -> Response:
+        if "text/html" in request.headers.get("accept", ""):
+            return HTMLResponse(page.HTML, headers=page.HEADERS)
         stats = json.dumps(self._stats(), indent=2)
-        return PlainTextResponse(f"Emulated IMS, {self.service.settings.region}\n\n{GUIDE}\n{stats}\n")
+        text = f"Emulated IMS, {self.service.settings.region}\n\n{GUIDE}\n{stats}\n"
+        return PlainTextResponse(text, headers={"vary": "accept"})
+
+    async def guide(self, request: Request) -> Response:
+        return PlainTextResponse(GUIDE)
+
+    async def overview(self, request: Request) -> Response:
+        """Answer what the page asks for every second: small, whatever the size of library and books."""
+        records = self.service.records
+        return JSONResponse(
+            {
+                "region": self.service.settings.region,
+                "service": self.address,
+                "key": DEFAULT_KEY.key_id,
+                "stats": self._stats(),
+                "rules": [rule.describe() for rule in self.service.faults.rules],
+                "requests": [entry.describe() for entry in islice(reversed(records.requests), _SHOWN)],
+                "deletions": [deletion._asdict() for deletion in reversed(records.deletions[-_SHOWN:])],
+                "library": self._library_page(Filter(), request, _SHOWN),
+            }
+        )
 
     async def stats(self, request: Request) -> Response:
         return JSONResponse(self._stats())
@@ -108,19 +140,20 @@ class _Endpoints:
             until=times.from_text(query["end"]) if "end" in query else None,
             **{name: query.get(name) for name in ("media_type", "business_type", "source", "status")},
         )
+        return JSONResponse(self._library_page(wanted, request, _limit(request)))
+
+    def _library_page(self, wanted: Filter, request: Request, size: int) -> dict[str, Any]:
         after = None
-        if "after" in query:
-            created, _, media_id = query["after"].partition("-")
+        if "after" in request.query_params:
+            created, _, media_id = request.query_params["after"].partition("-")
             after = Position(int(created), media_id)
         library = self.service.library
-        media, last = library.page(wanted, _limit(request), after=after)
-        return JSONResponse(
-            {
-                "total": library.count(wanted),
-                "media": [_describe(library, medium) for medium in media],
-                "next": None if last is None else f"{last.created}-{last.media_id}",
-            }
-        )
+        media, last = library.page(wanted, size, after=after)
+        return {
+            "total": library.count(wanted),
+            "media": [_describe(library, medium) for medium in media],
+            "next": None if last is None else f"{last.created}-{last.media_id}",
+        }
 
     async def ids(self, request: Request) -> Response:
         self.service.settle()
@@ -308,7 +341,7 @@ def _describe(library: Library, medium: Medium) -> dict[str, Any]:
     return {
         "media_id": medium.media_id,
         "url": medium.url,
-        "title": medium.title if medium.title is not None else medium.file_name,
+        "title": medium.shown_title,
         "created": times.to_text(medium.created),
         "media_type": medium.media_type,
         "source": medium.source,

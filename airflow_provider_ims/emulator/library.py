@@ -56,6 +56,11 @@ class Medium:
         """The last part of the URL."""
         return self.url.rsplit("/", 1)[-1]
 
+    @property
+    def shown_title(self) -> str:
+        """What reads show as the title."""
+        return self.title if self.title is not None else self.file_name
+
 
 class Position(NamedTuple):
     """A place in the order of creation; media of the same second are sorted by id."""

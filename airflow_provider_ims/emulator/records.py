@@ -12,6 +12,7 @@ from airflow_provider_ims.emulator.library import Medium
 class Deletion(NamedTuple):
     """A medium that is gone.
 
+    :param title: what reads showed as its title.
     :param files: its physical file was deleted with it.
     :param by: the operation that did it.
     :param at: seconds since the epoch.
@@ -19,6 +20,7 @@ class Deletion(NamedTuple):
 
     media_id: str
     url: str
+    title: str
     files: bool
     by: str
     request_id: str
@@ -101,7 +103,15 @@ class Records:
         """A medium was deleted."""
         self._deleted[medium.media_id] = len(self.deletions)
         self.deletions.append(
-            Deletion(medium.media_id, medium.url, files, entry.action, entry.request_id, entry.at)
+            Deletion(
+                medium.media_id,
+                medium.url,
+                medium.shown_title,
+                files,
+                entry.action,
+                entry.request_id,
+                entry.at,
+            )
         )
 
     def deletion_of(self, media_id: str) -> Deletion | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from local_airflow import LocalAirflow
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 
 @pytest.fixture(scope="session")
@@ -20,33 +20,44 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
 
 
 @pytest.fixture
-def page(airflow: LocalAirflow) -> Iterator[Page]:
-    """A page of a browser that is logged in."""
+def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium")
     assert chromium, "apt-get install chromium"
     expect.set_options(timeout=20_000)
     with sync_playwright() as playwright:
         # Without its sandbox, which can't be had as root in a container. It sees nothing but this machine.
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1400, "height": 900}, timezone_id="UTC", locale="en-GB")
-        page.set_default_timeout(20_000)
-        page.goto(airflow.url)
-        page.get_by_label("Username").fill(airflow.user)
-        page.get_by_label("Password").fill(airflow.password)
-        page.get_by_role("button", name="Sign in").click()
-        expect(page.get_by_test_id("nav-home-link")).to_be_visible()
-        yield page
+        yield browser
         browser.close()
 
 
 @pytest.fixture
-def shoot(page: Page, tmp_path: Path) -> Callable[[str], None]:
-    """Takes a picture of the page; ``SCREENSHOTS=docs/images`` puts them where the documentation shows them."""
+def page(browser: Browser, airflow: LocalAirflow) -> Page:
+    """A page of Airflow's UI that is logged in."""
+    page = browser.new_page(viewport={"width": 1400, "height": 900}, timezone_id="UTC", locale="en-GB")
+    page.set_default_timeout(20_000)
+    page.goto(airflow.url)
+    page.get_by_label("Username").fill(airflow.user)
+    page.get_by_label("Password").fill(airflow.password)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_test_id("nav-home-link")).to_be_visible()
+    return page
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Where pictures go; ``SCREENSHOTS=docs/images`` puts them where the documentation shows them."""
     folder = Path(os.environ.get("SCREENSHOTS", tmp_path))
     folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def shoot(page: Page, pictures: Path) -> Callable[[str], None]:
+    """Takes a picture of the page."""
 
     def shoot(name: str) -> None:
         page.wait_for_timeout(600)  # for what moves into its place
-        page.screenshot(path=folder / f"{name}.png")
+        page.screenshot(path=pictures / f"{name}.png")
 
     return shoot

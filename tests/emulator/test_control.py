@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import urllib.request
 
 import pytest
@@ -10,10 +11,56 @@ from airflow_provider_ims.emulator.records import Entry, Records
 from airflow_provider_ims.emulator.server import ControlError
 
 
+def ask(url, accept):
+    with urllib.request.urlopen(urllib.request.Request(url, headers={"accept": accept}), timeout=5) as answer:
+        return answer.headers, answer.read().decode()
+
+
 def test_the_front_page_explains_itself(ims_emulator):
     page = ims_emulator.ask("GET", "/")
     assert "POST /seed" in page
     assert "cn-shanghai" in page
+    assert "POST /seed" in ims_emulator.ask("GET", "/guide")
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", "text/html"),
+        ("*/*", "text/plain"),
+        ("application/json", "text/plain"),
+    ],
+)
+def test_browsers_get_a_page_and_others_do_not(ims_emulator, accept, kind):
+    headers, body = ask(f"{ims_emulator.control}/", accept)
+    assert headers["content-type"].startswith(kind)
+    assert headers["vary"] == "accept"
+    assert body.startswith("<!doctype html>") == (kind == "text/html")
+
+
+def test_nothing_but_the_page_itself_can_run_in_it(ims_emulator):
+    headers, body = ask(f"{ims_emulator.control}/", "text/html")
+    policy = headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'")
+    assert "unsafe" not in policy
+    assert re.findall(r"https?://|//\w+\.\w+", body) == []
+
+
+def test_the_overview_is_small_whatever_there_is(ims_emulator, raw):
+    ids = ims_emulator.generate(3000)
+    for start in range(0, 2000, 20):
+        assert raw("DeleteMediaInfos", MediaIds=",".join(ids[start : start + 20])).status == 200
+    ims_emulator.add_fault("echo")
+    overview = ims_emulator.ask("GET", "/overview")
+    assert overview["stats"] == ims_emulator.stats()
+    assert overview["service"] == ims_emulator.endpoint
+    assert [entry["number"] for entry in overview["requests"]] == list(range(100, 50, -1))
+    assert [deletion["media_id"] for deletion in overview["deletions"]] == ids[1999:1949:-1]
+    assert [medium["media_id"] for medium in overview["library"]["media"]] == ids[2000:2050]
+    assert overview["library"]["total"] == 1000
+    assert [rule["kind"] for rule in overview["rules"]] == ["echo"]
+    following = ims_emulator.ask("GET", "/overview", after=overview["library"]["next"])
+    assert following["library"]["media"][0]["media_id"] == ids[2050]
 
 
 def test_seed_and_show(ims_emulator):
