@@ -185,7 +185,7 @@ class Heard(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def heard(running_emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Heard]:
+def heard(ims_emulator_session: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Heard]:
     """All that is said when everything is provoked."""
     said, silent, lines = [], [], set[tuple[str, int]]()
     with pytest.MonkeyPatch.context() as patch:
@@ -200,7 +200,7 @@ def heard(running_emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) 
         patch.setattr(listing, "PAUSE_SECONDS", 0)
         patch.setattr(triggers, "MIN_SECONDS", 0)
         folder = tmp_path_factory.mktemp("messages")
-        world = World(folder, running_emulator, patch, self_signed(folder))
+        world = World(folder, ims_emulator_session, patch, self_signed(folder))
         listener = Listener()
         logging.getLogger().addHandler(listener)
         for about, call in all_of_them(world):

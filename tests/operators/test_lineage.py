@@ -76,9 +76,9 @@ def test_a_hundred_files_are_remembered_and_no_query() -> None:
 
 
 @pytest.fixture
-def library(emulator: Emulator, connect: Any) -> list[dict[str, Any]]:
+def library(ims_emulator: Emulator, ims_connection: str) -> list[dict[str, Any]]:
     """60 media, oldest first; a plan takes the third score of them."""
-    emulator.seed(
+    ims_emulator.seed(
         {
             "url": f"https://media.oss-cn-shanghai.aliyuncs.com/raw/{number}.mp4",
             "created": (NOW - timedelta(days=100 - number)).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -86,7 +86,7 @@ def library(emulator: Emulator, connect: Any) -> list[dict[str, Any]]:
         }
         for number in range(60)
     )
-    return emulator.library()
+    return ims_emulator.library()
 
 
 def dropped_by(**arguments: Any) -> set[str]:
@@ -98,32 +98,32 @@ def dropped_by(**arguments: Any) -> set[str]:
     return set(operator._dropped.urls)
 
 
-def removed_files(emulator: Emulator) -> set[str]:
-    return {deletion["url"] for deletion in emulator.deleted() if deletion["files"]}
+def removed_files(ims_emulator: Emulator) -> set[str]:
+    return {deletion["url"] for deletion in ims_emulator.deleted() if deletion["files"]}
 
 
 def test_of_urls_those_that_are_deleted_count_whatever_becomes_of_the_others(
-    emulator: Emulator, library: list[dict[str, Any]]
+    ims_emulator: Emulator, library: list[dict[str, Any]]
 ) -> None:
-    emulator.protect([medium["media_id"] for medium in library[:5]])
+    ims_emulator.protect([medium["media_id"] for medium in library[:5]])
     urls = [medium["url"] for medium in library[:40]]
     dropped = dropped_by(input_urls=[*urls, "oss://media-team/never-there.mp4"], delete_physical_files=True)
-    assert dropped == removed_files(emulator) == set(urls[5:])
+    assert dropped == removed_files(ims_emulator) == set(urls[5:])
 
 
-def test_a_lost_answer_makes_no_difference(emulator: Emulator, library: list[dict[str, Any]]) -> None:
-    emulator.add_fault("reset", action="DeleteMediaInfos", when="after", times=1)
+def test_a_lost_answer_makes_no_difference(ims_emulator: Emulator, library: list[dict[str, Any]]) -> None:
+    ims_emulator.add_fault("reset", action="DeleteMediaInfos", when="after", times=1)
     urls = [medium["url"] for medium in library[:10]]
     assert dropped_by(input_urls=urls, delete_physical_files=True) == set(urls)
 
 
 def test_a_run_that_is_cut_tells_what_it_did_until_then(
-    emulator: Emulator, library: list[dict[str, Any]]
+    ims_emulator: Emulator, library: list[dict[str, Any]]
 ) -> None:
-    emulator.add_fault("refuse", action="DeleteMediaInfos", code="Forbidden.RAM", skip=1)
+    ims_emulator.add_fault("refuse", action="DeleteMediaInfos", code="Forbidden.RAM", skip=1)
     urls = [medium["url"] for medium in library]
     dropped = dropped_by(input_urls=urls, delete_physical_files=True)
-    assert dropped == removed_files(emulator)
+    assert dropped == removed_files(ims_emulator)
     assert 0 < len(dropped) < len(urls)
 
 
@@ -131,7 +131,7 @@ def test_a_run_that_is_cut_tells_what_it_did_until_then(
     "arguments", [{"delete_physical_files": False}, {"delete_physical_files": True, "preview": True}]
 )
 def test_files_that_stay_are_not_dropped(
-    emulator: Emulator, library: list[dict[str, Any]], arguments: dict[str, Any]
+    ims_emulator: Emulator, library: list[dict[str, Any]], arguments: dict[str, Any]
 ) -> None:
     assert dropped_by(input_urls=[medium["url"] for medium in library], **arguments) == set()
 
@@ -143,9 +143,9 @@ def test_ids_alone_tell_no_file(library: list[dict[str, Any]]) -> None:
 
 
 def test_what_is_dropped_before_a_deferral_is_known_after_it(
-    emulator: Emulator, library: list[dict[str, Any]]
+    ims_emulator: Emulator, library: list[dict[str, Any]]
 ) -> None:
-    emulator.add_fault("lagging_reads", milliseconds=60_000)
+    ims_emulator.add_fault("lagging_reads", milliseconds=60_000)
     urls = [medium["url"] for medium in library[:5]]
     arguments: dict[str, Any] = {
         "task_id": "it",
@@ -174,9 +174,9 @@ def test_nothing_of_openlineage_is_imported_unless_it_asks() -> None:
 
 
 @pytest.fixture
-def events(emulator: Emulator, library: list[dict[str, Any]], tmp_path: Path) -> dict[str, Any]:
+def events(ims_emulator: Emulator, library: list[dict[str, Any]], tmp_path: Path) -> dict[str, Any]:
     """The last event of each DAG of ``delete_files.py``, run by Airflow with OpenLineage writing to a file."""
-    emulator.protect([medium["media_id"] for medium in library[:2]])
+    ims_emulator.protect([medium["media_id"] for medium in library[:2]])
     plan = IMSPlanMediaRetentionOperator(
         task_id="plan",
         manifest=str(tmp_path / "plan.jsonl"),
@@ -225,7 +225,7 @@ def events(emulator: Emulator, library: list[dict[str, Any]], tmp_path: Path) ->
 
 @needs_openlineage
 def test_the_event_names_the_files_that_airflow_saw_dropped(
-    events: dict[str, Any], emulator: Emulator, library: list[dict[str, Any]]
+    events: dict[str, Any], ims_emulator: Emulator, library: list[dict[str, Any]]
 ) -> None:
     def names(event: dict[str, Any]) -> set[tuple[str, str]]:
         for dataset in event["inputs"]:
@@ -234,7 +234,7 @@ def test_the_event_names_the_files_that_airflow_saw_dropped(
             assert change["previousIdentifier"] == {key: dataset[key] for key in ("namespace", "name")}
         return {(dataset["namespace"], dataset["name"]) for dataset in event["inputs"]}
 
-    removed = removed_files(emulator)
+    removed = removed_files(ims_emulator)
     by_url, by_plan, by_id = (
         events[f"delete_files_by_{name}"] for name in ("input_urls", "manifest", "media_ids")
     )
