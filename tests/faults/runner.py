@@ -31,7 +31,7 @@ from tests.faults.oracle import Findings, Tries, check
 from tests.faults.scenario import REGION, Interruption, Scenario
 
 TEMPORARY_KEY = ("STS.suite", "suite-secret", "suite-token")
-LONGEST_RUN = 30.0
+LONGEST_RUN = 60.0
 _BACKOFF = client_module.wait_random_exponential
 
 
