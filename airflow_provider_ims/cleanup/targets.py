@@ -91,7 +91,9 @@ class Targets:
             self.duplicates += 1
             return
         self._seen.add(key)
-        line = json.dumps(value if columns is None else columns, ensure_ascii=False).encode() + b"\n"
+        text = json.dumps(value if columns is None else columns, ensure_ascii=False) + "\n"
+        # Half a surrogate pair in a title, which UTF-8 can't carry, becomes the JSON escape that it came as.
+        line = text.encode("utf-8", "backslashreplace")
         self._hash.update(line)
         self._file.write(line)
         self._count += 1

@@ -153,6 +153,8 @@ def test_hostile_titles_stay_in_their_line(tmp_path: Path) -> None:
     rows = [row for row in ManifestReader(str(tmp_path / "plan.jsonl")) if row.columns]
     assert [row.columns["title"] for row in rows if row.columns] == HOSTILE
     assert "字幕".encode() in raw
+    columns = [target.columns for target in read_targets(manifest=str(tmp_path / "plan.jsonl"))]
+    assert [row["title"] for row in columns if row] == HOSTILE
 
 
 # --- caps ---
