@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,10 @@ def run(dag: Any, conf: dict[str, Any] | None = None) -> Any:
 
 
 def states(run: Any) -> dict[str, str]:
-    return {task.task_id: str(task.state) for task in run.get_task_instances()}
+    return {
+        task.task_id + (f"[{task.map_index}]" if task.map_index >= 0 else ""): str(task.state)
+        for task in run.get_task_instances()
+    }
 
 
 def test_there_are_examples() -> None:
@@ -76,3 +80,43 @@ def test_delete_media(ims_emulator: Emulator) -> None:
         says for says, true in books.compare(work, before, books.read(ims_emulator), results) if not true
     ]
     assert wrong == []
+
+
+def run_sharded(conf: dict[str, Any], folder: Path) -> tuple[dict[str, str], Any]:
+    dag = load(FOLDER / "ims_delete_sharded.py")["ims_delete_sharded"]
+    finished = run(dag, {"folder": str(folder), **conf})
+    return states(finished), finished.get_task_instance("merge").xcom_pull(task_ids="merge")
+
+
+def test_sharded_deletion(emulator: Emulator, tmp_path: Path) -> None:
+    library = emulator.generate(300)
+    named = [*library[:90], *library[20:30], *(f"{number:032x}" for number in range(3))]
+    (tmp_path / "ids.txt").write_text("\n".join(named))
+    ended, merged = run_sharded({"manifest": str(tmp_path / "ids.txt"), "shards": 12}, tmp_path)
+    assert len([name for name in ended if name.startswith("delete[")]) == 12
+    assert set(ended.values()) == {"success"}
+    assert merged.items() >= {"requested": 93, "duplicates": 10, "deleted": 90, "missing": 3}.items()
+    assert set(emulator.media_ids()) == set(library[90:])
+    lines = [json.loads(line) for part in tmp_path.glob("reports/**/*.jsonl") for line in part.open()]
+    assert sorted(line["media_id"] for line in lines) == sorted(set(named))
+    assert all(Path(merged["report"]) in part.parents for part in tmp_path.glob("reports/**/*.jsonl"))
+
+
+def test_a_shard_that_fails_is_counted_and_fails_the_run(emulator: Emulator, tmp_path: Path) -> None:
+    library = emulator.generate(100)
+    emulator.protect(library[:1])
+    (tmp_path / "ids.txt").write_text("\n".join(library[:50]))
+    ended, merged = run_sharded({"manifest": str(tmp_path / "ids.txt"), "shards": 3}, tmp_path)
+    assert sorted(ended.values()) == ["failed", "failed", "success", "success", "success"]
+    assert (ended["split"], ended["merge"], merged) == ("success", "failed", None)
+    assert set(emulator.media_ids()) == {*library[:1], *library[50:]}
+
+
+def test_a_manifest_that_was_not_approved_is_never_split(emulator: Emulator, tmp_path: Path) -> None:
+    emulator.generate(10)
+    (tmp_path / "ids.txt").write_text("\n".join(emulator.media_ids()))
+    conf = {"manifest": str(tmp_path / "ids.txt"), "manifest_digest": "0" * 64}
+    ended, _ = run_sharded(conf, tmp_path)
+    assert (ended["split"], ended["merge"]) == ("failed", "failed")
+    assert not (tmp_path / "ims_delete_sharded").exists()
+    assert emulator.stats()["requests"] == 0

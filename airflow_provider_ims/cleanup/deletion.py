@@ -561,15 +561,17 @@ def check_guards(targets: Targets, *, max_media: int | None = None, digest: str 
 def conclude(
     result: dict[str, Any],
     *,
-    host: str,
+    host: str | None = None,
     on_forbidden: OutcomePolicy = "fail",
     on_missing: OutcomePolicy = "warn",
 ) -> None:
     """Judge a finished run by its policies.
 
+    :param host: that was asked, if it is known.
     :raises IMSDeletionError: when there are outcomes that the policies don't accept.
     """
-    where = f"region {result['region']}, host {host}" if result["region"] else f"host {host}"
+    asked = {"region": result["region"], "host": host}
+    where = ", ".join(f"{name} {value}" for name, value in asked.items() if value) or "an unknown host"
     broken = []
     for outcome, policy, meaning in (
         ("failed", "fail", "still there although the service was asked twice to delete them"),

@@ -118,7 +118,7 @@ class _Spool:
             yield (
                 created_text,
                 medium.media_id,
-                _line(_row(medium, created_text, (self.as_of - created).days)),
+                to_line(_row(medium, created_text, (self.as_of - created).days)),
             )
 
     def _by_month(self, media: Iterable[MediaInfo]) -> Iterator[MediaInfo]:
@@ -277,13 +277,14 @@ def _row(medium: MediaInfo, created: str, days: int) -> dict[str, Any]:
     }
 
 
-def _line(fields: Mapping[str, Any]) -> bytes:
+def to_line(fields: Mapping[str, Any]) -> bytes:
+    """Write a line of a plan."""
     # Half a surrogate pair, which JSON can carry and UTF-8 can't, becomes the JSON escape that it came as.
     return (_to_json(fields) + "\n").encode("utf-8", "backslashreplace")
 
 
 def _lines(header: dict[str, Any], database: sqlite3.Connection) -> Iterator[bytes]:
-    yield _line(header)
+    yield to_line(header)
     for (line,) in database.execute("SELECT line FROM plan ORDER BY created, media_id"):
         yield line
 
