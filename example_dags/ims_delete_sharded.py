@@ -30,7 +30,7 @@ from airflow_provider_ims.cleanup.sharding import merge_results, split_manifest
 from airflow_provider_ims.operators.ims import IMSDeleteMediaInfosOperator
 
 
-@task(retries=3)
+@task(retries=3, show_return_value_in_logs=False)
 def split() -> list[dict[str, Any]]:
     """Write the shards; give each one's arguments for the operator."""
     context = get_current_context()
@@ -69,7 +69,7 @@ with DAG(
             title="SHA-256",
             description="Of the manifest as it was approved. Empty: any manifest is taken.",
         ),
-        "shards": Param(8, type="integer", minimum=1, maximum=256, title="Shards"),
+        "shards": Param(8, type="integer", minimum=1, maximum=128, title="Shards"),
         "folder": Param(
             "/tmp/ims-shards",
             type="string",

@@ -27,8 +27,8 @@ from airflow_provider_ims.exceptions import IMSDeletionError, IMSGuardError
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-MAX_SHARDS = 256
-"""Each shard is an open file while a manifest is split, and many systems allow a process 1,024."""
+MAX_SHARDS = 128
+"""Paths and digests of all shards must fit into an XCom, which MySQL may cut at 64 KB; and each is an open file."""
 
 SUMS = (
     "requested",
@@ -102,7 +102,7 @@ def split_manifest(
     :param manifest: path of a plan, or of a text file with one media id a line. Nothing (``None``, ``""``) gives
         no shards.
     :param folder: where the shards go; any object storage path that every worker sees.
-    :param shards: how many, 1 to 256. More than there are ids leaves some of them empty.
+    :param shards: how many, 1 to 128. More than there are ids leaves some of them empty.
     :param manifest_digest: SHA-256 of the manifest as it was approved.
     :returns: for each shard the arguments of an ``IMSDeleteMediaInfosOperator``: ``manifest``, its path;
         ``manifest_digest``, so that a shard that was changed or cut is refused; ``max_media``, its lines. Small
