@@ -8,7 +8,7 @@ AIRFLOW2_TESTS := tests/operators tests/sensors tests/triggers tests/hooks tests
 # Never look for the metadata of a cloud machine: off the cloud that only waits.
 export ALIBABA_CLOUD_ECS_METADATA_DISABLED := true
 
-.PHONY: demo ui test test-system test-airflow2 test-lineage test-browser faults kills figures wheel check format clean bench bench-check
+.PHONY: demo ui test test-system test-airflow2 test-lineage test-browser faults kills celery figures wheel check format clean bench bench-check
 
 demo: $(VENV)/ready  ## a real Airflow deletes media in a local IMS, and says what became of each
 	$(BIN)/python dev/demo.py
@@ -17,7 +17,7 @@ ui: $(VENV)/ready  ## the same, then Airflow's web UI stays up until Ctrl-C
 	$(BIN)/python dev/demo.py --ui
 
 test: check  ## everything that is quick enough for each change
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(addprefix --ignore tests/,system browser faults kills)
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(addprefix --ignore tests/,system browser faults kills celery)
 
 test-system: $(VENV)/ready  ## whole Airflow processes, killed and restarted
 	$(BIN)/python -m pytest tests/system --ignore tests/system/airflow2
@@ -38,6 +38,9 @@ faults: $(VENV)/ready  ## generated runs against a service that misbehaves; see 
 
 kills: $(VENV)/ready  ## workers killed in the middle of deletions; see python -m tests.kills --help
 	$(BIN)/python -m tests.kills $(KILLS)
+
+celery: .venv-celery/ready /usr/bin/redis-server /usr/bin/pg_ctlcluster  ## two Celery workers, one killed; see python -m tests.celery --help
+	.venv-celery/bin/python -m tests.celery $(CELERY)
 
 wheel: $(VENV)/ready  ## build sdist and wheel, and use the wheel in bare environments of three Airflow releases
 	$(BIN)/python dev/check_wheel.py
@@ -71,6 +74,16 @@ $(VENV)/ready: pyproject.toml constraints/airflow-3.txt
 		--editable '.[emulator]' --group dev --group lineage
 	touch $@
 
+.venv-celery/ready: pyproject.toml constraints/airflow-3.txt $(VENV)/ready
+	$(PYTHON) -m venv .venv-celery
+	$(BIN)/uv pip install --quiet --python .venv-celery/bin/python --constraint constraints/airflow-3.txt \
+		--editable '.[emulator]' --group celery
+	touch $@
+
+# At this run level nothing that a package installs is started.
+/usr/bin/redis-server /usr/bin/pg_ctlcluster:
+	apt-get update -qq && RUNLEVEL=1 apt-get install -qq --yes --no-install-recommends redis-server postgresql
+
 /usr/bin/chromium:
 	apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium fonts-dejavu-core
 
@@ -95,4 +108,4 @@ bench-check: $(VENV)/ready  ## is it still as fast and as small as benchmarks/re
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-airflow2 .venv-lineage build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .venv-bench
+	rm -rf $(VENV) .venv-airflow2 .venv-lineage .venv-celery build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .venv-bench

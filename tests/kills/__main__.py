@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 from airflow_provider_ims.emulator.server import Emulator
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "dev"))
+from books import report_lines
 from local_airflow import LocalAirflow
 
 CONCURRENCY = 8
@@ -75,7 +77,7 @@ class Run:
         self.requests = emulator.stats()["requests"]
         if books - set(work.named):
             wrong.append(f"deleted, but never named: {sorted(books - set(work.named))[:3]}")
-        lines = _report(Path(self.result["report"]))
+        lines = list(report_lines(Path(self.result["report"])))
         told = Counter(line["media_id"] for line in lines)
         if told != Counter(work.named):
             more = [media_id for media_id, count in told.items() if count > 1]
@@ -120,19 +122,6 @@ class Run:
         return wrong
 
 
-def _report(folder: Path) -> list[dict[str, Any]]:
-    lines = []
-    for part in sorted(folder.iterdir()):
-        texts = part.read_text().split("\n")
-        for number, text in enumerate(texts):
-            try:
-                lines.append(json.loads(text))
-            except ValueError:
-                # A writer that is killed may leave half a line at the end, and nowhere else.
-                assert number == len(texts) - 1, f"{part}, line {number + 1}: {text!r}"
-    return lines
-
-
 def run(
     airflow: LocalAirflow,
     work: Work,
@@ -157,7 +146,7 @@ def run(
     lost_machines = 0
     for number in range(1, kills + 1):
         told = folder / "pids" / f"try-{number}"
-        if not _wait_for(told, lambda: _has_ended(airflow, run_id)):
+        if not wait_for(told, lambda: has_ended(airflow, run_id)):
             break
         pids = json.loads(told.read_text())
         if number <= len(points):
@@ -165,20 +154,22 @@ def run(
         else:
             time.sleep(dice.uniform(0.1, 3.0))
             if dice.random() < 0.2:  # the worker around it too, as when a machine is lost
-                _kill(pids["supervisor"])
+                kill(pids["supervisor"])
                 lost_machines += 1
-            _kill(pids["task"])
+            kill(pids["task"])
         killed.append(time.time())
     state = airflow.wait("kills", run_id, timeout=PATIENCE)
     assert state == "success", airflow.task_states("kills", run_id)
     return Run(airflow.xcom("kills", run_id, "delete"), killed, lost_machines, time.monotonic() - began)
 
 
-def _has_ended(airflow: LocalAirflow, run_id: str) -> bool:
+def has_ended(airflow: LocalAirflow, run_id: str) -> bool:
+    """Whether the run is over."""
     return airflow.request("GET", f"dags/kills/dagRuns/{run_id}").json()["state"] in ("success", "failed")
 
 
-def _wait_for(path: Path, given_up: Any) -> bool:
+def wait_for(path: Path, given_up: Callable[[], bool]) -> bool:
+    """Wait until a file is there; tell whether it came."""
     until = time.monotonic() + PATIENCE
     looked = time.monotonic()
     while not path.exists():
@@ -200,9 +191,21 @@ def _wait_for_end(pid: int) -> None:
             time.sleep(0.05)
 
 
-def _kill(pid: int) -> None:
+def kill(pid: int) -> None:
+    """Send a process SIGKILL, if it still lives."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
+
+
+def settings(emulator: Emulator) -> dict[str, str]:
+    """Connect to the emulator, and have Airflow notice within some 15 s that a worker is gone."""
+    return {
+        "AIRFLOW_CONN_IMS_DEFAULT": emulator.airflow_connection(extra={"region": "cn-shanghai"}),
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "2",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "10",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+        "ALIBABA_CLOUD_ECS_METADATA_DISABLED": "true",
+    }
 
 
 def main() -> int:
@@ -221,16 +224,9 @@ def main() -> int:
         tempfile.TemporaryDirectory(prefix="ims-kills-") as scratch,
         Emulator("--keep-requests", "100000") as emulator,
     ):
-        env = {
-            "AIRFLOW_CONN_IMS_DEFAULT": emulator.airflow_connection(extra={"region": "cn-shanghai"}),
-            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "2",
-            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "10",
-            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
-            "ALIBABA_CLOUD_ECS_METADATA_DISABLED": "true",
-        }
         dags = Path(__file__).parent / "dags"
         home = Path(scratch)
-        with LocalAirflow(home / "airflow", dags, triggerer=False, env=env) as airflow:
+        with LocalAirflow(home / "airflow", dags, triggerer=False, env=settings(emulator)) as airflow:
             airflow.wait_for_dag("kills")
             undisturbed = 0
             for number in range(arguments.runs + 1):
