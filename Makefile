@@ -8,7 +8,7 @@ AIRFLOW2_TESTS := tests/operators tests/sensors tests/triggers tests/hooks tests
 # Never look for the metadata of a cloud machine: off the cloud that only waits.
 export ALIBABA_CLOUD_ECS_METADATA_DISABLED := true
 
-.PHONY: demo ui test test-system test-airflow2 test-lineage test-browser faults kills celery figures wheel check format clean bench bench-check
+.PHONY: demo ui test test-system test-airflow2 test-lineage test-browser faults kills million celery figures wheel check format clean bench bench-check
 
 demo: $(VENV)/ready  ## a real Airflow deletes media in a local IMS, and says what became of each
 	$(BIN)/python dev/demo.py
@@ -38,6 +38,9 @@ faults: $(VENV)/ready  ## generated runs against a service that misbehaves; see 
 
 kills: $(VENV)/ready  ## workers killed in the middle of deletions; see python -m tests.kills --help
 	$(BIN)/python -m tests.kills $(KILLS)
+
+million: $(VENV)/ready  ## one task deletes a million media, killed twice; see python -m tests.kills.million --help
+	$(BIN)/python -m tests.kills.million $(MILLION)
 
 celery: .venv-celery/ready /usr/bin/redis-server /usr/bin/pg_ctlcluster  ## two Celery workers, one killed; see python -m tests.celery --help
 	.venv-celery/bin/python -m tests.celery $(CELERY)
@@ -91,6 +94,7 @@ figures: $(VENV)/ready  ## what the documentation claims, measured; takes half a
 	$(BIN)/python -m tests.cleanup.pacing_simulation
 	$(BIN)/python -m tests.faults.figures
 	$(BIN)/python -m tests.cleanup.figures
+	$(BIN)/python -m tests.cleanup.sharding_figures
 	$(BIN)/python tests/triggers/figures.py
 
 bench: .venv-bench/ready  ## side by side with the official SDK, into benchmarks/RESULTS.md; BENCH="row ..." for some
