@@ -29,6 +29,7 @@ from airflow_provider_ims.cleanup.deletion import DeletionRun, conclude
 from airflow_provider_ims.cleanup.manifest import storage_path
 from airflow_provider_ims.cleanup.report import Report
 from airflow_provider_ims.cleanup.retention import make_policy
+from airflow_provider_ims.cleanup.sharding import merge_results, split_manifest
 from airflow_provider_ims.cleanup.targets import read_targets
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.hooks import diagnosis
@@ -175,6 +176,7 @@ def all_of_them(world: World) -> Iterator[Provocation]:
         connections,
         manifests,
         plans,
+        shards,
         credentials,
         refusals,
         answers,
@@ -603,6 +605,18 @@ def resumed_runs(world: World) -> Iterator[Provocation]:
         return delete(media_ids=library, store=store, on_forbidden="ignore", wait_for_completion=True)
 
     yield "report", too_many_to_name
+
+
+def shards(world: World) -> Iterator[Provocation]:
+    def split(number: Any = 2, **options: Any) -> list[dict[str, Any]]:
+        manifest = options.pop("manifest", world.file("to-split.txt", "an-id\nanother"))
+        return split_manifest(manifest, str(world.folder / "shards"), number, **options)
+
+    yield "shards", lambda: split("two")
+    yield "no manifest", lambda: split(manifest="")
+    yield "approved", lambda: split(manifest_digest="0" * 64)
+    yield "not split", lambda: merge_results(None, None)
+    yield "2 of 2 shards", lambda: merge_results(split(), [])
 
 
 def reports(world: World) -> Iterator[Provocation]:

@@ -547,14 +547,23 @@ def check_guards(targets: Targets, *, max_media: int | None = None, digest: str 
     :param digest: SHA-256 of the manifest as it was approved.
     :raises IMSGuardError: in either case.
     """
-    if digest is not None and targets.manifest_digest != digest.strip().lower():
-        raise IMSGuardError(
-            f"the manifest is not the one that was approved: its SHA-256 is {targets.manifest_digest}, "
-            f"approved was {digest}. Nothing was deleted"
-        )
+    if digest is not None:
+        check_digest(targets.manifest_digest, approved=digest)
     if max_media is not None and len(targets) > max_media:
         raise IMSGuardError(
             f"{len(targets):,} media are named, more than max_media={max_media:,}. Nothing was deleted"
+        )
+
+
+def check_digest(found: str | None, *, approved: str) -> None:
+    """Refuse another manifest than the one that was approved.
+
+    :raises IMSGuardError: if the two SHA-256 differ.
+    """
+    if found != approved.strip().lower():
+        raise IMSGuardError(
+            f"the manifest is not the one that was approved: its SHA-256 is {found}, "
+            f"approved was {approved}. Nothing was deleted"
         )
 
 

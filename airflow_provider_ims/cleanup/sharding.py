@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
-from airflow_provider_ims.cleanup.deletion import MAX_SAMPLES, OutcomePolicy, conclude
+from airflow_provider_ims.cleanup.deletion import MAX_SAMPLES, OutcomePolicy, check_digest, conclude
 from airflow_provider_ims.cleanup.judge import Outcome
 from airflow_provider_ims.cleanup.manifest import ManifestReader, Row, storage_path
 from airflow_provider_ims.cleanup.plan import check_plan, open_new, percentage, to_line
 from airflow_provider_ims.cleanup.targets import NOTHING, check_media_id
-from airflow_provider_ims.exceptions import IMSDeletionError, IMSGuardError
+from airflow_provider_ims.exceptions import IMSDeletionError
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
@@ -189,11 +189,8 @@ def merge_results(
 
 def _check(reader: ManifestReader, rows: int, approved: str | None) -> None:
     """Refuse what must not be deleted; where it may be deleted is known to the tasks that delete."""
-    if approved is not None and reader.digest != approved.strip().lower():
-        raise IMSGuardError(
-            f"the manifest is not the one that was approved: its SHA-256 is {reader.digest}, "
-            f"approved was {approved}. Nothing was split"
-        )
+    if approved is not None:
+        check_digest(reader.digest, approved=approved)
     if (plan := reader.plan) is not None:
         check_plan(plan, region=plan.get("region"), host=plan.get("host", ""), rows=rows)
 

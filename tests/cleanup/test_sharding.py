@@ -153,7 +153,7 @@ def test_object_stores(tmp_path: Path, manifest: Path, store: str) -> None:
         ("a\nb,c\n", r"line 2: 'b,c' is not a media id"),
         ("a\nhttps://bucket/x.mp4\n", "line 2: .* is a URL"),
         ('{"media_id": "a", "outcome": "deleted"}\n', "is a report"),
-        ('{"media_id": "a"}\n', "no plan's first line"),
+        ('{"media_id": "a"}\n', "lacks the first line of a plan"),
         ('{"plan": 1, "sel', "line 1: not a whole JSON object; is the file cut?"),
         ("a" * 129, "line 1: .* is not a media id"),
         pytest.param("a" * (2**20 + 1), "line 1: longer than 1 MiB", id="long line"),
@@ -244,7 +244,7 @@ def test_a_plan_that_is_cut_is_not_split(tmp_path: Path, plan: Path) -> None:
 
 def test_a_plan_without_its_first_line_is_not_split(tmp_path: Path, plan: Path) -> None:
     plan.write_text(plan.read_text().split("\n", 1)[1])
-    refused(plan, tmp_path / "shards", ValueError, "no plan's first line")
+    refused(plan, tmp_path / "shards", ValueError, "lacks the first line of a plan")
 
 
 def test_memory_does_not_grow_with_the_manifest(tmp_path: Path) -> None:
