@@ -224,10 +224,16 @@ def main() -> int:
         signal.signal(number, signal.default_int_handler)
     home = Path(tempfile.mkdtemp(prefix="ims-celery-"))
     home.chmod(0o711)  # PostgreSQL is another user
+    keep = True  # what went wrong is to be looked at
     try:
         good = run(home, arguments.media, arguments.shards, arguments.seed)
+        keep = arguments.keep or not good
+    except KeyboardInterrupt:
+        say("interrupted; nothing is left running")
+        keep = arguments.keep
+        return 130
     finally:
-        if arguments.keep:
+        if keep:
             say(f"logs and reports are in {home}")
         else:
             shutil.rmtree(home)

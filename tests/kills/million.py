@@ -216,13 +216,20 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     home = Path(tempfile.mkdtemp(prefix="ims-million-"))
+    keep = True  # what went wrong is to be looked at
     try:
         good = run(home, arguments.media, arguments.milliseconds)
+        keep = arguments.keep or not good
+    except KeyboardInterrupt:
+        say("interrupted; nothing is left running")
+        keep = arguments.keep
+        return 130
     finally:
-        if arguments.keep:
-            say(f"report and logs are in {home}")
+        if keep:
+            say(f"logs and reports are in {home}")
         else:
             shutil.rmtree(home)
+    say(f"{'all is as it must be' if good else 'NOT all is as it must be'}; nothing is left running")
     return 0 if good else 1
 
 
