@@ -119,14 +119,15 @@ def show(traffic: Traffic, killed: list[int], killed_at: float) -> list[tuple[st
         print(
             f"  {number:5}   {at:9.1f} s   {at / median:8.2f}{'   its worker was killed' if number in killed else ''}"
         )
-    first_end = min(traffic.finished.values())
+    first_end, *_, last_but_one, _ = sorted(traffic.finished.values())
     death = killed_at - traffic.began
     periods = [
         ("until the worker's death", 0.0, death),
         ("20 s before it", max(death - 20, 0.0), death),
         ("20 s after it", death, death + 20),
         ("then until the first shard ended", death + 20, first_end),
-        ("from then on", first_end, traffic.seconds),
+        ("from then on", first_end, last_but_one),
+        ("the last shard alone", last_but_one, traffic.seconds),
     ]
     print("\n  requests a second that got through:                     all   of each shard")
     for name, start, end in periods:
