@@ -12,13 +12,14 @@ from benchmarks.rows import Figure, Measured, Quantity, Row, in_alternation, rat
 from benchmarks.sabotage import sabotage
 from benchmarks.service import BATCH, batches, ceiling, emulator, run
 
-WARM_UP = 100
+# By then the pace has found that there is no limit, and what is left is the cost.
+WARM_UP = 600
 BLOCKS = 5
 
 
 def measure(short: bool) -> Measured:
     """Let each delete as many media, twenty a request, one request after the other, in a process of its own."""
-    requests = 400 if short else 1000
+    requests = 600 if short else 1000
     contenders = ["hook", "http.client"] if short else list(peers.CONTENDERS)
     with emulator() as service:
         limit = ceiling(service)
@@ -66,7 +67,6 @@ def main() -> None:
     todo = batches(sys.stdin.read().split())
     for batch in todo[:WARM_UP]:
         delete(batch)
-    # The pace has found by now that there is no limit; what is left is the cost.
     todo = todo[WARM_UP:]
     size = len(todo) // BLOCKS
     cpu, seconds = [], []
@@ -91,7 +91,7 @@ ROW = Row(
     number=2,
     name="cost",
     title="What one DeleteMediaInfos costs",
-    how="1,000 requests for 20 media each, one after the other on one kept connection, after 100 that don't "
+    how="1,000 requests for 20 media each, one after the other on one kept connection, after 600 that don't "
     "count; each contender in a process of its own. Floor: http.client with this provider's signature and "
     "nothing else.",
     quantities={

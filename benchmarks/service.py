@@ -91,6 +91,12 @@ def run(
     return answer(start(module, *arguments, env=env), ids)
 
 
+def peak_megabytes() -> float:
+    """Most memory that this process had. Not ``ru_maxrss``, which begins with that of the parent."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
 def batches(ids: list[str]) -> list[list[str]]:
     """Twenty for each request."""
     return [ids[first : first + BATCH] for first in range(0, len(ids), BATCH)]
