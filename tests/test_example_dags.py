@@ -88,35 +88,35 @@ def run_sharded(conf: dict[str, Any], folder: Path) -> tuple[dict[str, str], Any
     return states(finished), finished.get_task_instance("merge").xcom_pull(task_ids="merge")
 
 
-def test_sharded_deletion(emulator: Emulator, tmp_path: Path) -> None:
-    library = emulator.generate(300)
+def test_sharded_deletion(ims_emulator: Emulator, tmp_path: Path) -> None:
+    library = ims_emulator.generate(300)
     named = [*library[:90], *library[20:30], *(f"{number:032x}" for number in range(3))]
     (tmp_path / "ids.txt").write_text("\n".join(named))
     ended, merged = run_sharded({"manifest": str(tmp_path / "ids.txt"), "shards": 12}, tmp_path)
     assert len([name for name in ended if name.startswith("delete[")]) == 12
     assert set(ended.values()) == {"success"}
     assert merged.items() >= {"requested": 93, "duplicates": 10, "deleted": 90, "missing": 3}.items()
-    assert set(emulator.media_ids()) == set(library[90:])
+    assert set(ims_emulator.media_ids()) == set(library[90:])
     lines = [json.loads(line) for part in tmp_path.glob("reports/**/*.jsonl") for line in part.open()]
     assert sorted(line["media_id"] for line in lines) == sorted(set(named))
     assert all(Path(merged["report"]) in part.parents for part in tmp_path.glob("reports/**/*.jsonl"))
 
 
-def test_a_shard_that_fails_is_counted_and_fails_the_run(emulator: Emulator, tmp_path: Path) -> None:
-    library = emulator.generate(100)
-    emulator.protect(library[:1])
+def test_a_shard_that_fails_is_counted_and_fails_the_run(ims_emulator: Emulator, tmp_path: Path) -> None:
+    library = ims_emulator.generate(100)
+    ims_emulator.protect(library[:1])
     (tmp_path / "ids.txt").write_text("\n".join(library[:50]))
     ended, merged = run_sharded({"manifest": str(tmp_path / "ids.txt"), "shards": 3}, tmp_path)
     assert sorted(ended.values()) == ["failed", "failed", "success", "success", "success"]
     assert (ended["split"], ended["merge"], merged) == ("success", "failed", None)
-    assert set(emulator.media_ids()) == {*library[:1], *library[50:]}
+    assert set(ims_emulator.media_ids()) == {*library[:1], *library[50:]}
 
 
-def test_a_manifest_that_was_not_approved_is_never_split(emulator: Emulator, tmp_path: Path) -> None:
-    emulator.generate(10)
-    (tmp_path / "ids.txt").write_text("\n".join(emulator.media_ids()))
+def test_a_manifest_that_was_not_approved_is_never_split(ims_emulator: Emulator, tmp_path: Path) -> None:
+    ims_emulator.generate(10)
+    (tmp_path / "ids.txt").write_text("\n".join(ims_emulator.media_ids()))
     conf = {"manifest": str(tmp_path / "ids.txt"), "manifest_digest": "0" * 64}
     ended, _ = run_sharded(conf, tmp_path)
     assert (ended["split"], ended["merge"]) == ("failed", "failed")
     assert not (tmp_path / "ims_delete_sharded").exists()
-    assert emulator.stats()["requests"] == 0
+    assert ims_emulator.stats()["requests"] == 0

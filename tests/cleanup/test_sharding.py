@@ -266,11 +266,11 @@ def test_memory_does_not_grow_with_the_manifest(tmp_path: Path) -> None:
 
 @pytest.fixture
 def sharded(
-    tmp_path: Path, emulator: Emulator, client: IMSClient
+    tmp_path: Path, ims_emulator: Emulator, client: IMSClient
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """What three shards gave: deleted, missing and forbidden ones, and duplicates."""
-    library = emulator.generate(200)
-    emulator.protect(library[:5])
+    library = ims_emulator.generate(200)
+    ims_emulator.protect(library[:5])
     path = tmp_path / "ids.txt"
     path.write_text("\n".join([*library[:150], *library[50:60], *IDS[:4]]))
     shards = split_manifest(str(path), str(tmp_path / "shards"), 3)
