@@ -27,7 +27,7 @@ SIGNED_URL_SECONDS = 1
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """Answer of ``DeleteMediaInfos``: what was *not* deleted, as the service echoed it.
+    """Answer of a deletion: what was *not* deleted, as the service echoed it.
 
     :param ignored: could not be found or read; proves nothing yet.
     :param forbidden: exist, and may not be deleted.
@@ -116,6 +116,41 @@ def delete_media_infos(
         {
             "MediaIds": ",".join(media_ids) or None,
             "InputURLs": ",".join(input_urls) or None,
+            "DeletePhysicalFiles": delete_physical_files,
+        },
+        lambda body: Deletion(_texts(body, "IgnoredList"), _texts(body, "ForbiddenList")),
+        stop=stop,
+    )
+
+
+def delete_play_info(
+    client: IMSClient,
+    media_id: str,
+    *,
+    file_urls: Sequence[str],
+    delete_physical_files: bool,
+    stop: threading.Event | None = None,
+) -> Answer[Deletion]:
+    """Delete up to 20 streams of one medium by their URLs; the medium and its source file stay.
+
+    What the service does without URLs is not documented, so they are needed here: nothing never means everything.
+    Nor is a maximum, so that of ``DeleteMediaInfos`` is used.
+
+    Source: https://www.alibabacloud.com/help/en/ims/developer-reference/api-ice-2020-11-09-deleteplayinfo
+
+    :param delete_physical_files: also delete the files of transcoded streams; the service never deletes the source's.
+    :raises ValueError: for no id, for no URLs or too many, and for a URL with a comma, which separates them.
+    """
+    if not media_id:
+        raise ValueError("a media_id is needed")
+    _at_most_20(file_urls)
+    if divided := [url for url in file_urls if "," in url]:
+        raise ValueError(f"a URL with a comma can't be named in a list of URLs: {divided[0]!r}")
+    return client.call(
+        "DeletePlayInfo",
+        {
+            "MediaId": media_id,
+            "FileURLs": ",".join(file_urls),
             "DeletePhysicalFiles": delete_physical_files,
         },
         lambda body: Deletion(_texts(body, "IgnoredList"), _texts(body, "ForbiddenList")),
@@ -250,7 +285,7 @@ def get_transcode_job(
 
 def _at_most_20(values: Sequence[str]) -> None:
     if not 0 < len(values) <= MAX_MEDIA_PER_CALL:
-        raise ValueError(f"1 to {MAX_MEDIA_PER_CALL} media can be named in one request, not {len(values)}")
+        raise ValueError(f"1 to {MAX_MEDIA_PER_CALL} can be named in one request, not {len(values)}")
 
 
 def _texts(body: dict[str, Any], name: str) -> tuple[str, ...]:

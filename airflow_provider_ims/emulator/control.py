@@ -42,7 +42,7 @@ GET  /jobs/ID     a transcoding job as the service shows it
 GET  /overview    what the page shows: counts, rules, newest requests and deletions, media (?after=)
 
 POST /seed        {"media": [{"url": ..., "media_id", "created", "title", "media_type", "source", "business_type",
-                  "status", "tags", "size", "file", "protected", "undeletable"}, ...]}
+                  "status", "tags", "size", "streams": [url, ...], "file", "protected", "undeletable"}, ...]}
                   or {"count": N, "seed", "days", "protected": share, "twice": share, "until": time};
                   content type application/x-ndjson: one medium a line
 POST /protect     {"media_ids": [...], "protected": true|false, "undeletable": true|false}
@@ -349,6 +349,7 @@ def _describe(library: Library, medium: Medium) -> dict[str, Any]:
         "status": medium.status,
         "tags": medium.tags,
         "size": medium.size,
+        "streams": list(medium.streams),
         "file": library.has_file(medium),
         "protected": medium.protected,
         "undeletable": medium.undeletable,

@@ -27,6 +27,7 @@ class Medium:
     :param title: None stands for the file's name.
     :param tags: comma-separated, as the service shows them.
     :param size: bytes of the file.
+    :param streams: URLs of what was transcoded from it, each with a file of its own.
     :param protected: deletions are refused (``ForbiddenList``).
     :param undeletable: deletions are ignored (``IgnoredList``) although reads show it.
     :param deleted: no longer registered; reads may go on to show it for a while.
@@ -42,6 +43,7 @@ class Medium:
     status: str = "Normal"
     tags: str = ""
     size: int = 0
+    streams: tuple[str, ...] = ()
     protected: bool = False
     undeletable: bool = False
     deleted: bool = False

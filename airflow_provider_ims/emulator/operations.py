@@ -107,6 +107,36 @@ def _misbehave(call: Call, media: list[Medium]) -> tuple[Medium | None, float | 
     return spared, None if lag is None else call.now + lag.number("milliseconds") / 1000
 
 
+def delete_play_info(call: Call) -> Answer:
+    """Delete streams of one medium, named by URL; all of them if none is named. The source is none of them."""
+    media_id = call.params.get("MediaId", "")
+    if not media_id.strip():
+        raise missing("MediaId")
+    media = call.library.registered(media_id)
+    targets = _entries(call.params, "FileURLs") or [url for medium in media for url in medium.streams]
+    call.entry.targets = targets
+    call.entry.delete_physical_files = _boolean(call.params, "DeletePhysicalFiles", default=False)
+    if len(targets) > BATCH_LIMIT:
+        raise invalid("FileURLs", f"{len(targets)} streams, at most {BATCH_LIMIT} are allowed.")
+    answer: Answer = {"IgnoredList": [], "ForbiddenList": []}
+    normal = call.library.normal_url
+    for target in targets:
+        medium = media[0] if media else None
+        kept = () if medium is None else tuple(url for url in medium.streams if normal(url) != normal(target))
+        if medium is not None and (medium.protected or normal(target) == normal(medium.url)):
+            outcome = "forbidden"
+            answer["ForbiddenList"].append(target)
+        elif medium is None or medium.undeletable or len(kept) == len(medium.streams):
+            outcome = "ignored" if medium is not None and medium.undeletable else "missing"
+            answer["IgnoredList"].append(target)
+        else:
+            outcome = "deleted"
+            medium.streams = kept
+        # Named twice in one request: the first time counts.
+        call.entry.outcomes.setdefault(target, outcome)
+    return answer
+
+
 def batch_get_media_infos(call: Call) -> Answer:
     """Read up to 20 media by id."""
     media_ids = _entries(call.params, "MediaIds")
@@ -259,6 +289,7 @@ def get_transcode_job(call: Call) -> Answer:
 OPERATIONS: Mapping[str, Callable[[Call], Answer]] = {
     "BatchGetMediaInfos": batch_get_media_infos,
     "DeleteMediaInfos": delete_media_infos,
+    "DeletePlayInfo": delete_play_info,
     "GetMediaInfo": get_media_info,
     "GetTranscodeJob": get_transcode_job,
     "ListMediaBasicInfos": list_media_basic_infos,
@@ -374,17 +405,20 @@ def _media_info(call: Call, medium: Medium, lifetime: int, *, with_files: bool) 
         },
     }
     if with_files:
-        present = call.library.has_file(medium)
+        files = [(url, "source_file", medium.size)] if call.library.has_file(medium) else []
+        for stream in medium.streams:
+            # A guess at how much smaller a rendition is.
+            files.append((call.library.normal_url(stream), "transcode_file", medium.size // 4))
         info["FileInfoList"] = [
             {
                 "FileBasicInfo": {
-                    "FileName": name,
+                    "FileName": file_url.rpartition("/")[2],
                     "FileStatus": "Normal",
-                    "FileType": "source_file",
-                    "FileSize": str(medium.size),
-                    "FileUrl": _signed(call, url, lifetime),
+                    "FileType": file_type,
+                    "FileSize": str(size),
+                    "FileUrl": _signed(call, file_url, lifetime),
                     "Region": call.library.region,
-                    "FormatName": name.rpartition(".")[2],
+                    "FormatName": file_url.rpartition("/")[2].rpartition(".")[2],
                     "Duration": "60.000" if medium.media_type != "image" else "",
                     "Bitrate": "1912.131",
                     "Width": "1280",
@@ -393,5 +427,6 @@ def _media_info(call: Call, medium: Medium, lifetime: int, *, with_files: bool) 
                     "ModifiedTime": created,
                 }
             }
-        ] * present
+            for file_url, file_type, size in files
+        ]
     return info

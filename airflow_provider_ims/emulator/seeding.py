@@ -17,7 +17,7 @@ from airflow_provider_ims.emulator.library import Library, Medium
 _DAY = 24 * 60 * 60
 _TEXTS = ("url", "title", "media_type", "source", "business_type", "status")
 _SWITCHES = ("protected", "undeletable")
-_FIELDS = {"media_id", "created", "tags", "size", "file", *_TEXTS, *_SWITCHES}
+_FIELDS = {"media_id", "created", "tags", "size", "streams", "file", *_TEXTS, *_SWITCHES}
 
 _FOLDERS = ("uploads", "masters", "trailers", "interviews", "b-roll", "social")
 # A hundred of each, so that every entry is a percent.
@@ -52,8 +52,12 @@ def read_medium(fields: Mapping[str, Any]) -> tuple[Medium, bool]:
     size = fields.get("size", 0)
     if not isinstance(size, int) or size < 0:
         raise ValueError(f"'size' of a medium must be a number of bytes, not {size!r}")
+    streams = fields.get("streams", [])
+    if not isinstance(streams, list) or not all(isinstance(url, str) and url for url in streams):
+        raise ValueError(f"'streams' of a medium must be a list of URLs, not {streams!r}")
     medium = Medium(
         media_id=media_id,
+        streams=tuple(streams),
         created=times.from_text(str(fields["created"])) if "created" in fields else int(time.time()),
         tags=",".join(tags) if isinstance(tags, list) else str(tags),
         size=size,

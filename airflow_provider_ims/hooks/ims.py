@@ -140,6 +140,22 @@ class IMSHook(BaseHook):
             delete_physical_files=delete_physical_files,
         ).value
 
+    def delete_play_info(
+        self, media_id: str, *, file_urls: Sequence[str], delete_physical_files: bool = False
+    ) -> Deletion:
+        """Delete up to 20 streams of one medium by their URLs in one request; the medium and its source file stay.
+
+        The answer names what was *not* deleted: ignored URLs belong to no stream of this medium, or to no medium.
+
+        :param file_urls: at least one; what the service does without is not documented.
+        :param delete_physical_files: also delete the files of transcoded streams.
+        """
+        from airflow_provider_ims.api import operations
+
+        return operations.delete_play_info(
+            self.client, media_id, file_urls=file_urls, delete_physical_files=delete_physical_files
+        ).value
+
     def batch_get_media_infos(self, media_ids: Sequence[str]) -> tuple[MediaInfo, ...]:
         """Read up to 20 media in one request; those that do not exist are absent."""
         from airflow_provider_ims.api import operations

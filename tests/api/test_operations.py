@@ -26,6 +26,37 @@ def answer(service, wire):
     return answer
 
 
+class TestDeletePlayInfo:
+    URL = "https://b.oss-cn-shanghai.aliyuncs.com/a b/中.m3u8"
+
+    def test_urls(self, client, service, answer):
+        answer(IgnoredList=["a"], ForbiddenList=["b\n"])
+        got = operations.delete_play_info(
+            client, ID, file_urls=[self.URL, "oss://b/2"], delete_physical_files=True
+        )
+        assert got.value == operations.Deletion(("a",), ("b\n",))
+        assert service.requests[0].headers["x-acs-action"] == "DeletePlayInfo"
+        assert service.requests[0].query == {
+            "MediaId": ID,
+            "FileURLs": f"{self.URL},oss://b/2",
+            "DeletePhysicalFiles": "true",
+        }
+
+    @pytest.mark.parametrize(
+        ("media_id", "file_urls", "complaint"),
+        [
+            ("", ["oss://b/1"], "media_id"),
+            (ID, [], "1 to 20"),
+            (ID, ["oss://b/1"] * 21, "1 to 20"),
+            (ID, ["oss://b/1,2"], "'oss://b/1,2'"),
+        ],
+    )
+    def test_refused_before_anything_is_sent(self, client, service, media_id, file_urls, complaint):
+        with pytest.raises(ValueError, match=complaint):
+            operations.delete_play_info(client, media_id, file_urls=file_urls, delete_physical_files=False)
+        assert not service.requests
+
+
 class TestDelete:
     def test_ids(self, client, service, answer):
         answer(IgnoredList=["a"], ForbiddenList=["b\n"])

@@ -125,6 +125,85 @@ class TestDeleteMediaInfos:
         assert ims_emulator.deleted() == []
 
 
+class TestDeletePlayInfo:
+    SOURCE, HIGH, LOW = (f"{BUCKET}/{name}" for name in ("1.mp4", "1/1080p.m3u8", "1/480p.m3u8"))
+
+    @pytest.fixture(autouse=True)
+    def _library(self, ims_emulator):
+        ims_emulator.seed(
+            [
+                medium(1, streams=[self.HIGH, self.LOW], size=400),
+                medium(2, streams=[f"{BUCKET}/2/1080p.m3u8"], protected=True),
+                medium(3, streams=[f"{BUCKET}/3/1080p.m3u8"], undeletable=True),
+            ]
+        )
+
+    def delete(self, sdk, number, *urls, files=False):
+        request = models.DeletePlayInfoRequest(
+            media_id=media_id(number), file_urls=",".join(urls) or None, delete_physical_files=files
+        )
+        return sdk().delete_play_info(request).body
+
+    def files(self, sdk, number):
+        request = models.GetMediaInfoRequest(media_id=media_id(number))
+        basics = [
+            file.file_basic_info for file in sdk().get_media_info(request).body.media_info.file_info_list
+        ]
+        return {basic.file_url.partition("?")[0]: (basic.file_type, basic.file_size) for basic in basics}
+
+    def test_reads_show_the_streams_beside_the_source(self, sdk):
+        assert self.files(sdk, 1) == {
+            self.SOURCE: ("source_file", "400"),
+            self.HIGH: ("transcode_file", "100"),
+            self.LOW: ("transcode_file", "100"),
+        }
+
+    def test_what_is_named_goes_and_the_medium_stays(self, sdk, ims_emulator):
+        answer = self.delete(sdk, 1, self.HIGH, files=True)
+        assert (answer.ignored_list, answer.forbidden_list) == ([], [])
+        assert set(self.files(sdk, 1)) == {self.SOURCE, self.LOW}
+        assert ims_emulator.medium(media_id(1))["streams"] == [self.LOW]
+        assert ims_emulator.deleted() == []
+        [entry] = ims_emulator.requests("DeletePlayInfo")
+        assert entry["outcomes"] == {self.HIGH: "deleted"}
+        assert entry["delete_physical_files"] is True
+        assert entry["request_id"] == answer.request_id
+
+    def test_each_outcome(self, sdk, ims_emulator):
+        unknown = f"{BUCKET}/other.m3u8"
+        answer = self.delete(sdk, 1, self.HIGH, self.HIGH, self.SOURCE, unknown)
+        assert answer.ignored_list == [self.HIGH, unknown]
+        assert answer.forbidden_list == [self.SOURCE]
+        assert ims_emulator.requests("DeletePlayInfo")[0]["outcomes"] == {
+            self.HIGH: "deleted",
+            self.SOURCE: "forbidden",
+            unknown: "missing",
+        }
+        assert self.delete(sdk, 2, f"{BUCKET}/2/1080p.m3u8").forbidden_list == [f"{BUCKET}/2/1080p.m3u8"]
+        assert self.delete(sdk, 3, f"{BUCKET}/3/1080p.m3u8").ignored_list == [f"{BUCKET}/3/1080p.m3u8"]
+        assert self.delete(sdk, 9, self.LOW).ignored_list == [self.LOW]
+        for number in (1, 2, 3):
+            assert len(self.files(sdk, number)) == 2
+
+    def test_other_spellings_of_a_url(self, sdk, ims_emulator):
+        written = "OSS://team/1/1080p.m3u8?"
+        assert self.delete(sdk, 1, written, self.HIGH).ignored_list == [self.HIGH]
+        assert ims_emulator.medium(media_id(1))["streams"] == [self.LOW]
+
+    def test_without_urls_all_streams_go(self, sdk):
+        self.delete(sdk, 1)
+        assert set(self.files(sdk, 1)) == {self.SOURCE}
+
+    def test_missing_and_bad_parameters(self, sdk):
+        client = sdk()
+        assert (
+            code_of(client.delete_play_info, models.DeletePlayInfoRequest(file_urls=self.HIGH))
+            == "MissingParameter"
+        )
+        many = models.DeletePlayInfoRequest(media_id=media_id(1), file_urls=",".join([self.HIGH] * 21))
+        assert code_of(client.delete_play_info, many) == "InvalidParameter"
+
+
 class TestReads:
     @pytest.fixture(autouse=True)
     def _library(self, ims_emulator):

@@ -142,6 +142,7 @@ def test_the_same_seed_makes_the_same_media():
         ({"url": "oss://b/k", "size": -1}, "'size'"),
         ({"url": "oss://b/k", "protected": "yes"}, "'protected'"),
         ({"url": "oss://b/k", "title": 1}, "'title'"),
+        ({"url": "oss://b/k", "streams": "oss://b/k.m3u8"}, "'streams'"),
         ([], "must be a JSON object"),
     ],
 )

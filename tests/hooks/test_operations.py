@@ -1,0 +1,44 @@
+"""The hook's operations against the emulator, which its connection leads to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.exceptions import IMSPermissionError
+from airflow_provider_ims.hooks.ims import IMSHook
+
+BUCKET = "https://team.oss-cn-shanghai.aliyuncs.com"
+HIGH, LOW = f"{BUCKET}/1/1080p.m3u8", f"{BUCKET}/1/480p.m3u8"
+
+
+@pytest.fixture
+def media_id(ims_emulator: Emulator) -> str:
+    [media_id] = ims_emulator.seed([{"url": f"{BUCKET}/1.mp4", "streams": [HIGH, LOW]}])
+    return media_id
+
+
+def test_delete_play_info(hook: Callable[..., IMSHook], ims_emulator: Emulator, media_id: str) -> None:
+    answer = hook().delete_play_info(media_id, file_urls=[HIGH, f"{BUCKET}/1.mp4", "oss://team/unknown"])
+    assert answer.ignored == ("oss://team/unknown",)
+    assert answer.forbidden == (f"{BUCKET}/1.mp4",)
+    assert ims_emulator.medium(media_id)["streams"] == [LOW]
+    assert ims_emulator.requests()[-1]["delete_physical_files"] is False
+
+
+def test_delete_play_info_with_files(
+    hook: Callable[..., IMSHook], ims_emulator: Emulator, media_id: str
+) -> None:
+    hook().delete_play_info(media_id, file_urls=[HIGH, LOW], delete_physical_files=True)
+    assert ims_emulator.medium(media_id)["streams"] == []
+    assert ims_emulator.requests()[-1]["delete_physical_files"] is True
+
+
+def test_delete_play_info_needs_its_own_permission(
+    hook: Callable[..., IMSHook], ims_emulator: Emulator, media_id: str
+) -> None:
+    ims_emulator.add_key("media-only", "s", actions=["ice:DeleteMediaInfos"])
+    with pytest.raises(IMSPermissionError, match="ice:DeletePlayInfo"):
+        hook(login="media-only", password="s").delete_play_info(media_id, file_urls=[HIGH])
