@@ -17,7 +17,7 @@ from airflow_provider_ims.emulator import page, seeding, times
 from airflow_provider_ims.emulator.faults import read_rule
 from airflow_provider_ims.emulator.jobs import ParentJob, SubJob
 from airflow_provider_ims.emulator.keys import DEFAULT_KEY, read_key
-from airflow_provider_ims.emulator.library import Filter, Library, Medium, Position
+from airflow_provider_ims.emulator.library import Filter, Library, Medium, Position, shown_title
 from airflow_provider_ims.emulator.operations import OPERATIONS
 from airflow_provider_ims.emulator.service import Service
 
@@ -115,7 +115,7 @@ class _Endpoints:
                 "stats": self._stats(),
                 "rules": [rule.describe() for rule in self.service.faults.rules],
                 "requests": [entry.describe() for entry in islice(reversed(records.requests), _SHOWN)],
-                "deletions": [deletion._asdict() for deletion in reversed(records.deletions[-_SHOWN:])],
+                "deletions": [deletion.describe() for deletion in reversed(records.deletions[-_SHOWN:])],
                 "library": self._library_page(Filter(), request, _SHOWN),
             }
         )
@@ -172,7 +172,7 @@ class _Endpoints:
                 "media_id": media_id,
                 "registered": medium is not None and not medium.deleted,
                 "shown": medium is not None,
-                "deletion": None if deletion is None else deletion._asdict(),
+                "deletion": None if deletion is None else deletion.describe(),
                 **shown,
             }
         )
@@ -181,7 +181,9 @@ class _Endpoints:
         deletions = self.service.records.deletions
         after = int(request.query_params.get("after", 0))
         page = deletions[after : after + _limit(request)]
-        return JSONResponse({"total": len(deletions), "deletions": [deletion._asdict() for deletion in page]})
+        return JSONResponse(
+            {"total": len(deletions), "deletions": [deletion.describe() for deletion in page]}
+        )
 
     async def requests(self, request: Request) -> Response:
         after = int(request.query_params.get("after", 0))
@@ -341,7 +343,7 @@ def _describe(library: Library, medium: Medium) -> dict[str, Any]:
     return {
         "media_id": medium.media_id,
         "url": medium.url,
-        "title": medium.shown_title,
+        "title": shown_title(medium.title, medium.url),
         "created": times.to_text(medium.created),
         "media_type": medium.media_type,
         "source": medium.source,

@@ -58,10 +58,10 @@ class Medium:
         """The last part of the URL."""
         return self.url.rsplit("/", 1)[-1]
 
-    @property
-    def shown_title(self) -> str:
-        """What reads show as the title."""
-        return self.title if self.title is not None else self.file_name
+
+def shown_title(title: str | None, url: str) -> str:
+    """Give what reads show as a title: the file's name where there is none."""
+    return title if title is not None else url.rsplit("/", 1)[-1]
 
 
 class Position(NamedTuple):

@@ -6,13 +6,13 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from airflow_provider_ims.emulator.library import Medium
+from airflow_provider_ims.emulator.library import Medium, shown_title
 
 
 class Deletion(NamedTuple):
     """A medium that is gone.
 
-    :param title: what reads showed as its title.
+    :param title: None stands for the file's name.
     :param files: its physical file was deleted with it.
     :param by: the operation that did it.
     :param at: seconds since the epoch.
@@ -20,11 +20,15 @@ class Deletion(NamedTuple):
 
     media_id: str
     url: str
-    title: str
+    title: str | None
     files: bool
     by: str
     request_id: str
     at: float
+
+    def describe(self) -> dict[str, Any]:
+        """Show the deletion as JSON."""
+        return {**self._asdict(), "title": shown_title(self.title, self.url)}
 
 
 @dataclass(slots=True)
@@ -106,7 +110,7 @@ class Records:
             Deletion(
                 medium.media_id,
                 medium.url,
-                medium.shown_title,
+                medium.title,
                 files,
                 entry.action,
                 entry.request_id,
