@@ -142,10 +142,13 @@ def delete_play_info(
     :raises ValueError: for no id, for no URLs or too many, and for a URL with a comma, which separates them.
     """
     if not media_id:
-        raise ValueError("a media_id is needed")
-    _at_most_20(file_urls)
+        raise ValueError(f"media_id is {media_id!r}; name the medium whose streams are to go")
+    _at_most_20(file_urls, "streams")
     if divided := [url for url in file_urls if "," in url]:
-        raise ValueError(f"a URL with a comma can't be named in a list of URLs: {divided[0]!r}")
+        raise ValueError(
+            f"file_urls: {divided[0]!r} has a comma, which IMS takes for the end of a URL; "
+            "this stream can only go with its medium"
+        )
     return client.call(
         "DeletePlayInfo",
         {
@@ -283,9 +286,9 @@ def get_transcode_job(
     return client.call("GetTranscodeJob", {"ParentJobId": parent_job_id}, _transcode_job, stop=stop)
 
 
-def _at_most_20(values: Sequence[str]) -> None:
+def _at_most_20(values: Sequence[str], what: str = "media") -> None:
     if not 0 < len(values) <= MAX_MEDIA_PER_CALL:
-        raise ValueError(f"1 to {MAX_MEDIA_PER_CALL} can be named in one request, not {len(values)}")
+        raise ValueError(f"1 to {MAX_MEDIA_PER_CALL} {what} can be named in one request, not {len(values)}")
 
 
 def _texts(body: dict[str, Any], name: str) -> tuple[str, ...]:
