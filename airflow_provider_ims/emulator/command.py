@@ -72,13 +72,15 @@ def _explain_kinds() -> str:
 
 def _epilog() -> str:
     return f"""\
+To look around: ims-emulator --sample, then the control URL in a browser.
+For an Airflow: ims-emulator --sample --service-port 8090, and http://127.0.0.1:8090 as the connection's host.
+
 Both ports listen on {_LOOPBACK} only. When ready, one line on stdout names them:
   {{"service": "http://127.0.0.1:PORT", "control": "http://127.0.0.1:PORT"}}
 
 Operations:
-  {", ".join(OPERATIONS)}
+  {textwrap.fill(", ".join(OPERATIONS), _WIDTH, subsequent_indent="  ")}
 Key: {DEFAULT_KEY.key_id} / {DEFAULT_KEY.secret} may do everything; --keys and POST /keys add others.
-In Airflow, the connection's host is the service's URL, http:// included.
 
 Control API (JSON; times are UTC like 2024-01-31T08:00:00Z):
 {textwrap.indent(GUIDE, "  ")}
