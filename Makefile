@@ -8,7 +8,7 @@ AIRFLOW2_TESTS := tests/operators tests/sensors tests/triggers tests/hooks tests
 # Never look for the metadata of a cloud machine: off the cloud that only waits.
 export ALIBABA_CLOUD_ECS_METADATA_DISABLED := true
 
-.PHONY: demo ui test test-system test-airflow2 test-lineage test-browser faults kills million celery figures wheel check format clean bench bench-check
+.PHONY: demo ui test test-system test-airflow2 test-lineage test-browser faults kills million celery figures wheel check format clean bench bench-check docs
 
 demo: $(VENV)/ready  ## a real Airflow deletes media in a local IMS, and says what became of each
 	$(BIN)/python dev/demo.py
@@ -109,6 +109,13 @@ bench-check: $(VENV)/ready  ## is it still as fast and as small as benchmarks/re
 	grep -E '^(apache-airflow|alibabacloud)' constraints/airflow-3.txt > .venv-bench/constraints.txt
 	$(BIN)/uv pip install --quiet --python .venv-bench/bin/python --constraint .venv-bench/constraints.txt \
 		--editable '.[emulator]' --group bench
+	touch $@
+
+docs: $(VENV)/docs-ready  ## the pages in build/docs; a warning, such as a link that leads nowhere, is an error
+	AIRFLOW_HOME=build/airflow-of-docs $(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs . build/docs
+
+$(VENV)/docs-ready: $(VENV)/ready
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints/airflow-3.txt --group docs
 	touch $@
 
 clean:

@@ -29,15 +29,18 @@ def said(airflow: LocalAirflow2, *task: str) -> str:
 
 
 def test_sensor_waits_in_the_triggerer(
-    airflow: LocalAirflow2, emulator: Emulator, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    airflow: LocalAirflow2,
+    ims_emulator: Emulator,
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    media_ids = emulator.generate(3)
+    media_ids = ims_emulator.generate(3)
     run_id = airflow.trigger("deferred", {"media_ids": media_ids})
     airflow.wait_for_task("deferred", run_id, "wait", "deferred", timeout=120)
     assert airflow.task("deferred", run_id, "wait")["trigger_id"]
-    looks = len(emulator.requests("BatchGetMediaInfos"))
+    looks = len(ims_emulator.requests("BatchGetMediaInfos"))
     time.sleep(6)
-    assert len(emulator.requests("BatchGetMediaInfos")) > looks
+    assert len(ims_emulator.requests("BatchGetMediaInfos")) > looks
     assert airflow.task_state("deferred", run_id, "wait") == "deferred"
     monkeypatch.setenv("AIRFLOW_CONN_IMS_DEFAULT", environment["AIRFLOW_CONN_IMS_DEFAULT"])
     IMSHook().delete_media_infos(media_ids=media_ids)
@@ -48,9 +51,9 @@ def test_sensor_waits_in_the_triggerer(
     assert airflow.task("deferred", run_id, "wait")["try_number"] == 1
 
 
-def test_operator_waits_in_the_triggerer(airflow: LocalAirflow2, emulator: Emulator) -> None:
-    media_ids = emulator.generate(3)
-    emulator.add_fault("lagging_reads", action="DeleteMediaInfos", milliseconds=15_000)
+def test_operator_waits_in_the_triggerer(airflow: LocalAirflow2, ims_emulator: Emulator) -> None:
+    media_ids = ims_emulator.generate(3)
+    ims_emulator.add_fault("lagging_reads", action="DeleteMediaInfos", milliseconds=15_000)
     run_id = airflow.trigger("deletions", {"deferred": media_ids})
     airflow.wait_for_task("deletions", run_id, "deferred", "deferred", timeout=120)
     assert airflow.wait("deletions", run_id, timeout=240) == "success", said(
@@ -62,8 +65,8 @@ def test_operator_waits_in_the_triggerer(airflow: LocalAirflow2, emulator: Emula
     assert airflow.xcom("deletions", run_id, "here")["requested"] == 0
 
 
-def test_a_trigger_that_is_not_found(airflow: LocalAirflow2, emulator: Emulator) -> None:
+def test_a_trigger_that_is_not_found(airflow: LocalAirflow2, ims_emulator: Emulator) -> None:
     """So it is the triggerer that waits in the other tests."""
-    run_id = airflow.trigger("misplaced", {"media_ids": emulator.generate(1)})
+    run_id = airflow.trigger("misplaced", {"media_ids": ims_emulator.generate(1)})
     assert airflow.wait("misplaced", run_id, timeout=240) == "failed"
     assert "no_such_module" in said(airflow, "misplaced", run_id, "wait")

@@ -1,0 +1,83 @@
+"""Two example DAGs as people see them: a deletion's log, and a retention plan that somebody looks at and approves."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from local_airflow import LocalAirflow
+from media_team import REGION, cleanup
+from playwright.sync_api import Page, expect
+
+from airflow_provider_ims.emulator.server import Emulator
+
+EXAMPLES = Path(__file__).parent.parent.parent / "example_dags"
+
+
+@pytest.fixture(scope="module")
+def airflow(
+    tmp_path_factory: pytest.TempPathFactory, ims_emulator_session: Emulator
+) -> Iterator[LocalAirflow]:
+    """Instead of the one with an empty connection list: the examples, and a connection to the local IMS."""
+    connection = {
+        "conn_type": "alibaba_ims",
+        "login": ims_emulator_session.access_key_id,
+        "password": ims_emulator_session.access_key_secret,
+        "host": ims_emulator_session.endpoint,
+        "extra": {"region": REGION},
+    }
+    home = tmp_path_factory.mktemp("examples") / "home"
+    with LocalAirflow(home, EXAMPLES, env={"AIRFLOW_CONN_IMS_DEFAULT": json.dumps(connection)}) as airflow:
+        yield airflow
+
+
+@pytest.fixture
+def plans() -> Iterator[str]:
+    """A folder with a short name, since the pictures show it."""
+    with tempfile.TemporaryDirectory(prefix="ims-plans-") as folder:
+        yield folder
+
+
+def test_the_log_tells_what_became_of_each(
+    page: Page, airflow: LocalAirflow, emulator: Emulator, shoot: Callable[[str], None]
+) -> None:
+    work = cleanup()
+    emulator.seed(work.media)
+    run = airflow.trigger("ims_delete_media", work.conf)
+    assert airflow.wait("ims_delete_media", run) == "success"
+
+    page.set_viewport_size({"width": 1280, "height": 600})
+    page.goto(f"{airflow.url}/dags/ims_delete_media/runs/{quote(run)}/tasks/delete_by_id")
+    expect(page.get_by_text("132 deleted, 10 missing, 5 forbidden").first).to_be_visible()
+    page.keyboard.press("w")  # long lines are wrapped
+    shoot("run")
+
+
+def test_a_person_approves_a_plan(
+    page: Page, airflow: LocalAirflow, emulator: Emulator, shoot: Callable[[str], None], plans: str
+) -> None:
+    library = emulator.generate(1200, seed=9, days=105)
+    run = airflow.trigger("ims_retention", {"folder": plans})
+    airflow.wait_for_task("ims_retention", run, "approve", "awaiting_input", "deferred", timeout=120)
+    plan = airflow.xcom("ims_retention", run, "plan")
+
+    page.set_viewport_size({"width": 1100, "height": 1250})
+    page.goto(f"file://{plan['page']}")
+    expect(page.get_by_role("heading", level=1)).to_contain_text(
+        f"Plan to delete {plan['selected']} of 1,200"
+    )
+    shoot("plan-page")
+
+    page.set_viewport_size({"width": 1280, "height": 720})
+    page.goto(f"{airflow.url}/dags/ims_retention/runs/{quote(run)}/tasks/approve/required_actions")
+    expect(page.get_by_text(plan["digest"])).to_be_visible()
+    shoot("approval")
+    assert emulator.deleted() == []
+    page.get_by_role("button", name="Approve").click()
+
+    assert airflow.wait("ims_retention", run, timeout=180) == "success"
+    assert len(emulator.deleted()) == plan["selected"] == len(library) - len(emulator.media_ids())

@@ -1,0 +1,285 @@
+"""Every command and snippet of the README and the guides, run.
+
+A fenced block is run as its language says. A comment in the line above it says more: ``<!-- file: NAME -->`` that it
+is a file, which lies beside the page's other files when anything of the page is run; ``<!-- not run: REASON -->``
+that it can't be run. Addresses, keys and ids of the text are replaced by those of a local IMS.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.exceptions import IMSPermissionError
+from airflow_provider_ims.hooks.ims import IMSHook
+from tests.test_example_dags import load, states
+
+ROOT = Path(__file__).parent.parent
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted(ROOT.glob("docs/**/*.md")),
+    ROOT / "airflow_provider_ims/emulator/README.md",
+]
+MOST_NOT_RUN = 8
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page. ``mark`` is ``file`` or ``not run``, and ``about`` what follows it."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+    mark: str
+    about: str
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """Find a page's blocks; directives for Sphinx, ``{...}``, are none."""
+    pattern = re.compile(
+        r"(?:^<!-- (file|not run): ([^\n]+) -->\n)?^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL
+    )
+    text = page.read_text()
+    for found in pattern.finditer(text):
+        mark, about, language, content = found.groups(default="")
+        if not language.startswith("{"):
+            yield Block(page, text.count("\n", 0, found.start(3)) + 1, language, content, mark, about)
+
+
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+
+
+@pytest.fixture(scope="module")
+def ims_emulator_session() -> Iterator[Emulator]:
+    """A local IMS whose transcoding jobs are done at once."""
+    with Emulator("--job-seconds", "0") as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a block is run; Airflow finds DAGs there."""
+    bundle = {
+        "name": "snippets",
+        "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+        "kwargs": {"path": str(tmp_path)},
+    }
+    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps([bundle]))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def media(ims_emulator: Emulator) -> list[str]:
+    """The ids of a library, oldest first, of which a tenth is older than 90 days."""
+    return ims_emulator.generate(200, days=100)
+
+
+@pytest.mark.usefixtures("airflow_database", "ims_connection")
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.mark != "not run"], ids=str)
+def test_runs(block: Block, folder: Path, media: list[str], ims_emulator: Emulator) -> None:
+    for other in blocks(block.page):
+        if other.mark == "file":
+            path = folder / other.about
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(other.text)
+    assert block.language in RUNNERS, (
+        f"{block}: nobody knows how to run {block.language!r}; mark it, or name another"
+    )
+    RUNNERS[block.language](block, folder, media, ims_emulator)
+
+
+def test_few_are_not_run() -> None:
+    assert len([block for block in BLOCKS if block.mark == "not run"]) <= MOST_NOT_RUN
+    assert len(BLOCKS) > 2 * MOST_NOT_RUN
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_text_names_make_targets_that_exist(page: Path) -> None:
+    for target in re.findall(r"`make ([a-z0-9-]+)", page.read_text()):
+        assert target in make_targets(), f"there is no `make {target}`"
+
+
+def run_python(block: Block, folder: Path, media: list[str], emulator: Emulator) -> None:
+    name = Path(block.about).name or "snippet.py"
+    path = folder / (block.about or name)
+    path.write_text(block.text)
+    if name.startswith("test_"):
+        # As in a project of its own, which has nothing of this run's Airflow.
+        env = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW_")}
+        subprocess.run(
+            [BIN / "python", "-m", "pytest", "-q", path], check=True, cwd=folder, env=env, timeout=120
+        )
+    elif name == "conftest.py":
+        compile(block.text, str(block), "exec")  # run with the page's tests
+    elif re.search(r"\bDAG\(|@dag\b", block.text):
+        for dag in load(path).values():
+            run_dag(dag, folder, media, emulator)
+    else:
+        exec(compile(block.text, str(block), "exec"), {"__name__": "__main__"})
+
+
+def run_dag(dag: Any, folder: Path, media: list[str], emulator: Emulator) -> None:
+    """Run a DAG with what its parameters ask for: if it deletes, then something, and nothing but that."""
+    offered = {"media_ids": media[-3:], "source_media_id": media[-1], "folder": str(folder)}
+    conf = {name: value for name, value in offered.items() if name in dag.params}
+    operators = {type(task).__name__ for task in dag.tasks}
+    if "IMSPlanMediaRetentionOperator" in operators:
+        long_ago = f"{datetime.now(UTC) - timedelta(days=90):%Y-%m-%dT%H:%M:%SZ}"
+        named = {one["media_id"] for one in emulator.library() if one["created"] < long_ago}
+    else:
+        named = {*conf.get("media_ids", ()), conf.get("source_media_id")}
+    # All but the part of a person is run.
+    finished = dag.test(run_conf=conf, logical_date=None, mark_success_pattern="^approve$")
+    assert set(states(finished).values()) == {"success"}
+    deleted = {one["media_id"] for one in emulator.deleted()}
+    assert deleted <= named
+    assert bool(deleted) == ("IMSDeleteMediaInfosOperator" in operators)
+
+
+def run_commands(block: Block, folder: Path, media: list[str], emulator: Emulator) -> None:
+    for line in block.text.replace("\\\n", " ").splitlines():
+        if words := shlex.split(line, comments=True):
+            run_command(words, folder, media, emulator)
+
+
+def run_command(words: list[str], folder: Path, media: list[str], emulator: Emulator) -> None:
+    if words[0] == "make":
+        assert words[1] in make_targets()
+    elif words[:2] == ["pip", "install"]:
+        check_requirements(words[2:])
+    elif words[0] == "uvx":
+        check_requirements([words[2]])
+        run_command(words[3:], folder, media, emulator)
+    elif words[0] == "ims-emulator":
+        arguments = ["0" if before.endswith("-port") else word for before, word in itertools.pairwise(words)]
+        with Emulator(*arguments) as started:
+            assert started.stats()
+    elif words[:3] == ["airflow", "connections", "add"]:
+        add_connection(words, emulator)
+    else:
+        if words[0] == "curl":
+            words = ["curl", "--silent", "--show-error", "--fail-with-body", "--noproxy", "*", *words[1:]]
+        words = [to_local(word, media, emulator) for word in words]
+        done = subprocess.run(
+            words, cwd=folder, env=environment(), capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.returncode == 0, f"{shlex.join(words)}: {done.stdout}{done.stderr}"
+
+
+def to_local(word: str, media: list[str], emulator: Emulator) -> str:
+    """Put the local IMS's addresses, and an id that exists, in the place of those in the text."""
+    for port, url in (("8090", emulator.endpoint), ("8091", emulator.control)):
+        word = re.sub(rf"(http://)?(localhost|127\.0\.0\.1):{port}", url, word)
+    return word.replace('"..."', f'"{media[0]}"')
+
+
+def add_connection(words: list[str], emulator: Emulator) -> None:
+    """Add a connection to Airflow's database as written, and ask IMS with it."""
+    from airflow.models.connection import Connection
+    from airflow.utils.session import create_session
+
+    local = [to_local(word, [""], emulator) for word in words]
+    subprocess.run([BIN / "airflow", *local[1:]], env=environment(), check=True, capture_output=True)
+    with create_session() as session:
+        added = session.query(Connection).filter(Connection.conn_id == words[3]).one()
+        as_json = added.as_json()
+        session.delete(added)
+    well, sentence = hook_of(as_json).test_connection()
+    assert well, sentence
+
+
+def read_settings(block: Block, folder: Path, media: list[str], emulator: Emulator) -> None:
+    """Read each line as a shell does, and the connection that it makes as Airflow does."""
+    for line in block.text.splitlines():
+        (assignment,) = shlex.split(line)
+        name, _, value = assignment.partition("=")
+        assert name == "AIRFLOW_CONN_IMS_DEFAULT"
+        settings = hook_of(re.sub(r"<[^>]+>", "LTAIabc", value)).settings
+        assert settings.credentials.current().access_key_id == "LTAIabc"
+        assert settings.warnings == ()
+
+
+def check_json(block: Block, folder: Path, media: list[str], emulator: Emulator) -> None:
+    """Read it; a policy is tried: it must allow the operations that it names, and no others."""
+    content = json.loads(block.text)
+    if "Statement" not in content:
+        return
+    (statement,) = content["Statement"]
+    emulator.add_key("by-policy", "secret", actions=statement["Action"])
+    connection = {
+        "conn_type": "alibaba_ims",
+        "login": "by-policy",
+        "password": "secret",
+        "host": emulator.endpoint,
+    }
+    hook = hook_of(json.dumps({**connection, "extra": {"region": "cn-shanghai"}}))
+    calls: dict[str, Callable[[], Any]] = {
+        "ice:BatchGetMediaInfos": lambda: hook.batch_get_media_infos(media[:1]),
+        "ice:GetMediaInfo": lambda: hook.get_media_info(media[0]),
+        "ice:ListMediaBasicInfos": lambda: list(hook.list_media_basic_infos()),
+        "ice:DeleteMediaInfos": lambda: hook.delete_media_infos(media_ids=media[:1]),
+    }
+    assert set(statement["Action"]) <= set(calls)
+    for action, call in calls.items():
+        if action in statement["Action"]:
+            call()
+        else:
+            with pytest.raises(IMSPermissionError):
+                call()
+
+
+def check_requirements(words: list[str]) -> None:
+    for requirement in (Requirement(word) for word in words if not word.startswith("-")):
+        if requirement.name == "pytest":
+            continue
+        assert canonicalize_name(requirement.name) == PROJECT["name"]
+        assert requirement.extras <= set(PROJECT["optional-dependencies"])
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def hook_of(connection: str) -> IMSHook:
+    """A hook with the connection ``ims_default`` as given, as JSON or as a URI."""
+    os.environ["AIRFLOW_CONN_IMS_DEFAULT"] = connection  # put back by the fixture `connect`
+    return IMSHook()
+
+
+def environment() -> dict[str, str]:
+    """This Airflow's, but for the connection; commands of this environment come first."""
+    own = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "AIRFLOW__CORE__FERNET_KEY": ""}
+    return {name: value for name, value in os.environ.items() if name != "AIRFLOW_CONN_IMS_DEFAULT"} | own
+
+
+RUNNERS: dict[str, Callable[[Block, Path, list[str], Emulator], None]] = {
+    "python": run_python,
+    "console": run_commands,
+    "bash": run_commands,
+    "dotenv": read_settings,
+    "json": check_json,
+}
