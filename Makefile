@@ -101,6 +101,7 @@ bench: .venv-bench/ready  ## side by side with the official SDK, into benchmarks
 	.venv-bench/bin/python -m benchmarks $(BENCH)
 
 bench-check: $(VENV)/ready  ## is it still as fast and as small as benchmarks/results say? at most 3 minutes
+	$(BIN)/python -m pytest benchmarks
 	$(BIN)/python -m benchmarks.check
 
 # Only Airflow and the SDK as in the other environments: Amazon's library wants other versions of the rest.
