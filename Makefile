@@ -17,7 +17,7 @@ ui: $(VENV)/ready  ## the same, then Airflow's web UI stays up until Ctrl-C
 	$(BIN)/python dev/demo.py --ui
 
 test: check  ## everything that is quick enough for each change
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(addprefix --ignore tests/,system browser faults kills celery)
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(addprefix --ignore tests/,system browser faults kills celery benchmarks)
 
 test-system: $(VENV)/ready  ## whole Airflow processes, killed and restarted
 	$(BIN)/python -m pytest tests/system --ignore tests/system/airflow2
@@ -101,7 +101,7 @@ bench: .venv-bench/ready  ## side by side with the official SDK, into benchmarks
 	.venv-bench/bin/python -m benchmarks $(BENCH)
 
 bench-check: $(VENV)/ready  ## is it still as fast and as small as benchmarks/results say? at most 3 minutes
-	$(BIN)/python -m pytest benchmarks
+	$(BIN)/python -m pytest tests/benchmarks
 	$(BIN)/python -m benchmarks.check
 
 # Only Airflow and the SDK as in the other environments: Amazon's library wants other versions of the rest.
