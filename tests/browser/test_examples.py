@@ -43,10 +43,10 @@ def plans() -> Iterator[str]:
 
 
 def test_the_log_tells_what_became_of_each(
-    page: Page, airflow: LocalAirflow, emulator: Emulator, shoot: Callable[[str], None]
+    page: Page, airflow: LocalAirflow, ims_emulator: Emulator, shoot: Callable[[str], None]
 ) -> None:
     work = cleanup()
-    emulator.seed(work.media)
+    ims_emulator.seed(work.media)
     run = airflow.trigger("ims_delete_media", work.conf)
     assert airflow.wait("ims_delete_media", run) == "success"
 
@@ -58,9 +58,9 @@ def test_the_log_tells_what_became_of_each(
 
 
 def test_a_person_approves_a_plan(
-    page: Page, airflow: LocalAirflow, emulator: Emulator, shoot: Callable[[str], None], plans: str
+    page: Page, airflow: LocalAirflow, ims_emulator: Emulator, shoot: Callable[[str], None], plans: str
 ) -> None:
-    library = emulator.generate(1200, seed=9, days=105)
+    library = ims_emulator.generate(1200, seed=9, days=105)
     run = airflow.trigger("ims_retention", {"folder": plans})
     airflow.wait_for_task("ims_retention", run, "approve", "awaiting_input", "deferred", timeout=120)
     plan = airflow.xcom("ims_retention", run, "plan")
@@ -76,8 +76,9 @@ def test_a_person_approves_a_plan(
     page.goto(f"{airflow.url}/dags/ims_retention/runs/{quote(run)}/tasks/approve/required_actions")
     expect(page.get_by_text(plan["digest"])).to_be_visible()
     shoot("approval")
-    assert emulator.deleted() == []
+    assert ims_emulator.deleted() == []
+    page.wait_for_timeout(8_000)  # the scheduler must have noted the deferral before it is answered
     page.get_by_role("button", name="Approve").click()
 
     assert airflow.wait("ims_retention", run, timeout=180) == "success"
-    assert len(emulator.deleted()) == plan["selected"] == len(library) - len(emulator.media_ids())
+    assert len(ims_emulator.deleted()) == plan["selected"] == len(library) - len(ims_emulator.media_ids())
