@@ -127,14 +127,9 @@ def run_python(block: Block, folder: Path, media: list[str], emulator: Emulator)
     name = Path(block.about).name or "snippet.py"
     path = folder / (block.about or name)
     path.write_text(block.text)
-    if name.startswith("test_"):
-        # As in a project of its own, which has nothing of this run's Airflow.
-        env = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW_")}
-        subprocess.run(
-            [BIN / "python", "-m", "pytest", "-q", path], check=True, cwd=folder, env=env, timeout=120
-        )
-    elif name == "conftest.py":
-        compile(block.text, str(block), "exec")  # run with the page's tests
+    if name.startswith("test_") or name == "conftest.py":
+        # Run by the page's own command, once for all of them: each run of pytest loads Airflow.
+        assert any(other.text == "pytest\n" for other in blocks(block.page))
     elif re.search(r"\bDAG\(|@dag\b", block.text):
         for dag in load(path).values():
             run_dag(dag, folder, media, emulator)
@@ -180,6 +175,13 @@ def run_command(words: list[str], folder: Path, media: list[str], emulator: Emul
             assert started.stats()
     elif words[:3] == ["airflow", "connections", "add"]:
         add_connection(words, emulator)
+    elif words[0] == "pytest":
+        # As in a project of its own, which has nothing of this run's Airflow.
+        env = {name: value for name, value in environment().items() if not name.startswith("AIRFLOW_")}
+        done = subprocess.run(
+            words, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=120
+        )
+        assert done.returncode == 0, done.stdout
     else:
         if words[0] == "curl":
             words = ["curl", "--silent", "--show-error", "--fail-with-body", "--noproxy", "*", *words[1:]]
