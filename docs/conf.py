@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 # Before autodoc, which would import it by halves.
 import airflow.providers.common.compat.sdk  # noqa: F401
+from docutils import nodes
 from pygments.lexers.shell import BashLexer
+from sphinx import addnodes
 
 from airflow_provider_ims import __version__
 
@@ -66,5 +68,15 @@ def setup(app: Sphinx) -> None:
             text = '<!doctype html><meta http-equiv="refresh" content="0; url=docs/index.html">\n'
             Path(app.outdir, "index.html").write_text(text, encoding="utf-8")
 
+    def drop_return_type_of_classes(
+        app: Sphinx, domain: str, kind: str, content: addnodes.desc_content
+    ) -> None:
+        # ``:returns:`` of an operator is about its task. autodoc adds that its constructor returns None.
+        if kind in ("class", "exception"):
+            for field in list(content.findall(nodes.field)):
+                if field[0].astext() == "rtype":
+                    field.parent.remove(field)
+
     app.connect("build-finished", redirect)
+    app.connect("object-description-transform", drop_return_type_of_classes, priority=600)
     app.add_lexer("dotenv", BashLexer)
