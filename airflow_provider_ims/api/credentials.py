@@ -1,4 +1,4 @@
-"""Connection fields -> a source of credentials.
+"""Sources of credentials: keys that are typed in, and keys that are fetched and renewed.
 
 A source is asked once for each request and answers with key, secret and token together: read one by one while
 a refresh runs, they could belong to different sets.

@@ -218,5 +218,5 @@ class Keeper:
 
 
 def forget(store: StateStore) -> None:
-    """Drop the state: the task reached its end, so that starts over when it is cleared later."""
+    """Drop the state: the task reached its end, so that it starts over when it is cleared later."""
     store.delete(KEY)

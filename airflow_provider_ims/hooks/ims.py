@@ -115,6 +115,9 @@ class IMSHook(BaseHook):
     def call(self, action: str, **params: Any) -> dict[str, Any]:
         """Call any IMS operation, signed, with the parameters spelled as IMS does; its answer as it came.
 
+        A request whose answer was lost is sent again: give an operation that must not be done twice its
+        ``ClientToken``, if it takes one.
+
         :param action: such as ``SubmitTranscodeJob``.
         :param params: text, numbers and booleans; lists and objects as JSON text, as IMS takes them.
         """
