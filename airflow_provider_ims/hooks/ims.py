@@ -34,7 +34,7 @@ class IMSHook(BaseHook):
     def __init__(self, ims_conn_id: str = default_conn_name, region: str | None = None) -> None:
         super().__init__()
         self.ims_conn_id = ims_conn_id
-        self._region = region
+        self._region = region or None  # a template may have rendered to nothing
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:

@@ -253,7 +253,7 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
 
     @cached_property
     def _hook(self) -> IMSHook:
-        return IMSHook(self.ims_conn_id, self.region or None)
+        return IMSHook(self.ims_conn_id, self.region)
 
     def get_openlineage_facets_on_complete(self, _: Any) -> OperatorLineage:
         """Tell OpenLineage which files this try dropped; it asks after a failure, too."""

@@ -324,3 +324,15 @@ def test_nothing_shown_holds_a_secret(hook):
     shown = f"{used!r} {used} {used.settings!r} {used.settings} {used.client!r} {used.settings.credentials!r}"
     assert SECRET not in shown
     assert "emulator-secret" not in shown
+
+
+def test_a_region_that_rendered_to_nothing_leaves_the_connections_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_IMS_DEFAULT",
+        json.dumps(
+            {"conn_type": "alibaba_ims", "login": "k", "password": "s", "extra": {"region": "cn-shanghai"}}
+        ),
+    )
+    assert IMSHook("ims_default", "").region == "cn-shanghai"
