@@ -14,8 +14,9 @@ import logging
 import os
 import sys
 import time
+from pathlib import Path
 
-from benchmarks.render import read
+from benchmarks.render import RESULTS, read
 from benchmarks.rows import Figure, Row, from_json, load
 from benchmarks.sabotage import KINDS, VARIABLE
 
@@ -29,9 +30,9 @@ def worse(now: Figure, committed: Figure) -> bool:
     return now.value > committed.value * now.tolerance + now.slack
 
 
-def check(row: Row) -> bool:
+def check(row: Row, results: Path) -> bool:
     """Measure a row, up to three times; whether it held once."""
-    committed = {figure.words: figure for figure in row.figures(from_json(read()[row.name]))}
+    committed = {figure.words: figure for figure in row.figures(from_json(read(results)[row.name]))}
     for number in range(1, TRIES + 1):
         began = time.monotonic()
         bad = False
@@ -57,6 +58,9 @@ def main() -> int:
     """Check what the command line names."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.check", description=__doc__)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(CHECKED)}; all by default")
+    parser.add_argument(
+        "--against", type=Path, default=RESULTS, metavar="FOLDER", help="other results than those committed"
+    )
     parser.add_argument("--sabotage", choices=KINDS, help="; ".join(f"{k}: {v}" for k, v in KINDS.items()))
     arguments = parser.parse_args()
     if unknown := set(arguments.rows) - set(CHECKED):
@@ -69,7 +73,7 @@ def main() -> int:
     for name in arguments.rows or CHECKED:
         row = load(name)
         print(f"{row.number} {row.title}", flush=True)
-        if not check(row):
+        if not check(row, arguments.against):
             failed.append(name)
     if failed:
         print(f"Worse than what is committed, {TRIES} times in a row: {', '.join(failed)}.")
