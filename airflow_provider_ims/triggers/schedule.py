@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
-from math import inf
+from math import ceil, inf
 from typing import NamedTuple
 
 from airflow_provider_ims.triggers.looking import MAX_AT_ONCE, Kind
@@ -115,26 +115,27 @@ class Schedule:
         Otherwise give the time when to call again; infinite if nothing but answers can change that.
         """
         earliest = inf
+        # Of the kinds that may be asked for now, the most overdue: a fixed order would starve the last.
+        waiting: dict[Kind, list[_Entry]] = {}
         for kind, size in MAX_AT_ONCE.items():
             candidates = list(self._take(kind, size))
             if not candidates:
                 continue
+            for entry in candidates:
+                self._push(entry)
             oldest = candidates[0]
             full_at = min(candidates[-1].due, oldest.due + min(SLACK * oldest.interval, MAX_SLACK))
             at = max(full_at, self._next_start)
-            if at > now:
-                earliest = min(earliest, at)
-                chosen = []
-            else:
-                chosen = [entry for entry in candidates if entry.due <= now]
-            for entry in candidates[len(chosen) :]:
-                self._push(entry)
-            if chosen:
-                for entry in chosen:
-                    entry.due = inf
-                self._next_start = now + self._gap(now)
-                return Ask(kind, tuple(entry.value for entry in chosen))
-        return earliest
+            earliest = min(earliest, at)
+            if at <= now:
+                waiting[kind] = [entry for entry in candidates if entry.due <= now]
+        if not waiting:
+            return earliest
+        kind, chosen = min(waiting.items(), key=lambda item: item[1][0].due)
+        for entry in chosen:
+            entry.due = inf
+        self._next_start = now + self._gap(now)
+        return Ask(kind, tuple(entry.value for entry in chosen))
 
     def _take(self, kind: Kind, size: int) -> Iterator[_Entry]:
         """Take up to ``size`` entries off the heap, in the order in which they are due."""
@@ -149,7 +150,9 @@ class Schedule:
         """Seconds from one request to the next, so that a round's requests spread over their interval."""
         while self._leaving and self._leaving[0][0] <= now:
             self._count(heapq.heappop(self._leaving)[1], -1)
-        rate = sum(number / MAX_AT_ONCE[kind] / every for (kind, every), number in self._intervals.items())
+        rate = sum(
+            ceil(number / MAX_AT_ONCE[kind]) / every for (kind, every), number in self._intervals.items()
+        )
         return min(SPREAD / rate, MAX_GAP)
 
     def _set_due(self, entry: _Entry, now: float, at_most: float = inf) -> None:

@@ -150,7 +150,18 @@ def test_what_has_no_batch_read_is_asked_for_one_by_one(kind: Kind) -> None:
     assert 10 <= len(simulation.asks) <= 20
 
 
-@settings(deadline=None, max_examples=25)
+def test_a_kind_that_is_always_due_starves_no_other() -> None:
+    simulation = Simulation()
+    simulation.watch("input_url", ["url"], 1)
+    simulation.watch("media_id", ["medium"], 1)
+    simulation.watch("parent_job_id", ["job"], 2.5)
+    simulation.run(70)
+    times = simulation.times()
+    assert len(times["parent_job_id", "job"]) >= 70 / 2.5 / 2
+    assert min(len(times["input_url", "url"]), len(times["media_id", "medium"])) >= 70 / 2
+
+
+@settings(deadline=None, max_examples=100)
 @given(
     st.lists(
         st.tuples(
