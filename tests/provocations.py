@@ -26,10 +26,10 @@ from airflow_provider_ims.api.credentials import FetchedCredentials, StaticCrede
 from airflow_provider_ims.api.endpoints import parse_host
 from airflow_provider_ims.api.errors import RULES
 from airflow_provider_ims.cleanup.deletion import DeletionRun, conclude
-from airflow_provider_ims.cleanup.manifest import storage_path
 from airflow_provider_ims.cleanup.report import Report
 from airflow_provider_ims.cleanup.retention import make_policy
 from airflow_provider_ims.cleanup.sharding import merge_results, split_manifest
+from airflow_provider_ims.cleanup.storage import storage_path
 from airflow_provider_ims.cleanup.targets import read_targets
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.hooks import diagnosis

@@ -13,6 +13,8 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from airflow_provider_ims.cleanup.storage import storage_path
+
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
@@ -31,16 +33,6 @@ class Row(NamedTuple):
     line: int
     media_id: str
     columns: dict[str, Any] | None
-
-
-def storage_path(path: str | ObjectStoragePath) -> ObjectStoragePath:
-    """Make a path of the user's text; any store that the user's Airflow knows."""
-    # Imported late: it loads much that a DAG file never needs.
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
-
-    found = path if isinstance(path, ObjectStoragePath) else ObjectStoragePath(str(path))
-    _ = found.fs  # Airflow 2 would say only later that it knows no such store.
-    return found
 
 
 class ManifestReader:

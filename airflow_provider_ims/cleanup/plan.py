@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_ims.api.operations import MediaInfo
 from airflow_provider_ims.cleanup.listing import write_time
-from airflow_provider_ims.cleanup.manifest import storage_path
 from airflow_provider_ims.cleanup.retention import Policy, Selection, read_policy, whole_number
+from airflow_provider_ims.cleanup.storage import open_new, storage_path, to_line
 from airflow_provider_ims.exceptions import IMSGuardError
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 PLAN_FORMAT = 1
 ROWS_SHOWN = 20
-
-_to_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for each line
 
 
 @dataclass(frozen=True)
@@ -277,12 +275,6 @@ def _row(medium: MediaInfo, created: str, days: int) -> dict[str, Any]:
     }
 
 
-def to_line(fields: Mapping[str, Any]) -> bytes:
-    """Write a line of a plan."""
-    # Half a surrogate pair, which JSON can carry and UTF-8 can't, becomes the JSON escape that it came as.
-    return (_to_json(fields) + "\n").encode("utf-8", "backslashreplace")
-
-
 def _lines(header: dict[str, Any], database: sqlite3.Connection) -> Iterator[bytes]:
     yield to_line(header)
     for (line,) in database.execute("SELECT line FROM plan ORDER BY created, media_id"):
@@ -294,10 +286,3 @@ def _shown(database: sqlite3.Connection, order: str, count: int) -> list[dict[st
         f"SELECT line FROM plan ORDER BY created {order}, media_id {order} LIMIT ?", (count,)
     )
     return [json.loads(line) for (line,) in found]
-
-
-def open_new(path: ObjectStoragePath) -> Any:
-    """Open a file for writing; its folder is made where there are such things as folders."""
-    if path.protocol in ("", "file", "local"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open("wb")  # type: ignore[no-untyped-call]

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_ims.cleanup.plan import Plan, file_size, open_new
+from airflow_provider_ims.cleanup.plan import Plan, file_size
+from airflow_provider_ims.cleanup.storage import open_new
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath

@@ -5,13 +5,13 @@ A local file takes lines at once. A store that can't append gets a new part file
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
-from airflow_provider_ims.cleanup.manifest import report_parts, storage_path
+from airflow_provider_ims.cleanup.manifest import report_parts
+from airflow_provider_ims.cleanup.storage import is_local, storage_path, to_line
 from airflow_provider_ims.exceptions import IMSGuardError
 
 if TYPE_CHECKING:
@@ -42,11 +42,11 @@ class Report:
         self.folder = folder
         self.part = first_part
         self.lines = 0
-        self._buffer: list[str] = []
+        self._buffer: list[bytes] = []
         self._file: IO[bytes] | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if folder.protocol in ("", "file", "local"):  # "" is that of a plain path
+            if is_local(folder):
                 self._file = open(self._part_path(first_part).path, "xb")  # noqa: SIM115 - closed by close()
             else:
                 self._part_path(first_part).write_bytes(b"")
@@ -81,13 +81,13 @@ class Report:
 
     def write(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Write lines, or keep them until :meth:`cut` where the store can't append."""
-        texts = [json.dumps(line, ensure_ascii=False) + "\n" for line in lines]
-        self.lines += len(texts)
+        spelled = [to_line(line) for line in lines]
+        self.lines += len(spelled)
         if self._file:
-            self._file.write(_encode(texts))
+            self._file.write(b"".join(spelled))
             self._file.flush()
         else:
-            self._buffer += texts
+            self._buffer += spelled
 
     def cut(self) -> Callable[[], None]:
         """Give what makes the lines so far durable; it may run in another thread while writing goes on."""
@@ -95,7 +95,7 @@ class Report:
             return self._sync
         if not self._buffer:
             return lambda: None
-        content, path = _encode(self._buffer), self._part_path(self.part)
+        content, path = b"".join(self._buffer), self._part_path(self.part)
         self._buffer, self.part, self.lines = [], self.part + 1, 0
 
         def write_part() -> None:
@@ -122,8 +122,3 @@ def _in_words(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return f"{type(error).__name__}: {' '.join(str(error).split()) or 'no reason is given'}"
-
-
-def _encode(lines: Iterable[str]) -> bytes:
-    # Half a surrogate pair, which a title can carry and UTF-8 can't, becomes the JSON escape that it came as.
-    return "".join(lines).encode("utf-8", "backslashreplace")

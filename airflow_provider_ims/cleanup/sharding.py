@@ -19,8 +19,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 from airflow_provider_ims.cleanup.deletion import MAX_SAMPLES, OutcomePolicy, check_digest, conclude
 from airflow_provider_ims.cleanup.judge import Outcome
-from airflow_provider_ims.cleanup.manifest import ManifestReader, Row, storage_path
-from airflow_provider_ims.cleanup.plan import check_plan, open_new, percentage, to_line
+from airflow_provider_ims.cleanup.manifest import ManifestReader, Row
+from airflow_provider_ims.cleanup.plan import check_plan, percentage
+from airflow_provider_ims.cleanup.storage import is_local, open_new, storage_path, to_line
 from airflow_provider_ims.cleanup.targets import NOTHING, check_media_id
 from airflow_provider_ims.exceptions import IMSDeletionError
 
@@ -201,14 +202,13 @@ def _write(path: ObjectStoragePath, first: bytes, rest: IO[bytes]) -> str:
     A try that was thought dead may still be writing while the next one's shards are being deleted.
     """
     rest.seek(0)
-    local = path.protocol in ("", "file", "local")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part") if local else path
+    part = path.with_name(f".{path.name}.{os.getpid()}.part") if is_local(path) else path
     digest = hashlib.sha256()
     with open_new(part) as file:
         for piece in itertools.chain([first], iter(partial(rest.read, PIECE_BYTES), b"")):
             digest.update(piece)
             file.write(piece)
-    if local:
+    if part is not path:
         os.replace(part.path, path.path)
     return digest.hexdigest()
 

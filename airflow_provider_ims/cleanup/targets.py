@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import quote
 
-from airflow_provider_ims.cleanup.manifest import ManifestReader, report_lines, storage_path
+from airflow_provider_ims.cleanup.manifest import ManifestReader, report_lines
+from airflow_provider_ims.cleanup.storage import storage_path, to_line
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
@@ -91,9 +92,7 @@ class Targets:
             self.duplicates += 1
             return
         self._seen.add(key)
-        text = json.dumps(value if columns is None else columns, ensure_ascii=False) + "\n"
-        # Half a surrogate pair in a title, which UTF-8 can't carry, becomes the JSON escape that it came as.
-        line = text.encode("utf-8", "backslashreplace")
+        line = to_line(value if columns is None else columns)
         self._hash.update(line)
         self._file.write(line)
         self._count += 1

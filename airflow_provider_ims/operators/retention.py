@@ -129,10 +129,10 @@ class IMSPlanMediaRetentionOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Plan."""
         from airflow_provider_ims.cleanup.listing import list_whole
-        from airflow_provider_ims.cleanup.manifest import storage_path
         from airflow_provider_ims.cleanup.plan import read_caps, write_plan
         from airflow_provider_ims.cleanup.plan_page import write_page
         from airflow_provider_ims.cleanup.retention import make_policy
+        from airflow_provider_ims.cleanup.storage import storage_path
 
         as_of = run_moment(context)
         if as_of > datetime.now(UTC) + CLOCK_TOLERANCE:

@@ -14,7 +14,7 @@ from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.credentials import StaticCredentials
 from airflow_provider_ims.api.endpoints import parse_host
 from airflow_provider_ims.cleanup.deletion import DeletionRun, check_guards, conclude
-from airflow_provider_ims.cleanup.manifest import storage_path
+from airflow_provider_ims.cleanup.storage import storage_path
 from airflow_provider_ims.cleanup.targets import read_targets
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.exceptions import (

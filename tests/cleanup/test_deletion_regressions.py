@@ -11,9 +11,9 @@ import pytest
 
 from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.cleanup.deletion import MAX_ASIDE
-from airflow_provider_ims.cleanup.manifest import storage_path
 from airflow_provider_ims.cleanup.report import Report
 from airflow_provider_ims.cleanup.resume import KEY, Done, RunState
+from airflow_provider_ims.cleanup.storage import storage_path
 from airflow_provider_ims.cleanup.targets import read_targets
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.exceptions import IMSAuthError, IMSThrottlingError

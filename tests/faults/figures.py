@@ -23,8 +23,8 @@ from airflow_provider_ims.api.credentials import StaticCredentials
 from airflow_provider_ims.api.endpoints import parse_host
 from airflow_provider_ims.api.errors import IMSThrottlingError, IMSTransientError
 from airflow_provider_ims.cleanup.deletion import DeletionRun
-from airflow_provider_ims.cleanup.manifest import storage_path
 from airflow_provider_ims.cleanup.pacing import Pacer
+from airflow_provider_ims.cleanup.storage import storage_path
 from airflow_provider_ims.cleanup.targets import read_targets
 from airflow_provider_ims.emulator.server import Emulator
 from tests.faults.crash import Life, MortalStore

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_ims.cleanup.judge import Outcome
-from airflow_provider_ims.cleanup.manifest import storage_path
+from airflow_provider_ims.cleanup.storage import storage_path
 from airflow_provider_ims.cleanup.targets import match_key
 from airflow_provider_ims.emulator.server import Emulator
 from tests.faults.scenario import Medium, Scenario

@@ -23,7 +23,7 @@ from airflow_provider_ims.api.credentials import Credentials
 from airflow_provider_ims.api.endpoints import parse_host
 from airflow_provider_ims.api.errors import IMSError
 from airflow_provider_ims.cleanup import deletion, targets
-from airflow_provider_ims.cleanup.manifest import storage_path
+from airflow_provider_ims.cleanup.storage import storage_path
 from airflow_provider_ims.cleanup.targets import read_targets
 from airflow_provider_ims.emulator.server import Emulator
 from tests.faults.crash import Killed, Life, MortalCredentials, MortalReport, MortalRun, MortalStore
