@@ -30,6 +30,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_e
 
 from airflow_provider_ims import __version__
 from airflow_provider_ims.api import signing
+from airflow_provider_ims.api.causes import find_cause, last_words
 from airflow_provider_ims.api.credentials import CredentialSource
 from airflow_provider_ims.api.endpoints import Endpoint
 from airflow_provider_ims.api.errors import (
@@ -326,7 +327,7 @@ class IMSClient:
     def _no_answer(self, action: str, error: Exception) -> IMSAPIError:
         """Say in words why no answer came, and whether the service may have had the request."""
         host = self.endpoint.host
-        if _is_in_chain(error, ssl.SSLCertVerificationError):
+        if find_cause(error, ssl.SSLCertVerificationError):
             return IMSAPIError(
                 f"the TLS certificate of {host} is not trusted", code="UntrustedCertificate", action=action
             )
@@ -349,7 +350,7 @@ class IMSClient:
             return IMSTransientError(f"the host {host} is not known", code="NoConnection", action=action)
         if isinstance(error, urllib3.exceptions.NewConnectionError):
             return IMSTransientError(
-                f"{host} could not be reached: {_last_words(error)}", code="NoConnection", action=action
+                f"{host} could not be reached: {last_words(error)}", code="NoConnection", action=action
             )
         if isinstance(error, urllib3.exceptions.ConnectTimeoutError):
             return IMSTransientError(
@@ -357,12 +358,12 @@ class IMSClient:
                 code="NoConnection",
                 action=action,
             )
-        if _is_in_chain(error, urllib3.exceptions.ReadTimeoutError):
+        if find_cause(error, urllib3.exceptions.ReadTimeoutError):
             words = f"no whole answer from {host} within {self.timeout[1]:g} s"
-        elif _is_in_chain(error, urllib3.exceptions.IncompleteRead):
+        elif find_cause(error, urllib3.exceptions.IncompleteRead):
             words = f"the answer from {host} was cut short"
         else:
-            words = f"the connection to {host} broke before the whole answer came: {_last_words(error)}"
+            words = f"the connection to {host} broke before the whole answer came: {last_words(error)}"
         return IMSTransientError(words, code="NoAnswer", action=action, answer_lost=True)
 
     def _take_over_clock(self, service_date: datetime) -> None:
@@ -563,29 +564,3 @@ def _http_date(text: str | None) -> datetime | None:
         return None
     # "-0000" means UTC too, but is read as no zone at all.
     return moment.replace(tzinfo=UTC) if moment and not moment.tzinfo else moment
-
-
-def _is_in_chain(error: BaseException | None, kind: type[BaseException]) -> bool:
-    """Whether ``error``, an argument of it, or what caused it is of a kind: ``urllib3`` wraps what it gets."""
-    seen = set()
-    todo: list[Any] = [error]
-    while todo:
-        one = todo.pop()
-        if not isinstance(one, BaseException) or id(one) in seen:
-            continue
-        seen.add(id(one))
-        if isinstance(one, kind):
-            return True
-        todo += [*one.args, one.__cause__, one.__context__, getattr(one, "reason", None)]
-    return False
-
-
-def _last_words(error: Any) -> str:
-    """What the innermost of nested errors says: mostly the operating system, in words that hold no URL."""
-    seen = set()
-    while isinstance(error, BaseException) and id(error) not in seen:
-        seen.add(id(error))
-        nested = (*reversed(error.args), error.__cause__, error.__context__)
-        error = next((one for one in nested if isinstance(one, BaseException)), error)
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return said.rsplit(": ", 1)[-1].rstrip(". ") or "no reason is given"

@@ -26,6 +26,7 @@ from alibabacloud_credentials.utils import auth_util as environment
 from requests.utils import should_bypass_proxies
 from Tea.core import TeaCore  # type: ignore[import-untyped]
 
+from airflow_provider_ims.api.causes import find_cause
 from airflow_provider_ims.api.errors import IMSTransientError, classify
 
 METADATA_HOST = "100.100.100.200"
@@ -165,7 +166,7 @@ def in_words(error: BaseException) -> tuple[str, bool]:
     """Say what kept the library from fetching, without its own words, and whether it may go better soon."""
     if isinstance(error, NoneFound):
         return str(error), False
-    if network := _cause(error, requests.RequestException):
+    if network := find_cause(error, requests.RequestException):
         return _network_trouble(network)
     if isinstance(error, CredentialException):
         return _refusal(str(error))
@@ -188,7 +189,7 @@ def _network_trouble(error: requests.RequestException) -> tuple[str, bool]:
     if isinstance(error, requests.exceptions.Timeout):
         return f"{host} did not answer in time", True
     if isinstance(error, requests.exceptions.ConnectionError):
-        unknown = _cause(error, urllib3.exceptions.NameResolutionError)
+        unknown = find_cause(error, urllib3.exceptions.NameResolutionError)
         return f"{host} {'is not known' if unknown else 'could not be reached'}", True
     return f"no request could be made to {host} ({type(error).__name__})", False
 
@@ -204,17 +205,3 @@ def _refusal(text: str) -> tuple[str, bool]:
         words += f": {advice}"
     rule = classify(code[1] if code else "", int(status[1]) if status else 0)
     return words, issubclass(rule.error, IMSTransientError)
-
-
-def _cause(error: BaseException, kind: type[BaseException]) -> Any:
-    """Find an error of a kind in what led to this one; the library's errors have lost all but the chain."""
-    todo: list[Any] = [error]
-    seen: set[int] = set()
-    while todo:
-        one = todo.pop()
-        if isinstance(one, BaseException) and id(one) not in seen:
-            if isinstance(one, kind):
-                return one
-            seen.add(id(one))
-            todo += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
-    return None

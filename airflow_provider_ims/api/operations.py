@@ -181,34 +181,18 @@ def get_media_info(
     input_url: str | None = None,
     stop: threading.Event | None = None,
 ) -> Answer[MediaInfo | None]:
-    """Read one medium by id or URL. An answer without one is None; the service may also refuse instead.
+    """Read one medium by id or URL; None when there is none.
+
+    How a missing medium is answered is not documented: as an empty object, or as ``ResourceNotFound``. Both are
+    taken for the same, the latter only from an answer that carries a request id, as the service's own do.
 
     :raises ValueError: unless exactly one is given.
-    :raises IMSAPIError: with code ``ResourceNotFound`` where the service answers a missing one so.
     """
     if bool(media_id) == bool(input_url):
         raise ValueError("exactly one of media_id and input_url is needed")
-    return client.call(
-        "GetMediaInfo",
-        {"MediaId": media_id, "InputURL": input_url, "AuthTimeout": SIGNED_URL_SECONDS},
-        _read_one,
-        stop=stop,
-    )
-
-
-def find_media_info(
-    client: IMSClient,
-    *,
-    media_id: str | None = None,
-    input_url: str | None = None,
-    stop: threading.Event | None = None,
-) -> Answer[MediaInfo | None]:
-    """Read one medium; None when there is none, whichever of the two ways the service says so.
-
-    How a missing medium is answered is not documented: as an empty object, or as ``ResourceNotFound``.
-    """
+    params = {"MediaId": media_id, "InputURL": input_url, "AuthTimeout": SIGNED_URL_SECONDS}
     try:
-        return get_media_info(client, media_id=media_id, input_url=input_url, stop=stop)
+        return client.call("GetMediaInfo", params, _read_one, stop=stop)
     except IMSAPIError as error:
         if error.code.lower().startswith("resourcenotfound") and error.request_id:
             return Answer(None, error.request_id, error.answer_lost)

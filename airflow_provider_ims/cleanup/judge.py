@@ -264,7 +264,7 @@ class Judge:
         request_id = None
         for target in targets:
             found = self._patiently(
-                partial(operations.find_media_info, self._client, input_url=target.value, stop=self._stop)
+                partial(operations.get_media_info, self._client, input_url=target.value, stop=self._stop)
             )
             request_id = found.request_id
             if found.value and not found.value.is_gone:

@@ -24,6 +24,7 @@ from airflow_provider_ims.api import operations
 from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.errors import IMSAPIError, IMSAuthError, IMSPermissionError, IMSTransientError
 from airflow_provider_ims.api.operations import MAX_PAGE, MediaInfo, MediaPage
+from airflow_provider_ims.api.times import read_time, write_time
 
 SECOND = timedelta(seconds=1)
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
@@ -45,20 +46,6 @@ class Stretch(NamedTuple):
     def is_whole(self) -> bool:
         """Whether all that are there are shown. A full page may as well be cut, and its count with it."""
         return len(self.media) == self.total < MAX_PAGE
-
-
-def read_time(text: str | None) -> datetime | None:
-    """Read a time as the service spells it (``yyyy-MM-ddTHH:mm:ssZ``); None for what names no moment for sure."""
-    try:
-        moment = datetime.fromisoformat(text) if text else None
-    except ValueError:
-        return None
-    return moment.astimezone(UTC) if moment and moment.tzinfo else None
-
-
-def write_time(moment: datetime) -> str:
-    """Spell a time as the service does: in UTC, to the second."""
-    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def list_whole(client: IMSClient, until: datetime) -> Iterator[MediaInfo]:

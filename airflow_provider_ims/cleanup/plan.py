@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_ims.api.operations import MediaInfo
-from airflow_provider_ims.cleanup.listing import write_time
+from airflow_provider_ims.api.times import write_time
 from airflow_provider_ims.cleanup.retention import Policy, Selection, read_policy, whole_number
 from airflow_provider_ims.cleanup.storage import open_new, storage_path, to_line
 from airflow_provider_ims.exceptions import IMSGuardError

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import pendulum
 
 from airflow_provider_ims.api.operations import MediaInfo
-from airflow_provider_ims.cleanup.listing import read_time, write_time
+from airflow_provider_ims.api.times import read_time, write_time
 from airflow_provider_ims.cleanup.targets import NOTHING
 
 Age = timedelta | str

@@ -169,7 +169,7 @@ class IMSHook(BaseHook):
         """Read one medium by id or by URL; None when there is none."""
         from airflow_provider_ims.api import operations
 
-        return operations.find_media_info(self.client, media_id=media_id, input_url=input_url).value
+        return operations.get_media_info(self.client, media_id=media_id, input_url=input_url).value
 
     def list_media_basic_infos(self, **filters: Any) -> Iterator[MediaInfo]:
         """Go through all pages of a listing.

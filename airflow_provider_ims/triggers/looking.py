@@ -39,7 +39,7 @@ def still_pending(
         return {value for value in values if value.casefold() in shown}
     (value,) = values
     if kind == "input_url":
-        medium = operations.find_media_info(client, input_url=value, stop=stop).value
+        medium = operations.get_media_info(client, input_url=value, stop=stop).value
         return set() if medium is None or medium.is_gone else {value}
     job = operations.get_transcode_job(client, value, stop=stop).value
     return set() if is_final(job) else {value}

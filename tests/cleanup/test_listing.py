@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 import pytest
 
 from airflow_provider_ims.api.errors import IMSAPIError
+from airflow_provider_ims.api.times import read_time, write_time
 from airflow_provider_ims.cleanup import listing
-from airflow_provider_ims.cleanup.listing import list_whole, read_time, write_time
+from airflow_provider_ims.cleanup.listing import list_whole
 from tests.cleanup.listing_service import Faults, ListingService, Medium, library
 
 GENERATED_RUNS = int(os.environ.get("GENERATED_RUNS", "100"))

@@ -1,0 +1,19 @@
+"""Points in time as the service spells them: UTC, to the second, ``yyyy-MM-ddTHH:mm:ssZ``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def read_time(text: str | None) -> datetime | None:
+    """Read what the service shows; None for what names no moment for sure."""
+    try:
+        moment = datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+    return moment.astimezone(UTC) if moment and moment.tzinfo else None
+
+
+def write_time(moment: datetime) -> str:
+    """Spell a moment for the service; what is below a second is cut off."""
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
