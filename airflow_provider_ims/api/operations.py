@@ -75,12 +75,25 @@ class MediaPage:
 
 @dataclass(frozen=True, slots=True)
 class TranscodeSubJob:
-    """One rendition. ``status``: ``Init``, ``Processing``, ``Success``, ``Fail``, ``Deleted`` or one unknown."""
+    """One rendition. ``status``: ``Init``, ``Processing``, ``Success``, ``Fail``, ``Deleted`` or one unknown.
+
+    One that is not documented is taken for running: a source is never deleted on the strength of a guess.
+    """
 
     job_id: str
     status: str
     media_id: str | None
     output_url: str | None
+
+    @property
+    def has_succeeded(self) -> bool:
+        """Whether it is done."""
+        return self.status.casefold() == "success"
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether nothing will come of it any more."""
+        return _is_failure(self.status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +107,18 @@ class TranscodeJob:
     status: str
     sub_jobs: tuple[TranscodeSubJob, ...]
     job_count: int | None = None
+
+    @property
+    def failures(self) -> list[str]:
+        """The ids of what failed for good: sub-jobs, or the job itself when it shows none."""
+        failed = [sub.job_id for sub in self.sub_jobs if sub.has_failed]
+        return failed or ([self.parent_job_id] if _is_failure(self.status) else [])
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every sub-job has succeeded, or one has failed."""
+        succeeded = sum(sub.has_succeeded for sub in self.sub_jobs)
+        return bool(self.failures) or succeeded == max(len(self.sub_jobs), self.job_count or 1)
 
 
 def delete_media_infos(
@@ -363,6 +388,10 @@ def _size(item: dict[str, Any]) -> int | None:
     sizes = [_number(basic.get("FileSize")) if isinstance(basic, dict) else None for basic in basics]
     known = [size for size in sizes if size is not None]
     return sum(known) if len(known) == len(sizes) else None
+
+
+def _is_failure(status: str) -> bool:
+    return status.casefold() in ("fail", "deleted")
 
 
 def _transcode_job(body: dict[str, Any]) -> TranscodeJob:

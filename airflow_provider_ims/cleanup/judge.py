@@ -29,7 +29,7 @@ from airflow_provider_ims.api.errors import (
     IMSTransientError,
 )
 from airflow_provider_ims.api.operations import Deletion, MediaInfo
-from airflow_provider_ims.cleanup.targets import Kind, Target, match_key
+from airflow_provider_ims.cleanup.targets import Target, TargetKind, match_key
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -104,7 +104,7 @@ class Judge:
         self,
         client: IMSClient,
         *,
-        kind: Kind,
+        kind: TargetKind,
         delete_physical_files: bool,
         stop: threading.Event,
         why_kept: WhyKept | None = None,

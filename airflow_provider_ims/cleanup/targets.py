@@ -22,7 +22,7 @@ from airflow_provider_ims.cleanup.storage import storage_path, to_line
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-Kind = Literal["media_id", "input_url"]
+TargetKind = Literal["media_id", "input_url"]
 
 MAX_BATCH = 20
 # Everything travels in the request line. No limit is published; servers commonly take 8 KiB.
@@ -57,7 +57,7 @@ class Targets:
     :ivar plan: a plan's first line, None without a plan.
     """
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: TargetKind) -> None:
         self.kind = kind
         self.duplicates = 0
         self.manifest_digest: str | None = None
@@ -222,7 +222,7 @@ def _read_manifest(path: str | ObjectStoragePath) -> Targets:
 def _read_report(folder: str | ObjectStoragePath) -> Targets:
     targets: Targets | None = None
     for _, line in report_lines(folder):
-        kind: Kind = "media_id" if "media_id" in line else "input_url"
+        kind: TargetKind = "media_id" if "media_id" in line else "input_url"
         targets = targets or Targets(kind)
         if line.get("outcome") == "deleted" and not line.get("preview"):
             targets.add(str(line[kind]))

@@ -207,18 +207,16 @@ class IMSTranscodeJobSensor(_IMSSensor):
         self.parent_job_id = parent_job_id
 
     def _look(self) -> dict[str, Any] | None:
-        from airflow_provider_ims.triggers.looking import failures, is_final
-
         if str(self.parent_job_id or "").strip() in ("", "None"):
             raise ValueError(f"parent_job_id is {self.parent_job_id!r}, which names no job")
         job = self.hook.get_transcode_job(self.parent_job_id)
         states = Counter(sub.status or "unknown" for sub in job.sub_jobs)
         shown = ", ".join(f"{number} {state}" for state, number in states.items()) or job.status
-        if failed := failures(job):
+        if failed := job.failures:
             raise IMSJobFailedError(
                 f"transcoding job {job.parent_job_id} failed in {', '.join(failed)}; its sub-jobs: {shown}"
             )
-        if not is_final(job):
+        if not job.is_over:
             self.log.info("Transcoding job %s is not done yet: %s", job.parent_job_id, shown)
             return None
         outputs = [

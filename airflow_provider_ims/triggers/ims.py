@@ -12,7 +12,7 @@ from asgiref.sync import sync_to_async
 
 from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.triggers.events import error_event, outcome_event
-from airflow_provider_ims.triggers.looking import Kind
+from airflow_provider_ims.triggers.looking import SubjectKind
 from airflow_provider_ims.triggers.poller import Poller
 
 # A scheduler (seen with Airflow 3.3) fails a task that comes back from its trigger before the scheduler has noted
@@ -58,7 +58,7 @@ class _IMSTrigger(BaseTrigger):
         """Give the arguments that say what is waited for."""
 
     @abstractmethod
-    async def _values(self) -> tuple[Kind, Collection[str]]:
+    async def _values(self) -> tuple[SubjectKind, Collection[str]]:
         """Give what the poller shall ask for."""
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -110,14 +110,14 @@ class IMSMediaDeletedTrigger(_IMSTrigger):
             "digest": self.digest,
         }
 
-    async def _values(self) -> tuple[Kind, Collection[str]]:
+    async def _values(self) -> tuple[SubjectKind, Collection[str]]:
         if self.media_ids is not None:
             return "media_id", self.media_ids
         if self.input_urls is not None:
             return "input_url", self.input_urls
         return await sync_to_async(self._read_manifest, thread_sensitive=False)()
 
-    def _read_manifest(self) -> tuple[Kind, Collection[str]]:
+    def _read_manifest(self) -> tuple[SubjectKind, Collection[str]]:
         from airflow_provider_ims.cleanup.targets import read_targets
 
         targets = read_targets(manifest=self.manifest, from_report=True)
@@ -141,5 +141,5 @@ class IMSTranscodeJobTrigger(_IMSTrigger):
     def _subject(self) -> dict[str, Any]:
         return {"parent_job_id": self.parent_job_id}
 
-    async def _values(self) -> tuple[Kind, Collection[str]]:
+    async def _values(self) -> tuple[SubjectKind, Collection[str]]:
         return "parent_job_id", [self.parent_job_id]

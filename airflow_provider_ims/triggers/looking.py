@@ -8,21 +8,15 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from airflow_provider_ims.api.client import IMSClient
-    from airflow_provider_ims.api.operations import TranscodeJob
 
-Kind = Literal["media_id", "input_url", "parent_job_id"]
+SubjectKind = Literal["media_id", "input_url", "parent_job_id"]
 
 # How many of a kind one request can ask for.
-MAX_AT_ONCE: dict[Kind, int] = {"media_id": 20, "input_url": 1, "parent_job_id": 1}
-
-# The sub-job states of GetTranscodeJob that nothing follows. Any state that is not named here, one that is not
-# documented included, is taken for a running job: a source is never deleted on the strength of a guess.
-FAILED = ("fail", "deleted")
-SUCCEEDED = "success"
+MAX_AT_ONCE: dict[SubjectKind, int] = {"media_id": 20, "input_url": 1, "parent_job_id": 1}
 
 
 def still_pending(
-    client: IMSClient, kind: Kind, values: Collection[str], stop: threading.Event | None = None
+    client: IMSClient, kind: SubjectKind, values: Collection[str], stop: threading.Event | None = None
 ) -> set[str]:
     """Ask with one request which of ``values`` must be waited for any longer.
 
@@ -42,16 +36,4 @@ def still_pending(
         medium = operations.get_media_info(client, input_url=value, stop=stop).value
         return set() if medium is None or medium.is_gone else {value}
     job = operations.get_transcode_job(client, value, stop=stop).value
-    return set() if is_final(job) else {value}
-
-
-def failures(job: TranscodeJob) -> list[str]:
-    """Name what failed for good: sub-jobs, or the job itself when it shows none."""
-    failed = [sub.job_id for sub in job.sub_jobs if sub.status.casefold() in FAILED]
-    return failed or ([job.parent_job_id] if job.status.casefold() in FAILED else [])
-
-
-def is_final(job: TranscodeJob) -> bool:
-    """Whether all sub-jobs succeeded, or one failed. The parent's ``Success`` may mean only one of them."""
-    succeeded = sum(sub.status.casefold() == SUCCEEDED for sub in job.sub_jobs)
-    return bool(failures(job)) or succeeded == max(len(job.sub_jobs), job.job_count or 1)
+    return set() if job.is_over else {value}

@@ -28,7 +28,7 @@ from airflow_provider_ims.api.errors import (
 )
 from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.triggers.freezing import HeapFreeze
-from airflow_provider_ims.triggers.looking import Kind, still_pending
+from airflow_provider_ims.triggers.looking import SubjectKind, still_pending
 from airflow_provider_ims.triggers.schedule import Ask, Schedule, Watch
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ TELL_AT_ONCE, TELL_PAUSE = 50, 0.02
 log = logging.getLogger(__name__)
 
 
-class Outcome(NamedTuple):
+class End(NamedTuple):
     """How waiting ended. ``pending``: how many are still to be waited for at the deadline."""
 
     pending: int
@@ -69,7 +69,7 @@ class Poller:
         self._loop = asyncio.get_running_loop()
         self._key = (self._loop, ims_conn_id, region)
         self._schedule = Schedule()
-        self._ends: dict[Watch, asyncio.Future[Outcome]] = {}
+        self._ends: dict[Watch, asyncio.Future[End]] = {}
         self._wake = asyncio.Event()
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(THREADS, "ims-poller")
@@ -91,8 +91,8 @@ class Poller:
         return cls._running[key]
 
     async def wait(
-        self, kind: Kind, values: Collection[str], *, interval: float, deadline: float | None
-    ) -> Outcome:
+        self, kind: SubjectKind, values: Collection[str], *, interval: float, deadline: float | None
+    ) -> End:
         """Wait until none of ``values`` is pending, time is up, or the service refuses.
 
         :param interval: seconds between two looks at the same subject, 1 at least.
@@ -102,8 +102,8 @@ class Poller:
         seconds = inf if deadline is None else max(deadline - time.time(), 0.01)
         watch = Watch(kind, set(values), max(interval, MIN_INTERVAL), self._loop.time() + seconds)
         if not watch.pending:
-            return Outcome(0)
-        end: asyncio.Future[Outcome] = self._loop.create_future()
+            return End(0)
+        end: asyncio.Future[End] = self._loop.create_future()
         self._ends[watch] = end
         self._freeze.grown_to(len(self._ends))
         try:
@@ -115,7 +115,7 @@ class Poller:
             async with asyncio.timeout_at(None if deadline is None else watch.deadline + LAST_LOOK_SECONDS):
                 return await end
         except TimeoutError:
-            return Outcome(len(watch.pending))
+            return End(len(watch.pending))
         finally:
             self._schedule.leave(watch, self._loop.time())
             del self._ends[watch]
@@ -219,7 +219,7 @@ class Poller:
         for watch in watches:
             end = self._ends.get(watch)
             if end and not end.done():
-                end.set_result(Outcome(len(watch.pending), error))
+                end.set_result(End(len(watch.pending), error))
 
     def _warn(self, error: IMSTransientError) -> None:
         if self._loop.time() - self._warned_at >= WARN_EVERY_SECONDS:

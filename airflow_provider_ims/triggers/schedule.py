@@ -14,7 +14,7 @@ from itertools import count
 from math import ceil, inf
 from typing import NamedTuple
 
-from airflow_provider_ims.triggers.looking import MAX_AT_ONCE, Kind
+from airflow_provider_ims.triggers.looking import MAX_AT_ONCE, SubjectKind
 
 # The part of an interval that something may be late so that a request fills up, and the most of it in seconds.
 SLACK, MAX_SLACK = 0.1, 5.0
@@ -28,7 +28,7 @@ MAX_GAP = 1.0
 class Watch:
     """One task's interest: what it still waits for, how often that may be asked for, and until when."""
 
-    kind: Kind
+    kind: SubjectKind
     pending: set[str]
     interval: float
     deadline: float = inf
@@ -37,13 +37,13 @@ class Watch:
 class Ask(NamedTuple):
     """One request to make: ``values`` of one kind."""
 
-    kind: Kind
+    kind: SubjectKind
     values: tuple[str, ...]
 
 
 @dataclass(eq=False, slots=True)
 class _Entry:
-    kind: Kind
+    kind: SubjectKind
     value: str
     interval: float
     due: float = inf
@@ -54,11 +54,11 @@ class Schedule:
     """All subjects that somebody waits for. Times are seconds on any clock that only goes forward."""
 
     def __init__(self) -> None:
-        self._entries: dict[tuple[Kind, str], _Entry] = {}
+        self._entries: dict[tuple[SubjectKind, str], _Entry] = {}
         # Entries that are rescheduled or dropped stay in their heap until they come up: their due time tells.
-        self._heaps: dict[Kind, list[tuple[float, int, _Entry]]] = {kind: [] for kind in MAX_AT_ONCE}
-        self._intervals: Counter[tuple[Kind, float]] = Counter()
-        self._leaving: list[tuple[float, tuple[Kind, float]]] = []
+        self._heaps: dict[SubjectKind, list[tuple[float, int, _Entry]]] = {kind: [] for kind in MAX_AT_ONCE}
+        self._intervals: Counter[tuple[SubjectKind, float]] = Counter()
+        self._leaving: list[tuple[float, tuple[SubjectKind, float]]] = []
         self._order = count()
         self._next_start = -inf
 
@@ -79,7 +79,7 @@ class Schedule:
         if entry.due < inf:
             self._set_due(entry, now, entry.due)
 
-    def drop(self, kind: Kind, value: str, now: float) -> set[Watch]:
+    def drop(self, kind: SubjectKind, value: str, now: float) -> set[Watch]:
         """Forget a value; give those who waited for it."""
         entry = self._entries.pop((kind, value), None)
         if entry is None:
@@ -101,7 +101,7 @@ class Schedule:
             else:
                 self.drop(watch.kind, value, now)
 
-    def again(self, kind: Kind, value: str, now: float) -> set[Watch]:
+    def again(self, kind: SubjectKind, value: str, now: float) -> set[Watch]:
         """Ask once more after its interval for what was asked for and is pending; give those who wait for it."""
         entry = self._entries.get((kind, value))
         if entry is None:
@@ -116,7 +116,7 @@ class Schedule:
         """
         earliest = inf
         # Of the kinds that may be asked for now, the most overdue: a fixed order would starve the last.
-        waiting: dict[Kind, list[_Entry]] = {}
+        waiting: dict[SubjectKind, list[_Entry]] = {}
         for kind, size in MAX_AT_ONCE.items():
             candidates = list(self._take(kind, size))
             if not candidates:
@@ -137,7 +137,7 @@ class Schedule:
         self._next_start = now + self._gap(now)
         return Ask(kind, tuple(entry.value for entry in chosen))
 
-    def _take(self, kind: Kind, size: int) -> Iterator[_Entry]:
+    def _take(self, kind: SubjectKind, size: int) -> Iterator[_Entry]:
         """Take up to ``size`` entries off the heap, in the order in which they are due."""
         heap = self._heaps[kind]
         while heap and size:
@@ -172,7 +172,7 @@ class Schedule:
             self._count((entry.kind, interval), 1)
             entry.interval = interval
 
-    def _count(self, key: tuple[Kind, float], number: int) -> None:
+    def _count(self, key: tuple[SubjectKind, float], number: int) -> None:
         self._intervals[key] += number
         if not self._intervals[key]:
             del self._intervals[key]

@@ -19,7 +19,7 @@ from airflow_provider_ims.triggers.looking import MAX_AT_ONCE, still_pending
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator
 
-    from airflow_provider_ims.cleanup.targets import Kind
+    from airflow_provider_ims.cleanup.targets import TargetKind
     from airflow_provider_ims.hooks.ims import IMSHook
 
 # Trigger arguments are stored in a text column: 64 KiB on MySQL, where they lie encrypted and a third longer.
@@ -48,7 +48,7 @@ class MediaWait:
     def __init__(
         self,
         hook: IMSHook,
-        kind: Kind,
+        kind: TargetKind,
         values: Iterable[str],
         path: str | None = None,
         digest: str | None = None,

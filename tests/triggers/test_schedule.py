@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_ims.triggers.looking import MAX_AT_ONCE, Kind
+from airflow_provider_ims.triggers.looking import MAX_AT_ONCE, SubjectKind
 from airflow_provider_ims.triggers.schedule import MAX_GAP, MAX_SLACK, SLACK, SPREAD, Ask, Schedule, Watch
 
 ANSWER_SECONDS = 0.03
@@ -25,7 +25,7 @@ class Simulation:
         self.asks: list[tuple[float, Ask]] = []
         self._answers: list[tuple[float, int, Ask]] = []
 
-    def watch(self, kind: Kind, values: list[str], interval: float, deadline: float = inf) -> Watch:
+    def watch(self, kind: SubjectKind, values: list[str], interval: float, deadline: float = inf) -> Watch:
         watch = Watch(kind, set(values), interval, deadline)
         for value in values:
             self.schedule.add(value, watch, self.now)
@@ -50,7 +50,7 @@ class Simulation:
                     (self.schedule.drop if self.gone else self.schedule.again)(ask.kind, value, self.now)
         self.now = end
 
-    def times(self) -> dict[tuple[Kind, str], list[float]]:
+    def times(self) -> dict[tuple[SubjectKind, str], list[float]]:
         times = defaultdict(list)
         for at, ask in self.asks:
             for value in ask.values:
@@ -141,7 +141,7 @@ def test_an_answer_for_what_nobody_waits_for_any_more_is_ignored() -> None:
 
 
 @pytest.mark.parametrize("kind", ["input_url", "parent_job_id"])
-def test_what_has_no_batch_read_is_asked_for_one_by_one(kind: Kind) -> None:
+def test_what_has_no_batch_read_is_asked_for_one_by_one(kind: SubjectKind) -> None:
     simulation = Simulation()
     for number in range(10):
         simulation.watch(kind, [str(number)], 5)
@@ -176,11 +176,11 @@ def test_a_kind_that_is_always_due_starves_no_other() -> None:
     )
 )
 def test_never_too_early_never_forgotten_and_nothing_left(
-    tasks: list[tuple[Kind, set[int], float, float, float]],
+    tasks: list[tuple[SubjectKind, set[int], float, float, float]],
 ) -> None:
     simulation = Simulation()
     watches: list[Watch] = []
-    quickest: dict[tuple[Kind, str], float] = defaultdict(lambda: inf)
+    quickest: dict[tuple[SubjectKind, str], float] = defaultdict(lambda: inf)
     for kind, numbers, interval, pause, _ in tasks:
         simulation.run(pause / 10)
         values = [str(number) for number in numbers]
