@@ -25,7 +25,8 @@ from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.credentials import FetchedCredentials, StaticCredentials
 from airflow_provider_ims.api.endpoints import parse_host
 from airflow_provider_ims.api.errors import RULES
-from airflow_provider_ims.cleanup.deletion import DeletionRun, conclude
+from airflow_provider_ims.cleanup.deletion import DeletionRun
+from airflow_provider_ims.cleanup.policies import Policies
 from airflow_provider_ims.cleanup.report import Report
 from airflow_provider_ims.cleanup.retention import make_policy
 from airflow_provider_ims.cleanup.sharding import merge_results, split_manifest
@@ -208,6 +209,7 @@ def arguments_of_deletion(world: World) -> Iterator[Provocation]:
     yield "max_concurrency", lambda: delete(media_ids=["a"], max_concurrency=100)
     yield "poll_interval", lambda: delete(media_ids=["a"], poll_interval=0)
     yield "delete_physical_files", lambda: delete(media_ids=["a"], delete_physical_files="yes")
+    yield "durable", lambda: delete(media_ids=["a"], durable="no")
     yield "max_media=1", lambda: delete(media_ids=["a", "b"], max_media=1)
 
 
@@ -548,8 +550,8 @@ def runs(world: World) -> Iterator[Provocation]:
         world.emulator.add_fault("error", status=500, action="BatchGetMediaInfos")
         world.emulator.add_fault("delay", milliseconds=100, action="DeleteMediaInfos")
         client = world.client(retry_seconds=0.5, min_tries=2)
-        result = DeletionRun(client, read_targets(media_ids=ids[:3] + library), max_concurrency=2).execute()
-        conclude(result, host=client.endpoint.host)
+        targets = read_targets(media_ids=ids[:3] + library)
+        DeletionRun(client, targets, max_concurrency=2, policies=Policies()).execute()
 
     def strangers() -> Any:
         library = world.emulator.generate(3)

@@ -117,14 +117,14 @@ class Judge:
 
     def preview(self, targets: Sequence[Target], in_doubt: bool = False) -> Ruling:
         """Only look: what would be deleted is called deleted."""
-        with _Asking(targets, in_doubt) as asking:
+        with _Inquiry(targets, in_doubt) as inquiry:
             shown, request_id = self._read(targets)
             for target in targets:
                 medium = shown.get(target)
                 reason = self._reason_to_keep(target, medium)
                 outcome = Outcome.KEPT if reason else Outcome.DELETED if medium else Outcome.MISSING
-                asking.judge(Verdict(target, outcome, False, request_id, reason))
-        return asking.ruling
+                inquiry.judge(Verdict(target, outcome, False, request_id, reason))
+        return inquiry.ruling
 
     def delete(self, targets: Sequence[Target], in_doubt: bool = False) -> Ruling:
         """Delete, once those that a plan's policy spares by now are sorted out.
@@ -133,56 +133,56 @@ class Judge:
         """
         if not self._why_kept:
             return self._delete(targets, in_doubt)
-        with _Asking(targets, in_doubt) as asking:
+        with _Inquiry(targets, in_doubt) as inquiry:
             shown, request_id = self._read(targets)
             for target in targets:
                 if target not in shown:
-                    asking.judge(_gone(target, in_doubt, request_id))
+                    inquiry.judge(_gone(target, in_doubt, request_id))
                 elif reason := self._reason_to_keep(target, shown[target]):
-                    asking.judge(Verdict(target, Outcome.KEPT, False, request_id, reason))
-        if asking.ruling.error or self._stop.is_set() or not asking.left:
-            return asking.ruling
-        return Ruling(asking.ruling.verdicts) + self._delete(asking.left, in_doubt)
+                    inquiry.judge(Verdict(target, Outcome.KEPT, False, request_id, reason))
+        if inquiry.ruling.error or self._stop.is_set() or not inquiry.left:
+            return inquiry.ruling
+        return Ruling(inquiry.ruling.verdicts) + self._delete(inquiry.left, in_doubt)
 
     def look(self, targets: Sequence[Target], in_doubt: bool, request_id: str | None = None) -> Ruling:
         """Read back: what is gone is judged, what is still shown is set aside."""
-        with _Asking(targets, in_doubt) as asking:
+        with _Inquiry(targets, in_doubt) as inquiry:
             try:
                 shown, read_id = self._read(targets)
             except IMSTransientError as error:
-                if isinstance(error, IMSThrottlingError) or not self._others_are_answered(asking.halfway):
+                if isinstance(error, IMSThrottlingError) or not self._others_are_answered(inquiry.halfway):
                     raise
                 for target in targets:
-                    asking.judge(
+                    inquiry.judge(
                         Verdict(target, Outcome.UNKNOWN, False, request_id, f"could not be read: {error}")
                     )
             else:
                 for target in targets:
                     if target not in shown:
-                        asking.judge(_gone(target, in_doubt, request_id or read_id))
-                asking.set_aside()
-        return asking.ruling
+                        inquiry.judge(_gone(target, in_doubt, request_id or read_id))
+                inquiry.set_aside()
+        return inquiry.ruling
 
     def _delete(self, targets: Sequence[Target], in_doubt: bool) -> Ruling:
-        with _Asking(targets, in_doubt) as asking:
+        with _Inquiry(targets, in_doubt) as inquiry:
             try:
                 answer = self._send(targets)
             except IMSTransientError as error:
-                asking.in_doubt |= error.answer_lost
-                if isinstance(error, IMSThrottlingError) or not self._others_are_answered(asking.halfway):
+                inquiry.in_doubt |= error.answer_lost
+                if isinstance(error, IMSThrottlingError) or not self._others_are_answered(inquiry.halfway):
                     raise
                 # Never answered, while others are: find out by reading.
-                return self.look(targets, asking.in_doubt)
+                return self.look(targets, inquiry.in_doubt)
             except IMSAPIError as error:
                 if not error.code.lower().startswith(TARGET_CODES):
-                    asking.in_doubt |= error.answer_lost
+                    inquiry.in_doubt |= error.answer_lost
                     raise
-                return self._isolate(targets, asking.in_doubt or error.answer_lost, error)
+                return self._isolate(targets, inquiry.in_doubt or error.answer_lost, error)
             except CallAbandoned as error:
-                asking.in_doubt |= error.answer_lost
+                inquiry.in_doubt |= error.answer_lost
                 raise
-            return self._judge_answer(targets, answer, asking.in_doubt or answer.answer_lost)
-        return asking.ruling
+            return self._judge_answer(targets, answer, inquiry.in_doubt or answer.answer_lost)
+        return inquiry.ruling
 
     def _send(self, targets: Sequence[Target]) -> Answer[Deletion]:
         values = [target.value for target in targets]
@@ -280,7 +280,7 @@ class Judge:
         return self._client.last_answer_at > since
 
 
-class _Asking:
+class _Inquiry:
     """Collects verdicts; an error on the way leaves the rest unjudged instead of losing what is known."""
 
     def __init__(self, targets: Sequence[Target], in_doubt: bool) -> None:
@@ -311,7 +311,7 @@ class _Asking:
     def ruling(self) -> Ruling:
         return Ruling(self._verdicts, self._aside, self.left, self.in_doubt, self.error)
 
-    def __enter__(self) -> _Asking:
+    def __enter__(self) -> _Inquiry:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:

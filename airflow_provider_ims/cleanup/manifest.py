@@ -36,14 +36,14 @@ class Row(NamedTuple):
 
 
 class ManifestReader:
-    """Goes through a manifest once. ``plan`` is the plan's first line as soon as rows come, else None.
+    """Goes through a manifest once. ``plan_header`` is a plan's first line as soon as rows come, else None.
 
     :raises ValueError: naming the file and the line that can't be read.
     """
 
     def __init__(self, path: str | ObjectStoragePath) -> None:
         self.path = storage_path(path)
-        self.plan: dict[str, Any] | None = None
+        self.plan_header: dict[str, Any] | None = None
         self._hash = hashlib.sha256()
 
     @property
@@ -54,18 +54,18 @@ class ManifestReader:
     def __iter__(self) -> Iterator[Row]:
         for number, line in _lines(self.path, self._hash):
             if not line.startswith("{"):
-                if self.plan is not None:
+                if self.plan_header is not None:
                     raise ValueError(f"{self.path}, line {number}: not a line of a plan")
                 yield Row(number, line, None)
                 continue
             fields = self._object(number, line)
             if number == 1 and "media_id" not in fields and "plan" in fields:
-                self.plan = fields
+                self.plan_header = fields
             elif "outcome" in fields:
                 raise ValueError(
                     f"{self.path} is a report: it tells what became of media, and is no list of media to delete"
                 )
-            elif self.plan is None:
+            elif self.plan_header is None:
                 raise ValueError(
                     f"{self.path} lacks the first line of a plan, which tells what it was made for; make a new plan"
                 )

@@ -149,7 +149,7 @@ class RunState:
         return state
 
 
-class Keeper:
+class StateKeeper:
     """Keeps states in a thread of its own, one at a time, so that a run need not wait for the store.
 
     :param store: None keeps nothing, but still makes report lines durable.

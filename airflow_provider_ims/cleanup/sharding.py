@@ -17,10 +17,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
-from airflow_provider_ims.cleanup.deletion import MAX_SAMPLES, OutcomePolicy, check_digest, conclude
+from airflow_provider_ims.cleanup.guards import check_digest
 from airflow_provider_ims.cleanup.judge import Outcome
+from airflow_provider_ims.cleanup.ledger import MAX_SAMPLES
 from airflow_provider_ims.cleanup.manifest import ManifestReader, Row
 from airflow_provider_ims.cleanup.plan import check_plan, percentage
+from airflow_provider_ims.cleanup.policies import Policies, Policy
 from airflow_provider_ims.cleanup.storage import is_local, open_new, storage_path, to_line
 from airflow_provider_ims.cleanup.targets import NOTHING, check_media_id
 from airflow_provider_ims.exceptions import IMSDeletionError
@@ -125,14 +127,14 @@ def split_manifest(
             spools[shard_of(media_id, shards)].add(row)
         total = sum(spool.rows for spool in spools)
         _check(reader, total, manifest_digest)
-        suffix = "txt" if reader.plan is None else "jsonl"
+        suffix = "txt" if reader.plan_header is None else "jsonl"
         arguments = []
         for number, spool in enumerate(spools, start=1):
             path = base / f"shard-{number:03d}-of-{shards:03d}.{suffix}"
             first = b""
-            if reader.plan is not None:
+            if reader.plan_header is not None:
                 place = {"number": number, "of": shards, "plan": reader.digest}
-                first = to_line({**spool.header(reader.plan), "shard": place})
+                first = to_line({**spool.header(reader.plan_header), "shard": place})
             digest = _write(path, first, spool.file)
             arguments.append({"manifest": str(path), "manifest_digest": digest, "max_media": spool.rows})
     log.info(
@@ -152,8 +154,8 @@ def merge_results(
     shards: Sequence[Mapping[str, Any]] | None,
     results: Iterable[Mapping[str, Any] | None] | None,
     *,
-    on_forbidden: OutcomePolicy = "fail",
-    on_missing: OutcomePolicy = "warn",
+    on_forbidden: Policy = "fail",
+    on_missing: Policy = "warn",
 ) -> dict[str, Any]:
     """Make one result of those of all shards, and judge it as if one task had deleted them all.
 
@@ -166,6 +168,7 @@ def merge_results(
     :raises IMSDeletionError: a shard has no result, the counts don't add up, or there are outcomes that the policies
         don't accept. It carries the merged result.
     """
+    policies = Policies(on_forbidden, on_missing)
     found = [result for result in results or () if result]
     merged = _sum_up(found, len(shards or ()))
     if shards is None:
@@ -184,7 +187,7 @@ def merge_results(
         wrong.append(f"{judged:,} of {merged['requested']:,} have an outcome")
     if wrong:
         raise IMSDeletionError(f"The shards don't add up: {'; '.join(wrong)}", merged)
-    conclude(merged, on_forbidden=on_forbidden, on_missing=on_missing)
+    policies.judge(merged)
     return merged
 
 
@@ -192,7 +195,7 @@ def _check(reader: ManifestReader, rows: int, approved: str | None) -> None:
     """Refuse what must not be deleted; where it may be deleted is known to the tasks that delete."""
     if approved is not None:
         check_digest(reader.digest, approved=approved)
-    if (plan := reader.plan) is not None:
+    if (plan := reader.plan_header) is not None:
         check_plan(plan, region=plan.get("region"), host=plan.get("host", ""), rows=rows)
 
 

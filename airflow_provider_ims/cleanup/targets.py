@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import logging
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,6 +22,8 @@ from airflow_provider_ims.cleanup.storage import storage_path, to_line
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+log = logging.getLogger(__name__)
 
 TargetKind = Literal["media_id", "input_url"]
 
@@ -54,14 +57,14 @@ class Targets:
     :ivar duplicates: how many were named more than once, and dropped.
     :ivar digest: SHA-256 over all of them, to know the same input again.
     :ivar manifest_digest: SHA-256 of the manifest's bytes, None without a manifest.
-    :ivar plan: a plan's first line, None without a plan.
+    :ivar plan_header: a plan's first line, None without a plan.
     """
 
     def __init__(self, kind: TargetKind) -> None:
         self.kind = kind
         self.duplicates = 0
         self.manifest_digest: str | None = None
-        self.plan: dict[str, Any] | None = None
+        self.plan_header: dict[str, Any] | None = None
         self._count = 0
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close(), or with the object
         self._hash = hashlib.sha256(kind.encode())
@@ -212,10 +215,11 @@ def batches(targets: Iterable[Target]) -> Iterator[Batch]:
 def _read_manifest(path: str | ObjectStoragePath) -> Targets:
     targets = Targets("media_id")
     reader = ManifestReader(path)
+    log.info("Reading %s.", reader.path)  # a million lines take some seconds
     for row in reader:
         targets.add(check_media_id(row.media_id, f"{reader.path}, line {row.line}"), row.columns)
     targets.manifest_digest = reader.digest
-    targets.plan = reader.plan
+    targets.plan_header = reader.plan_header
     return targets.complete()
 
 

@@ -13,7 +13,8 @@ from airflow_provider_ims.hooks.connection import ConnectionSettings, read_conne
 if TYPE_CHECKING:
     from airflow_provider_ims.api.client import IMSClient
     from airflow_provider_ims.api.operations import Deletion, MediaInfo, TranscodeJob
-    from airflow_provider_ims.cleanup.deletion import DeletionRun, OutcomePolicy
+    from airflow_provider_ims.cleanup.deletion import DeletionRun
+    from airflow_provider_ims.cleanup.policies import Policy
     from airflow_provider_ims.cleanup.targets import Targets
 
 
@@ -187,51 +188,59 @@ class IMSHook(BaseHook):
 
         return operations.get_transcode_job(self.client, parent_job_id).value
 
-    def deletion_run(self, targets: Targets, **options: Any) -> DeletionRun:
-        """Prepare a run over targets, with the options of :class:`DeletionRun`. Nothing is sent yet.
+    def deletion_run(
+        self,
+        targets: Targets,
+        *,
+        max_media: int | None = None,
+        manifest_digest: str | None = None,
+        on_forbidden: Policy = "fail",
+        on_missing: Policy = "warn",
+        **options: Any,
+    ) -> DeletionRun:
+        """Prepare a run over targets: check all that can be checked before the first request.
 
-        :raises IMSGuardError: when the targets are a plan that must not be deleted from here.
+        :param targets: what :func:`~airflow_provider_ims.cleanup.targets.read_targets` gives.
+        :param max_media: more targets than this are an ``IMSGuardError``.
+        :param manifest_digest: SHA-256 of the manifest as it was approved.
+        :param on_forbidden: ``fail``, ``warn`` or ``ignore`` when targets were forbidden, after all were tried.
+        :param on_missing: the same for targets that were not there.
+        :param options: of :class:`~airflow_provider_ims.cleanup.deletion.DeletionRun`, such as
+            ``delete_physical_files``, ``preview``, ``max_concurrency``, ``report_base``.
+        :raises IMSGuardError: when a guard forbids it, or the targets are a plan that must not be deleted from here.
+        :raises ValueError: when an option makes no sense.
         """
         from airflow_provider_ims.cleanup.deletion import DeletionRun
+        from airflow_provider_ims.cleanup.guards import check_guards
         from airflow_provider_ims.cleanup.plan import check_plan
+        from airflow_provider_ims.cleanup.policies import Policies
         from airflow_provider_ims.cleanup.retention import why_kept
 
-        if targets.plan is not None:
-            check_plan(
-                targets.plan, region=self.region, host=self.host, rows=len(targets) + targets.duplicates
-            )
-            options["why_kept"] = partial(why_kept, targets.plan["policy"])
-        return DeletionRun(self.client, targets, region=self.region, **options)
+        policies = Policies(on_forbidden, on_missing)
+        check_guards(targets, max_media=max_media, digest=manifest_digest)
+        if (header := targets.plan_header) is not None:
+            check_plan(header, region=self.region, host=self.host, rows=len(targets) + targets.duplicates)
+            options["why_kept"] = partial(why_kept, header["policy"])
+        return DeletionRun(self.client, targets, region=self.region, policies=policies, **options)
 
-    def delete_media(
-        self,
-        targets: Targets | Iterable[str] | str | None,
-        *,
-        on_forbidden: OutcomePolicy = "fail",
-        on_missing: OutcomePolicy = "warn",
-        **options: Any,
-    ) -> dict[str, Any]:
+    def delete_media(self, targets: Targets | Iterable[str] | str | None, **options: Any) -> dict[str, Any]:
         """Delete any number of media and find out what became of each.
 
         :param targets: media ids in any spelling, or what
             :func:`~airflow_provider_ims.cleanup.targets.read_targets` gives for URLs and manifests.
-        :param on_forbidden: ``fail``, ``warn`` or ``ignore``; so is ``on_missing``.
-        :param options: of :class:`~airflow_provider_ims.cleanup.deletion.DeletionRun`, such as
-            ``delete_physical_files``, ``preview``, ``max_concurrency``, ``report_base``.
+        :param options: of :meth:`deletion_run`.
         :returns: the same as :class:`~airflow_provider_ims.operators.ims.IMSDeleteMediaInfosOperator`.
         :raises IMSDeletionError: when an outcome is not accepted; it carries the result.
         :raises IMSGuardError: before the first deletion, when a guard forbids it.
+        :raises ValueError: before the first deletion, when an argument makes no sense.
         :raises IMSTransientError: when nothing went through for the whole retry time.
         :raises IMSAPIError: when the service refuses.
         """
-        from airflow_provider_ims.cleanup.deletion import conclude
         from airflow_provider_ims.cleanup.targets import Targets, read_targets
 
         if not isinstance(targets, Targets):
             targets = read_targets(media_ids=targets)
-        result = self.deletion_run(targets, **options).execute()
-        conclude(result, host=self.host, on_forbidden=on_forbidden, on_missing=on_missing)
-        return result
+        return self.deletion_run(targets, **options).execute()
 
     def test_connection(self) -> tuple[bool, str]:
         """Make one cheap read and say in a sentence how it went; never raises, takes 15 s at most."""

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage  # type: ignore[import-not-found]
 
     from airflow_provider_ims.cleanup.deletion import DeletionRun
+    from airflow_provider_ims.cleanup.policies import Policy
     from airflow_provider_ims.cleanup.resume import StateStore
     from airflow_provider_ims.operators.lineage import DroppedFiles
 
 __all__ = ["IMSDeleteMediaInfosOperator", "IMSPlanMediaRetentionOperator"]
 
-POLICIES = ("fail", "warn", "ignore")
 _STILL_SHOWN = "the service took all deletions, but reads went on to show some media: {}"
 
 
@@ -95,8 +95,8 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
         manifest_digest: str | None = None,
         delete_physical_files: bool = False,
         max_media: int | None = None,
-        on_forbidden: Literal["fail", "warn", "ignore"] = "fail",
-        on_missing: Literal["fail", "warn", "ignore"] = "warn",
+        on_forbidden: Policy = "fail",
+        on_missing: Policy = "warn",
         preview: bool = False,
         report: str | ObjectStoragePath | None = None,
         durable: bool = True,
@@ -130,20 +130,9 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Delete; then wait, if asked to."""
-        from airflow_provider_ims.cleanup.report import column_folder
-
         began = time.time()
-        ti = context["ti"]
-        report = None
-        if self.report:
-            columns = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id}
-            if (map_index := getattr(ti, "map_index", -1)) >= 0:
-                columns["map_index"] = str(map_index)
-            report = column_folder(self.report, columns)
         try:
-            run, result = self._delete(
-                report_base=report, attempt=ti.try_number, store=self._state_store(context)
-            )
+            run, result = self._delete(store=self._state_store(context), **self._report_options(context))
             if self.wait_for_completion and not self.preview:
                 self._wait(run, result, began)
         except IMSDeletionError as error:
@@ -178,14 +167,21 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
         self.preview = True
         self.log.info("Result: %s", self._delete()[1])
 
+    def _report_options(self, context: Context) -> dict[str, Any]:
+        """Say where the report goes: a folder for this task instance, and in it one for this try."""
+        from airflow_provider_ims.cleanup.report import column_folder
+
+        if not self.report:
+            return {}
+        ti = context["ti"]
+        columns = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id}
+        if (map_index := getattr(ti, "map_index", -1)) >= 0:
+            columns["map_index"] = str(map_index)
+        return {"report_base": column_folder(self.report, columns), "attempt": ti.try_number}
+
     def _delete(
-        self,
-        *,
-        report_base: ObjectStoragePath | None = None,
-        attempt: int = 1,
-        store: StateStore | None = None,
+        self, store: StateStore | None = None, **report_options: Any
     ) -> tuple[DeletionRun, dict[str, Any]]:
-        from airflow_provider_ims.cleanup.deletion import check_guards, conclude
         from airflow_provider_ims.cleanup.targets import read_targets
         from airflow_provider_ims.operators.lineage import DroppedFiles
 
@@ -193,21 +189,21 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
         self._stop = threading.Event()
         self._dropped = DroppedFiles()
         targets = read_targets(self.media_ids, self.input_urls, self.manifest)
-        check_guards(targets, max_media=self.max_media, digest=self.manifest_digest)
         run = self._hook.deletion_run(
             targets,
+            max_media=self.max_media,
+            manifest_digest=self.manifest_digest,
+            on_forbidden=self.on_forbidden,
+            on_missing=self.on_missing,
             delete_physical_files=self.delete_physical_files,
             preview=self.preview,
-            report_base=report_base if len(targets) else None,
-            attempt=attempt,
-            store=store if len(targets) else None,
             max_concurrency=self.max_concurrency,
             stop=self._stop,
             on_verdict=self._dropped.hear if self.delete_physical_files and not self.preview else None,
+            # Nothing to delete leaves nothing behind.
+            **({"store": store, **report_options} if len(targets) else {}),
         )
-        result = run.execute()
-        conclude(result, host=self._hook.host, on_forbidden=self.on_forbidden, on_missing=self.on_missing)
-        return run, result
+        return run, run.execute()
 
     def _wait(self, run: DeletionRun, result: dict[str, Any], began: float) -> None:
         """Wait until what was deleted is gone from reads, here or through a trigger.
@@ -217,7 +213,7 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
         from airflow_provider_ims.triggers.events import WaitTimedOut
         from airflow_provider_ims.triggers.waiting import MediaWait, wait_until_gone
 
-        values = run.deleted()
+        values = run.gone()
         if values is None:
             self.log.warning(
                 "Not waiting: without a report it is not known in full what earlier tries deleted."
@@ -267,16 +263,9 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
             self._stop.set()
 
     def _check_arguments(self) -> None:
-        for name in ("on_forbidden", "on_missing"):
-            if getattr(self, name) not in POLICIES:
-                raise ValueError(f"{name} is {getattr(self, name)!r}, not one of {', '.join(POLICIES)}")
-        if self.max_media is not None and not (type(self.max_media) is int and self.max_media >= 0):
-            raise ValueError(f"max_media is {self.max_media!r}, not a number of media")
-        if not (type(self.max_concurrency) is int and 1 <= self.max_concurrency <= 64):
-            raise ValueError(f"max_concurrency is {self.max_concurrency!r}, not a number from 1 to 64")
         if not (isinstance(self.poll_interval, int | float) and self.poll_interval > 0):
             raise ValueError(f"poll_interval is {self.poll_interval!r}, not a number of seconds")
-        for name in ("delete_physical_files", "preview", "durable", "wait_for_completion", "deferrable"):
+        for name in ("durable", "wait_for_completion", "deferrable"):
             if type(getattr(self, name)) is not bool:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, not True or False")
 

@@ -35,8 +35,8 @@ class _IMSSensor(BaseSensorOperator):
     A deferrable sensor looks in the worker first and defers out of ``poke``, so that Airflow's own handling of
     ``soft_fail``, ``never_fail`` and ``silent_fail`` applies to every mode alike.
 
-    :param ims_conn_id: (templated) the connection's id.
-    :param region: (templated) such as ``cn-shanghai``; overrides the connection's.
+    :param ims_conn_id: the connection. (templated)
+    :param region: overrides the connection's. (templated)
     :param deferrable: wait in the triggerer, without a worker. Default: ``[operators] default_deferrable``.
     """
 
@@ -123,12 +123,13 @@ class IMSMediaDeletedSensor(_IMSSensor):
     Deferred, the sensor carries up to 500 ids or a file's path, which the triggerer must be able to read; a longer
     list without a file is waited for in the worker, until no more than 500 are left.
 
-    Returns ``{"media": how many, "seconds": how long it took from the first look}``.
-
-    :param media_ids: (templated) ids; also as text with commas, line ends or in brackets.
-    :param input_urls: (templated) URLs as they are registered, spelled in the same ways. A read per URL and look.
-    :param manifest: (templated) path of a plan, of a text file with one id a line, or of a report's folder, of
-        which the ``deleted`` lines count.
+    :param media_ids: a list of media ids, text with commas or line ends between them, or what Jinja makes of a
+        list. (templated)
+    :param input_urls: URLs as they are registered in IMS, spelled in the same ways. A read per URL and look.
+        (templated)
+    :param manifest: path of a plan, of a text file with one media id a line, or of a report's folder, of which the
+        ``deleted`` lines count. (templated)
+    :returns: ``media`` (how many) and ``seconds`` (from the first look to the last).
     """
 
     template_fields: Sequence[str] = ("media_ids", "input_urls", "manifest", *_IMSSensor.template_fields)
@@ -194,9 +195,9 @@ class IMSTranscodeJobSensor(_IMSSensor):
     not documented counts as running. Source:
     https://www.alibabacloud.com/help/en/ims/developer-reference/api-ice-2020-11-09-gettranscodejob
 
-    Returns ``{"parent_job_id", "outputs": [{"job_id", "media_id", "url"}], "seconds"}``, URLs without signatures.
-
-    :param parent_job_id: (templated) the id that ``SubmitTranscodeJob`` gave.
+    :param parent_job_id: the id that ``SubmitTranscodeJob`` gave. (templated)
+    :returns: ``parent_job_id``, ``outputs`` (of each sub-job ``job_id``, ``media_id`` and ``url``, without a
+        signature) and ``seconds``.
     :raises IMSJobFailedError: as soon as a sub-job failed or was deleted; it names them.
     """
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_ims.api.client import IMSClient
-from airflow_provider_ims.cleanup.deletion import MAX_ASIDE
+from airflow_provider_ims.cleanup.ledger import MAX_OPEN
 from airflow_provider_ims.cleanup.report import Report
 from airflow_provider_ims.cleanup.resume import KEY, Done, RunState
 from airflow_provider_ims.cleanup.storage import storage_path
@@ -31,7 +31,7 @@ def die(client: IMSClient, monkeypatch: pytest.MonkeyPatch) -> Any:
         life = Life(point, passes)
         MortalReport.life = life
         with monkeypatch.context() as patch:
-            patch.setattr("airflow_provider_ims.cleanup.deletion.Report", MortalReport)
+            patch.setattr("airflow_provider_ims.cleanup.ledger.Report", MortalReport)
             run = MortalRun(
                 client,
                 read_targets(media_ids=ids),
@@ -148,7 +148,7 @@ def test_a_state_stays_small_however_far_the_others_are_ahead_of_one() -> None:
         input="x" * 500,
         in_doubt=128,
         done=Done(0, set(range(60_000)) - open_batches),
-        aside={1_000_000 + number: number % 2 == 0 for number in range(MAX_ASIDE + 64 * 20)},
+        aside={1_000_000 + number: number % 2 == 0 for number in range(MAX_OPEN + 64 * 20)},
     )
     text = json.dumps(state.to_json())
     assert len(text) < 24_000

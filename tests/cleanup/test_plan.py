@@ -128,9 +128,9 @@ def test_the_deletion_reads_what_was_written(tmp_path: Path) -> None:
     written = plan(tmp_path / "plan.jsonl", LIBRARY)
     targets = read_targets(manifest=str(tmp_path / "plan.jsonl"))
     assert targets.manifest_digest == written.digest
-    assert targets.plan == written.header
+    assert targets.plan_header == written.header
     assert [target.columns for target in targets] == lines(tmp_path / "plan.jsonl")[1:]
-    check_plan(targets.plan, region=REGION, host=HOST, rows=len(targets))
+    check_plan(targets.plan_header, region=REGION, host=HOST, rows=len(targets))
 
 
 HOSTILE = [
@@ -181,7 +181,7 @@ def test_caps_mark_the_whole_plan(tmp_path: Path, caps: dict[str, Any], says: st
         return
     targets = read_targets(manifest=str(path))
     with pytest.raises(IMSGuardError, match=f"not to be deleted: .*{says}"):
-        check_plan(targets.plan or {}, region=REGION, host=HOST, rows=len(targets))
+        check_plan(targets.plan_header or {}, region=REGION, host=HOST, rows=len(targets))
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_plan_that_is_cut_is_refused(tmp_path: Path, cut: int) -> None:
         path.write_bytes(whole[:keep])
         with pytest.raises((IMSGuardError, ValueError)):  # noqa: PT012 - either may notice
             targets = read_targets(manifest=str(path))
-            check_plan(targets.plan or {}, region=REGION, host=HOST, rows=len(targets))
+            check_plan(targets.plan_header or {}, region=REGION, host=HOST, rows=len(targets))
 
 
 # --- in words ---

@@ -15,7 +15,8 @@ import pytest
 from airflow.sdk.io import attach
 
 from airflow_provider_ims.api.client import IMSClient
-from airflow_provider_ims.cleanup.deletion import DeletionRun, check_guards
+from airflow_provider_ims.cleanup.deletion import DeletionRun
+from airflow_provider_ims.cleanup.guards import check_guards
 from airflow_provider_ims.cleanup.manifest import ManifestReader
 from airflow_provider_ims.cleanup.plan import check_plan
 from airflow_provider_ims.cleanup.sharding import MAX_SHARDS, merge_results, shard_of, split_manifest
@@ -195,7 +196,7 @@ def test_a_shard_of_a_plan_is_a_plan(tmp_path: Path, plan: Path) -> None:
     for number, shard in enumerate(made, start=1):
         targets = read_targets(manifest=shard["manifest"])
         check_guards(targets, max_media=shard["max_media"], digest=shard["manifest_digest"])
-        header = targets.plan
+        header = targets.plan_header
         assert header is not None
         check_plan(header, region=REGION, host=HOST, rows=len(targets))
         with pytest.raises(IMSGuardError, match="made for cn-shanghai"):

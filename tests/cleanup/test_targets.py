@@ -181,7 +181,7 @@ def test_a_plan_keeps_its_columns_and_its_first_line(tmp_path: Path) -> None:
         '{"plan": 1, "region": "cn-beijing"}\n' + json.dumps({"media_id": A, "title": "é"}) + "\n"
     )
     targets = read_targets(manifest=str(file))
-    assert targets.plan == {"plan": 1, "region": "cn-beijing"}
+    assert targets.plan_header == {"plan": 1, "region": "cn-beijing"}
     assert [target.columns for target in targets] == [{"media_id": A, "title": "é"}]
 
 

@@ -22,7 +22,7 @@ from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.credentials import Credentials
 from airflow_provider_ims.api.endpoints import parse_host
 from airflow_provider_ims.api.errors import IMSError
-from airflow_provider_ims.cleanup import deletion, targets
+from airflow_provider_ims.cleanup import deletion, ledger, targets
 from airflow_provider_ims.cleanup.storage import storage_path
 from airflow_provider_ims.cleanup.targets import read_targets
 from airflow_provider_ims.emulator.server import Emulator
@@ -133,7 +133,7 @@ class Runner:
         )
         chosen = read_targets(**{f"{scenario.kind}s": list(scenario.given)})
         MortalReport.life = life
-        lasting_report, deletion.Report = deletion.Report, MortalReport  # type: ignore[misc]
+        lasting_report, ledger.Report = ledger.Report, MortalReport  # type: ignore[misc]
         run = MortalRun(
             client,
             chosen,
@@ -164,7 +164,7 @@ class Runner:
             return None
         finally:
             life.end(LONGEST_RUN)
-            deletion.Report = lasting_report  # type: ignore[misc]
+            ledger.Report = lasting_report  # type: ignore[misc]
             tries.lost += client.tally.lost
             client.close()
             chosen.close()

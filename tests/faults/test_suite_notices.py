@@ -10,9 +10,10 @@ import pytest
 
 from airflow_provider_ims.cleanup import judge
 from airflow_provider_ims.cleanup.judge import Judge, Outcome, Ruling, Verdict
+from airflow_provider_ims.cleanup.ledger import Ledger
 from airflow_provider_ims.cleanup.targets import Target
 from airflow_provider_ims.emulator.server import Emulator
-from tests.faults.crash import MortalReport, MortalRun
+from tests.faults.crash import MortalReport
 from tests.faults.runner import Runner, short_waits
 from tests.faults.scenario import make_scenario
 
@@ -58,7 +59,7 @@ def test_ignored_ids_that_are_called_missing_without_a_read(
 
 
 def test_a_state_that_is_kept_before_the_lines(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    write, keep = MortalReport.write, MortalRun._keep
+    write, keep = MortalReport.write, Ledger._keep
 
     def late_lines(report: Any) -> list[Mapping[str, Any]]:
         lines: list[Mapping[str, Any]] = vars(report).setdefault("late_lines", [])
@@ -69,7 +70,7 @@ def test_a_state_that_is_kept_before_the_lines(runner: Runner, monkeypatch: pyte
         late_lines(self).extend(new)
         self.lines += len(new)
 
-    def keep_first(self: MortalRun) -> None:
+    def keep_first(self: Ledger) -> None:
         keep(self)
         self._keeper.wait()
         if self._report:
@@ -79,5 +80,5 @@ def test_a_state_that_is_kept_before_the_lines(runner: Runner, monkeypatch: pyte
             late.clear()
 
     monkeypatch.setattr(MortalReport, "write", write_later)
-    monkeypatch.setattr(MortalRun, "_keep", keep_first)
+    monkeypatch.setattr(Ledger, "_keep", keep_first)
     assert runs_until_noticed(runner)

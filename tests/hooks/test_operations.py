@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from airflow_provider_ims.cleanup.targets import read_targets
 from airflow_provider_ims.emulator.server import Emulator
-from airflow_provider_ims.exceptions import IMSPermissionError
+from airflow_provider_ims.exceptions import IMSGuardError, IMSPermissionError
 from airflow_provider_ims.hooks.ims import IMSHook
 
 BUCKET = "https://team.oss-cn-shanghai.aliyuncs.com"
@@ -42,3 +45,32 @@ def test_delete_play_info_needs_its_own_permission(
     ims_emulator.add_key("media-only", "s", actions=["ice:DeleteMediaInfos"])
     with pytest.raises(IMSPermissionError, match="ice:DeletePlayInfo"):
         hook(login="media-only", password="s").delete_play_info(media_id, file_urls=[HIGH])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"on_missing": "Fail"}, "on_missing is 'Fail'"),
+        ({"delete_physical_files": "false"}, "delete_physical_files is 'false'"),
+        ({"max_concurrency": 65}, "max_concurrency is 65"),
+        ({"max_media": "1"}, "max_media is '1'"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_before_the_first_request(
+    hook: Callable[..., IMSHook], ims_emulator: Emulator, media_id: str, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        hook().delete_media([media_id], **options)
+    assert ims_emulator.stats()["requests"] == 0
+
+
+def test_guards_hold_for_the_hook_too(
+    hook: Callable[..., IMSHook], ims_emulator: Emulator, media_id: str, tmp_path: Path
+) -> None:
+    manifest = tmp_path / "ids.txt"
+    manifest.write_text(media_id)
+    with pytest.raises(IMSGuardError, match="more than max_media=0"):
+        hook().delete_media([media_id], max_media=0)
+    with pytest.raises(IMSGuardError, match="not the one that was approved"):
+        hook().delete_media(read_targets(manifest=str(manifest)), manifest_digest="0" * 64)
+    assert ims_emulator.media_ids() == [media_id]

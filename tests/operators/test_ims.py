@@ -117,6 +117,8 @@ def test_an_empty_file_deletes_nothing(ims_emulator: Emulator, tmp_path: Path) -
         ({"media_ids": "a", "max_media": "many"}, "max_media is 'many'"),
         ({"media_ids": "a", "max_concurrency": 0}, "max_concurrency is 0"),
         ({"media_ids": "a", "delete_physical_files": "no"}, "delete_physical_files is 'no'"),
+        ({"media_ids": "a", "preview": 1}, "preview is 1"),
+        ({"media_ids": "a", "deferrable": "no"}, "deferrable is 'no'"),
     ],
 )
 def test_bad_input_is_refused_by_name_before_the_first_request(

@@ -35,14 +35,14 @@ def die_at(point: str, passes: int) -> None:
     """Kill this process when it passes a point of :mod:`airflow_provider_ims.cleanup` once too often."""
     from airflow_provider_ims.cleanup.deletion import DeletionRun
     from airflow_provider_ims.cleanup.report import Report
-    from airflow_provider_ims.cleanup.resume import Keeper
+    from airflow_provider_ims.cleanup.resume import StateKeeper
 
     class_, name, after = {
         "answer came": (DeletionRun, "_settle", False),
         "line not written": (Report, "write", False),
         "line written": (Report, "write", True),
-        "state not kept": (Keeper, "save", False),
-        "state kept": (Keeper, "wait", True),
+        "state not kept": (StateKeeper, "save", False),
+        "state kept": (StateKeeper, "wait", True),
     }[point]
     method: Callable[..., Any] = getattr(class_, name)
     left = passes
