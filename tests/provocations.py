@@ -26,7 +26,7 @@ from airflow_provider_ims.api.credentials import FetchedCredentials, StaticCrede
 from airflow_provider_ims.api.endpoints import parse_host
 from airflow_provider_ims.api.errors import RULES
 from airflow_provider_ims.cleanup.deletion import DeletionRun
-from airflow_provider_ims.cleanup.policies import Policies
+from airflow_provider_ims.cleanup.policies import OutcomePolicies
 from airflow_provider_ims.cleanup.report import Report
 from airflow_provider_ims.cleanup.retention import make_policy
 from airflow_provider_ims.cleanup.sharding import merge_results, split_manifest
@@ -551,7 +551,7 @@ def runs(world: World) -> Iterator[Provocation]:
         world.emulator.add_fault("delay", milliseconds=100, action="DeleteMediaInfos")
         client = world.client(retry_seconds=0.5, min_tries=2)
         targets = read_targets(media_ids=ids[:3] + library)
-        DeletionRun(client, targets, max_concurrency=2, policies=Policies()).execute()
+        DeletionRun(client, targets, max_concurrency=2, policies=OutcomePolicies()).execute()
 
     def strangers() -> Any:
         library = world.emulator.generate(3)

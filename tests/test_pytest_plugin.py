@@ -11,9 +11,8 @@ import time
 import pytest
 
 from airflow_provider_ims.cleanup import deletion
-from airflow_provider_ims.cleanup.targets import read_targets
 from airflow_provider_ims.emulator.server import Emulator
-from airflow_provider_ims.exceptions import IMSThrottlingError
+from airflow_provider_ims.exceptions import IMSDeletionError, IMSThrottlingError
 from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.pytest_plugin import MakeConnection, MediaLibrary
 
@@ -87,7 +86,10 @@ def test_every_role_ends_as_it_is_described(
     monkeypatch.setattr(deletion, "LOOK_AGAIN_SECONDS", (0.1,))
     assert sorted(ims_emulator.media_ids()) == sorted(ims_library.registered)
     ids = getattr(ims_library, role)
-    result = IMSHook(ims_connection).deletion_run(read_targets(media_ids=ids)).execute()
+    try:
+        result = IMSHook(ims_connection).delete_media(ids)
+    except IMSDeletionError as error:
+        result = error.result
     assert result[outcome] == len(ids) > 0
 
 

@@ -20,7 +20,7 @@ from airflow_provider_ims.api.client import IMSClient, Tally
 from airflow_provider_ims.api.errors import CallAbandoned, IMSError
 from airflow_provider_ims.cleanup.judge import Judge, Outcome, Ruling, Verdict, WhyKept
 from airflow_provider_ims.cleanup.ledger import Ledger, Manner
-from airflow_provider_ims.cleanup.policies import Policies
+from airflow_provider_ims.cleanup.policies import OutcomePolicies
 from airflow_provider_ims.cleanup.progress import Progress
 from airflow_provider_ims.cleanup.resume import StateStore
 from airflow_provider_ims.cleanup.targets import Batch, Target, Targets
@@ -76,7 +76,7 @@ class DeletionRun:
         delete_physical_files: bool = False,
         preview: bool = False,
         max_concurrency: int = 8,
-        policies: Policies | None = None,
+        policies: OutcomePolicies | None = None,
         report_base: ObjectStoragePath | None = None,
         attempt: int = 1,
         store: StateStore | None = None,

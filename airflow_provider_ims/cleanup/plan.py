@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_ims.api.operations import MediaInfo
 from airflow_provider_ims.api.times import write_time
-from airflow_provider_ims.cleanup.retention import Policy, Selection, read_policy, whole_number
+from airflow_provider_ims.cleanup.retention import RetentionPolicy, Selection, read_policy, whole_number
 from airflow_provider_ims.cleanup.storage import open_new, storage_path, to_line
 from airflow_provider_ims.exceptions import IMSGuardError
 
@@ -67,7 +67,7 @@ class Plan:
     path: ObjectStoragePath
     digest: str
     header: dict[str, Any]
-    policy: Policy
+    policy: RetentionPolicy
     months: dict[str, tuple[int, int]]
     types: dict[str, tuple[int, int]]
     first: list[dict[str, Any]]
@@ -129,7 +129,7 @@ def write_plan(
     path: str | ObjectStoragePath,
     media: Iterable[MediaInfo],
     *,
-    policy: Policy,
+    policy: RetentionPolicy,
     caps: Caps,
     as_of: datetime,
     region: str | None,

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from airflow_provider_ims.cleanup.words import duration_in_words, outcomes_in_words, targets_in_words
 from airflow_provider_ims.exceptions import IMSDeletionError
 
-Policy = Literal["fail", "warn", "ignore"]
+OutcomePolicy = Literal["fail", "warn", "ignore"]
 
 # With reads that lag or a wrong region, so many that all are missing are hardly a coincidence.
 SUSPICIOUSLY_MANY = 20
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Policies:
+class OutcomePolicies:
     """What to do about outcomes that may be what the user expects. ``failed`` and ``unknown`` never are.
 
     :param on_forbidden: about targets that the service refused: ``fail``, ``warn`` or ``ignore``.
@@ -27,13 +27,13 @@ class Policies:
     :raises ValueError: for any other word.
     """
 
-    on_forbidden: Policy = "fail"
-    on_missing: Policy = "warn"
+    on_forbidden: OutcomePolicy = "fail"
+    on_missing: OutcomePolicy = "warn"
 
     def __post_init__(self) -> None:
         for name, policy in asdict(self).items():
-            if policy not in get_args(Policy):
-                raise ValueError(f"{name} is {policy!r}, not one of {', '.join(get_args(Policy))}")
+            if policy not in get_args(OutcomePolicy):
+                raise ValueError(f"{name} is {policy!r}, not one of {', '.join(get_args(OutcomePolicy))}")
 
     def judge(self, result: dict[str, Any], *, host: str | None = None) -> None:
         """Say how a run went, and refuse what is not accepted.

@@ -42,7 +42,7 @@ class Kept(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Policy:
+class RetentionPolicy:
     """Which media may go. Checked, with every time in UTC; made by :func:`make_policy`.
 
     :param created_before: exclusive; media from then on are too young.
@@ -146,7 +146,7 @@ class Selection:
     :ivar kept: how many of them stay, by the filter that keeps them.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: RetentionPolicy) -> None:
         self.policy = policy
         self.population = 0
         self.kept: Counter[str] = Counter()
@@ -197,7 +197,7 @@ def make_policy(
     require_tags: Texts | None = None,
     exclude_tags: Texts | None = None,
     keep_latest: int | str | None = None,
-) -> Policy:
+) -> RetentionPolicy:
     """Check a policy as a user writes it.
 
     :param as_of: the moment that ages are counted to.
@@ -218,7 +218,7 @@ def make_policy(
     statuses = _texts("status", status)
     if statuses is None:
         raise ValueError("status is None; name the status that media have to have, such as Normal")
-    return Policy(
+    return RetentionPolicy(
         created_before=datetime.fromtimestamp(int(min(limit, as_of).timestamp()), UTC),
         older_than=None if age is None else _spell(age),
         media_type=_texts("media_type", media_type),
@@ -232,12 +232,12 @@ def make_policy(
     )
 
 
-def read_policy(shown: Any) -> Policy:
+def read_policy(shown: Any) -> RetentionPolicy:
     """Read a policy from a plan.
 
-    :raises ValueError: when it is not one of :meth:`Policy.as_json`.
+    :raises ValueError: when it is not one of :meth:`RetentionPolicy.as_json`.
     """
-    names = [field.name for field in fields(Policy)]
+    names = [field.name for field in fields(RetentionPolicy)]
     if not isinstance(shown, Mapping) or not set(names) <= set(shown):
         raise ValueError("the policy lacks some of its filters")
     limit = read_time(shown["created_before"])

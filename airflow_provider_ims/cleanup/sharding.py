@@ -22,7 +22,7 @@ from airflow_provider_ims.cleanup.judge import Outcome
 from airflow_provider_ims.cleanup.ledger import MAX_SAMPLES
 from airflow_provider_ims.cleanup.manifest import ManifestReader, Row
 from airflow_provider_ims.cleanup.plan import check_plan, percentage
-from airflow_provider_ims.cleanup.policies import Policies, Policy
+from airflow_provider_ims.cleanup.policies import OutcomePolicies, OutcomePolicy
 from airflow_provider_ims.cleanup.storage import is_local, open_new, storage_path, to_line
 from airflow_provider_ims.cleanup.targets import NOTHING, check_media_id
 from airflow_provider_ims.exceptions import IMSDeletionError
@@ -154,8 +154,8 @@ def merge_results(
     shards: Sequence[Mapping[str, Any]] | None,
     results: Iterable[Mapping[str, Any] | None] | None,
     *,
-    on_forbidden: Policy = "fail",
-    on_missing: Policy = "warn",
+    on_forbidden: OutcomePolicy = "fail",
+    on_missing: OutcomePolicy = "warn",
 ) -> dict[str, Any]:
     """Make one result of those of all shards, and judge it as if one task had deleted them all.
 
@@ -168,7 +168,7 @@ def merge_results(
     :raises IMSDeletionError: a shard has no result, the counts don't add up, or there are outcomes that the policies
         don't accept. It carries the merged result.
     """
-    policies = Policies(on_forbidden, on_missing)
+    policies = OutcomePolicies(on_forbidden, on_missing)
     found = [result for result in results or () if result]
     merged = _sum_up(found, len(shards or ()))
     if shards is None:

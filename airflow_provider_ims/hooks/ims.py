@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from airflow_provider_ims.api.client import IMSClient
     from airflow_provider_ims.api.operations import Deletion, MediaInfo, TranscodeJob
     from airflow_provider_ims.cleanup.deletion import DeletionRun
-    from airflow_provider_ims.cleanup.policies import Policy
+    from airflow_provider_ims.cleanup.policies import OutcomePolicy
     from airflow_provider_ims.cleanup.targets import Targets
 
 
@@ -194,8 +194,8 @@ class IMSHook(BaseHook):
         *,
         max_media: int | None = None,
         manifest_digest: str | None = None,
-        on_forbidden: Policy = "fail",
-        on_missing: Policy = "warn",
+        on_forbidden: OutcomePolicy = "fail",
+        on_missing: OutcomePolicy = "warn",
         **options: Any,
     ) -> DeletionRun:
         """Prepare a run over targets: check all that can be checked before the first request.
@@ -213,10 +213,10 @@ class IMSHook(BaseHook):
         from airflow_provider_ims.cleanup.deletion import DeletionRun
         from airflow_provider_ims.cleanup.guards import check_guards
         from airflow_provider_ims.cleanup.plan import check_plan
-        from airflow_provider_ims.cleanup.policies import Policies
+        from airflow_provider_ims.cleanup.policies import OutcomePolicies
         from airflow_provider_ims.cleanup.retention import why_kept
 
-        policies = Policies(on_forbidden, on_missing)
+        policies = OutcomePolicies(on_forbidden, on_missing)
         check_guards(targets, max_media=max_media, digest=manifest_digest)
         if (header := targets.plan_header) is not None:
             check_plan(header, region=self.region, host=self.host, rows=len(targets) + targets.duplicates)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage  # type: ignore[import-not-found]
 
     from airflow_provider_ims.cleanup.deletion import DeletionRun
-    from airflow_provider_ims.cleanup.policies import Policy
+    from airflow_provider_ims.cleanup.policies import OutcomePolicy
     from airflow_provider_ims.cleanup.resume import StateStore
     from airflow_provider_ims.operators.lineage import DroppedFiles
 
@@ -95,8 +95,8 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
         manifest_digest: str | None = None,
         delete_physical_files: bool = False,
         max_media: int | None = None,
-        on_forbidden: Policy = "fail",
-        on_missing: Policy = "warn",
+        on_forbidden: OutcomePolicy = "fail",
+        on_missing: OutcomePolicy = "warn",
         preview: bool = False,
         report: str | ObjectStoragePath | None = None,
         durable: bool = True,

@@ -15,7 +15,7 @@ from airflow_provider_ims.api.credentials import StaticCredentials
 from airflow_provider_ims.api.endpoints import parse_host
 from airflow_provider_ims.cleanup.deletion import DeletionRun
 from airflow_provider_ims.cleanup.guards import check_guards
-from airflow_provider_ims.cleanup.policies import Policies
+from airflow_provider_ims.cleanup.policies import OutcomePolicies
 from airflow_provider_ims.cleanup.storage import storage_path
 from airflow_provider_ims.cleanup.targets import read_targets
 from airflow_provider_ims.emulator.server import Emulator
@@ -189,7 +189,7 @@ def test_what_can_never_be_deleted_fails_and_holds_up_nobody(ims_emulator: Emula
     assert counts(result) == {"deleted": 57, "failed": 3}
     assert set(ims_emulator.media_ids()) == set(library[:3])
     with pytest.raises(IMSDeletionError, match="3 of 60 failed"):
-        Policies("ignore", "ignore").judge(result, host="h")
+        OutcomePolicies("ignore", "ignore").judge(result, host="h")
 
 
 @pytest.mark.usefixtures("gives_up_soon")
@@ -204,7 +204,7 @@ def test_a_read_that_never_answers_leaves_unknown(
     result = run(UNKNOWN_IDS + library, max_concurrency=2)
     assert counts(result) == {"unknown": 10, "deleted": 1000}
     with pytest.raises(IMSDeletionError, match="10 of 1,010 unknown"):
-        Policies().judge(result, host="h")
+        OutcomePolicies().judge(result, host="h")
 
 
 def test_throttling_slows_a_run_and_never_fails_it(ims_emulator: Emulator, run: Run) -> None:
@@ -382,7 +382,7 @@ def test_a_wrong_region_is_suspected_when_all_are_missing(
     run: Run, caplog: pytest.LogCaptureFixture, ims_emulator: Emulator
 ) -> None:
     result = run([f"{number:032x}" for number in range(20)], region="cn-shanghai")
-    Policies().judge(result, host=ims_emulator.host)
+    OutcomePolicies().judge(result, host=ims_emulator.host)
     assert f"Is it the right region? Asked was region cn-shanghai, host {ims_emulator.host}" in caplog.text
 
 
@@ -404,12 +404,12 @@ def test_policies(outcome: str, caplog: pytest.LogCaptureFixture) -> None:
     }
     other = "on_missing" if outcome == "forbidden" else "on_forbidden"
     policies: dict[str, Any] = {other: "fail"}
-    Policies(**policies, **{f"on_{outcome}": "ignore"}).judge(result, host="h")
+    OutcomePolicies(**policies, **{f"on_{outcome}": "ignore"}).judge(result, host="h")
     assert "first-one" not in caplog.text
-    Policies(**policies, **{f"on_{outcome}": "warn"}).judge(result, host="h")
+    OutcomePolicies(**policies, **{f"on_{outcome}": "warn"}).judge(result, host="h")
     assert "first-one, second-one" in caplog.text
     with pytest.raises(IMSDeletionError, match="first-one, second-one") as failed:
-        Policies(**policies, **{f"on_{outcome}": "fail"}).judge(result, host="h")
+        OutcomePolicies(**policies, **{f"on_{outcome}": "fail"}).judge(result, host="h")
     assert failed.value.result == result
     assert "/reports/attempt=1" in str(failed.value)
 

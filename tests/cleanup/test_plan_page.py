@@ -118,9 +118,10 @@ def test_titles_stay_text(tmp_path: Path) -> None:
 
 def test_loads_and_runs_nothing(tmp_path: Path) -> None:
     _, html = page(tmp_path, hostile_library())
-    assert "default-src 'none'" in html
     assert Elements(html).attributes & {"src", "href", "onerror", "onload", "action"} == set()
     assert not re.search(r"url\(|@import", html)
+    allowed = "default-src 'none'; style-src 'unsafe-inline'"
+    assert f'<meta http-equiv="Content-Security-Policy" content="{allowed}">' in html
 
 
 def test_tells_what_the_plan_tells(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from airflow_provider_ims.api.operations import MediaInfo
 from airflow_provider_ims.cleanup.plan import read_caps, write_plan
 from airflow_provider_ims.cleanup.retention import (
-    Policy,
+    RetentionPolicy,
     Selection,
     make_policy,
     read_policy,
@@ -49,13 +49,13 @@ def medium(media_id: str = "a" * 32, **fields: Any) -> MediaInfo:
     )
 
 
-def policy(**given: Any) -> Policy:
+def policy(**given: Any) -> RetentionPolicy:
     if "created_before" not in given:
         given.setdefault("older_than", "P90D")
     return make_policy(as_of=AS_OF, **given)
 
 
-def selected(media: list[MediaInfo], chosen: Policy) -> list[str]:
+def selected(media: list[MediaInfo], chosen: RetentionPolicy) -> list[str]:
     return sorted(found.media_id for _, found in Selection(chosen).pick(media))
 
 
