@@ -25,8 +25,11 @@ from local_airflow import LocalAirflow
 
 CONCURRENCY = 8
 BATCH = 20
-# Each with how often it may be passed before.
-POINTS = {"answer came": 25, "line not written": 25, "line written": 25, "state not kept": 2, "state kept": 4}
+# Each with how often it may be passed before: of five kills, none may come after the end of 200 batches. A state is
+# kept for some 30 of them.
+POINTS = {"answer came": 25, "line not written": 25, "line written": 25, "state not kept": 1, "state kept": 2}
+# The same for kills at random moments, after so many more requests at most.
+MOST_REQUESTS = 30
 PATIENCE = 300
 
 
@@ -124,6 +127,7 @@ class Run:
 
 def run(
     airflow: LocalAirflow,
+    emulator: Emulator,
     work: Work,
     folder: Path,
     kills: int,
@@ -152,11 +156,14 @@ def run(
         if number <= len(points):
             _wait_for_end(pids["task"])
         else:
-            time.sleep(dice.uniform(0.1, 3.0))
+            _wait_for_requests(emulator, dice.randrange(MOST_REQUESTS))
+            os.kill(
+                pids["task"], signal.SIGSTOP
+            )  # so that it is there to be killed, whatever its worker does
             if dice.random() < 0.2:  # the worker around it too, as when a machine is lost
-                kill(pids["supervisor"])
+                os.kill(pids["supervisor"], signal.SIGKILL)
                 lost_machines += 1
-            kill(pids["task"])
+            os.kill(pids["task"], signal.SIGKILL)
         killed.append(time.time())
     state = airflow.wait("kills", run_id, timeout=PATIENCE)
     assert state == "success", airflow.task_states("kills", run_id)
@@ -183,18 +190,20 @@ def wait_for(path: Path, given_up: Callable[[], bool]) -> bool:
     return True
 
 
+def _wait_for_requests(emulator: Emulator, more: int) -> None:
+    """Wait until the service has seen so many more requests."""
+    seen = emulator.stats()["requests"]
+    until = time.monotonic() + PATIENCE
+    while emulator.stats()["requests"] < seen + more and time.monotonic() < until:
+        time.sleep(0.002)
+
+
 def _wait_for_end(pid: int) -> None:
     until = time.monotonic() + PATIENCE
     with suppress(ProcessLookupError):
         while time.monotonic() < until:
             os.kill(pid, 0)
             time.sleep(0.05)
-
-
-def kill(pid: int) -> None:
-    """Send a process SIGKILL, if it still lives."""
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
 
 
 def settings(emulator: Emulator) -> dict[str, str]:
@@ -241,9 +250,11 @@ def main() -> int:
                     for point in dice.choices([*POINTS], k=kills)
                 ]
                 chosen = chosen if number % 2 == 0 else []
-                done = run(airflow, work, home / f"run-{number}", kills, chosen, dice)
+                done = run(airflow, emulator, work, home / f"run-{number}", kills, chosen, dice)
                 wrong = done.check(emulator, work)
                 undisturbed = undisturbed or done.requests
+                if len(done.kills) < kills:
+                    wrong.append(f"it was killed {len(done.kills)} times only")
                 if done.requests > 1.5 * undisturbed:
                     wrong.append(f"{done.requests} requests, {undisturbed} in an undisturbed run")
                 print(
