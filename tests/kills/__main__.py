@@ -157,13 +157,9 @@ def run(
             _wait_for_end(pids["task"])
         else:
             _wait_for_requests(emulator, dice.randrange(MOST_REQUESTS))
-            os.kill(
-                pids["task"], signal.SIGSTOP
-            )  # so that it is there to be killed, whatever its worker does
-            if dice.random() < 0.2:  # the worker around it too, as when a machine is lost
-                os.kill(pids["supervisor"], signal.SIGKILL)
-                lost_machines += 1
-            os.kill(pids["task"], signal.SIGKILL)
+            lose_machine = dice.random() < 0.2
+            kill(pids, worker_too=lose_machine)
+            lost_machines += lose_machine
         killed.append(time.time())
     state = airflow.wait("kills", run_id, timeout=PATIENCE)
     assert state == "success", airflow.task_states("kills", run_id)
@@ -204,6 +200,17 @@ def _wait_for_end(pid: int) -> None:
         while time.monotonic() < until:
             os.kill(pid, 0)
             time.sleep(0.05)
+
+
+def kill(pids: dict[str, int], *, worker_too: bool) -> None:
+    """Send a task's process SIGKILL; and the worker around it, as when a machine is lost.
+
+    :raises ProcessLookupError: if one of them has ended already.
+    """
+    os.kill(pids["task"], signal.SIGSTOP)  # or it might end when its worker does
+    if worker_too:
+        os.kill(pids["supervisor"], signal.SIGKILL)
+    os.kill(pids["task"], signal.SIGKILL)
 
 
 def settings(emulator: Emulator) -> dict[str, str]:

@@ -152,9 +152,7 @@ def run(home: Path, media: int, milliseconds: float) -> bool:
                     time.sleep(0.5)
                 if number > len(KILL_AT):
                     break
-                if number == len(KILL_AT):
-                    kill(pids["supervisor"])
-                kill(pids["task"])
+                kill(pids, worker_too=number == len(KILL_AT))
                 kills.append(time.time())
                 say(
                     f"killed try {number} (SIGKILL): pid {pids['task']}"
