@@ -10,8 +10,12 @@ distance between the *starts* of requests, so that a service that counts by the 
 small bucket look alike.
 
 **Searching.** From ``START_RATE``, or more if the opening got far, the rate grows e-fold in ``SEARCH_SECONDS`` as
-long as it is used, more slowly beyond what the opening got through in a second, and after each throttle, which
-takes a big step back.
+long as it is used; more slowly beyond what the opening got through in a second, and after a throttle, which takes
+a big step back. Between two moments at which the limit was exhausted, what got through is at most our part of the
+limit, and less if the service does not save up what was left; the rate at the throttle is at least that, and more
+if it does. Once the two are near each other, or there were ``SEARCH_SIGNALS``, the search is over, and the rate
+goes between them. (A pause beyond ``OUTAGE_SECONDS`` is an outage, or a long ``retry_after``, and says nothing
+about the limit.)
 
 **Backing off.** A throttled answer to a request that was sent since the last decrease is a signal: the rate is
 lowered, nothing starts for a short pause (at least ``retry_after``), and throttled answers to requests that were
@@ -19,11 +23,6 @@ sent before count as the same signal. While the first answers after a pause are 
 closed, not the rate too high (a counter that starts anew each second is used up, or the limit has fallen to
 nothing): only the pause is doubled. Requests then start a pause apart, so one of them opens the way again at the
 old pace.
-
-**Measuring.** Between two moments at which the limit was exhausted, what got through *is* our part of the limit.
-So when a pause is over, and at least ``MEASURED_SECONDS`` and ``MEASURED_ANSWERS`` lie between it and the last
-one, the search is over, and the rate goes down to what was measured, however far it had overshot. (Not after a
-pause beyond ``OUTAGE_SECONDS``: an outage, or a long ``retry_after``, says nothing about the limit.)
 
 **Sharing.** From then on the rate climbs by ``climb(rate) * step`` each second and falls by ``rate * step`` with
 each signal: additive increase, multiplicative decrease (Chiu and Jain, 1989), by which tasks that don't know of
@@ -37,7 +36,10 @@ by its throttles only: after n of them its part is still uncertain by about 1 / 
 others it is throttled at any rate, and big steps bring it sooner to its share. So the step follows how far, in
 steps, the rates at which it was throttled lie from each other.
 
-**Leaving.** Well above the last known limit without being throttled, the limit has moved: search again.
+**Leaving.** What was climbed since the last signal after ``rate / climb(rate)`` seconds is a step, so that is when
+the next signal is due. The longer it is overdue, the more the limit has moved, and the quicker the rate grows: flat
+about the old limit and convex beyond it, like that of TCP CUBIC (RFC 9438), but exponential, since nothing is known
+of how far the limit has moved.
 
 **Unused rates don't grow.** What the task does not use proves nothing about the service (RFC 7661): the rate
 grows only while more than half of it was used of late, and time, for growing, is counted in used starts.
@@ -46,7 +48,6 @@ grows only while more than half of it was used of late, and time, for growing, i
 from __future__ import annotations
 
 import math
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -58,15 +59,15 @@ FLOOR_RATE = 0.1
 """Requests per second that are always allowed, so that a lost limit is found again."""
 SEARCH_SECONDS = 0.5
 """The first search grows e-fold in this time. From 5/s to 50/s: 1.2 s, at a loss of 35 requests."""
-SEARCH_AGAIN_SECONDS = 1.5
-"""The same once it has been throttled, beyond what the opening got through, and for a limit that has moved."""
+SEARCH_ON_SECONDS = 1.0
+"""The same beyond what the opening got through."""
+SEARCH_AGAIN_SECONDS = 2.0
+"""The same once the search has been throttled."""
 SEARCH_BACK_OFF = 0.6
-"""A search overshoots, the more so if the service saves up for bursts."""
-SEARCH_SIGNALS, LONGEST_SEARCH_SIGNALS = 2, 4
-"""A search ends with a measurement after the first number of signals, without one after the second."""
-ALIKE = 0.15
-"""Two signals of a search within this share of each other: probably alone."""
-CLIMB, CLIMB_FROM, CLIMB_TO = 1.3, 4.0, 12.5
+"""A search overshoots, the more so if the service saves up for bursts. Known to this share, the limit is found."""
+SEARCH_SIGNALS = 2
+"""It is over in any case after so many. More are of no use among others, where each is one of theirs as well."""
+CLIMB, CLIMB_FROM, CLIMB_TO = 1.3, 5.0, 12.5
 """Requests per second gained each second for a step of the whole rate, by all with a rate between the other two."""
 CLIMB_BELOW, CLIMB_ABOVE = 1.2, 0.8
 """Below and above, it goes with these powers of the rate. Nearer to 0, shares are more even; nearer to 2, low rates
@@ -78,22 +79,19 @@ REGULAR, IRREGULAR, MOST_IRREGULAR = 0.35, 0.65, 1.5
 second on, the largest. (If throttles came at random, the mean would be 0.7.)"""
 IRREGULARITY_MEMORY = 0.3
 """Weight of the last signal in the running mean of it."""
-SEEMS_ALONE, SEEMS_AMONG_OTHERS = 0.3, 1.0
-"""What that mean begins with."""
-MOVED = 1.4
-"""In multiples of the last known limit: climbing beyond it, the limit has moved."""
+SEEMS = 0.45
+"""What that mean begins with: alone or not."""
+OVERDUE = 0.5
+"""How quickly a rate grows while a signal is overdue: by 1.6 at twice the time, by 7 at three times."""
 PAUSE_STARTS, SHORTEST_PAUSE, FIRST_PAUSE, LONGEST_PAUSE = 1.2, 0.02, 0.25, 5.0
 """A pause takes so many starts, and seconds within these bounds at first; that of a closed service grows."""
 OUTAGE_SECONDS = 1.5
 """A longer pause says nothing about the limit. Counters run by the second."""
 MEASURED_SECONDS, MEASURED_ANSWERS = 1.0, 8
-TOWARDS_SIGNAL = 0.1
-"""Share of the way from what a search measured to the rate at its last signal: the limit lies between."""
+TOWARDS_SIGNAL = 0.5
+"""Where to go on after a search: share of the way from what got through to the rate at the signal."""
 OPENING_GROWTH = 2
 """How many more each good answer lets be in flight."""
-SHAKE = 0.05
-"""Among others, distances vary by this share, lest two tasks in step always meet in the same order and one of
-them gets every throttle (Floyd and Jacobson, "On Traffic Phase Effects in Packet-Switched Gateways", 1992)."""
 LONGEST_NAP = 0.05
 """Seconds after which a waiting thread looks whether it shall stop."""
 USED_SECONDS = 1.0
@@ -120,16 +118,13 @@ class RateControl:
     """The control law. Every method is told the time in seconds, from any fixed origin.
 
     :param max_requests_per_second: a ceiling that the rate never passes, > 0; none by default.
-    :param seed: of the variation in distances.
     """
 
-    def __init__(self, *, max_requests_per_second: float | None = None, seed: int | None = None) -> None:
+    def __init__(self, *, max_requests_per_second: float | None = None) -> None:
         if max_requests_per_second is not None and not max_requests_per_second > 0:
             raise ValueError(f"max_requests_per_second must be above 0, not {max_requests_per_second!r}")
         self._ceiling = max_requests_per_second or math.inf
         self._floor = min(FLOOR_RATE, self._ceiling)
-        self._random = random.Random(seed)
-        self._shake = 1.0
         self.rate = min(START_RATE, self._ceiling)
         """Requests per second aimed at, once the opening is over."""
         # Requests that may be in flight while opening, None after it.
@@ -138,28 +133,29 @@ class RateControl:
         self._in_flight = 0
         self._last_start = -math.inf
         self._used = 1.0
-        # The rate at the last signal; and, until there is one, what the opening got through in a second.
-        self._limit: float | None = None
-        self._opening_rate = math.inf
         self._signals = 0
+        # What the opening got through in a second, if that is worth believing.
+        self._opening_rate = math.inf
+        self._searching = True
         self._search_signals = 0
-        self._alike = False
-        self._irregularity = SEEMS_AMONG_OTHERS
-        self._climbed_seconds = 0.0
+        # The end of the pause from which on is measured, and the requests taken since.
+        self._measured_from = 0.0
+        self._taken = 0
+        # The limit as far as it is known; the rate from which it is climbed to, and for how many times the way there.
+        self._limit = math.inf
+        self._low, self._way = self.rate, 0.0
+        self._throttled_at: float | None = None
+        self._irregularity = SEEMS
         # A pause above 0 means: throttled, and not known to be open again.
         self._pause = 0.0
         self._pause_that_sufficed = 0.0
         self._paused_at = 0.0
         self._held_until = -math.inf
-        self._searching = True
-        # The end of the last pause, and the requests taken since.
-        self._measured_from: float | None = None
-        self._taken = 0
 
     def next_start(self) -> float:
         """The earliest time at which the next request may start; each answer may change it."""
         if self._window is None:
-            distance = max(self._shake / self.rate, 1 / self._ceiling, self._pause)
+            distance = max(1 / self.rate, self._pause)
         elif self._in_flight < self._window:
             distance = 1 / self._ceiling
         else:
@@ -176,8 +172,6 @@ class RateControl:
             self._opened_at = now
         self._in_flight += 1
         self._last_start = now
-        among_others = not self._searching and self._step > 1.2 * SMALLEST_STEP
-        self._shake = self._random.uniform(1 - SHAKE, 1 + SHAKE) if among_others else 1.0
         return Permit(self._signals)
 
     def answer(
@@ -221,14 +215,15 @@ class RateControl:
         if self._window is not None:
             self._end_opening(now)
         elif self._searching:
-            self._step_back_in_search()
-        else:
-            assert self._limit is not None
-            irregularity = min(abs(self.rate / self._limit - 1) / self._step, MOST_IRREGULAR)
-            self._irregularity += IRREGULARITY_MEMORY * (irregularity - self._irregularity)
+            self._search_signals += 1
             self._limit = self.rate
-            self._set_rate(self.rate * (1 - self._step))
-        self._climbed_seconds = 0.0
+            self._set_rate(self.rate * SEARCH_BACK_OFF)
+        else:
+            if self._throttled_at:
+                irregularity = min(abs(self.rate / self._throttled_at - 1) / self._step, MOST_IRREGULAR)
+                self._irregularity += IRREGULARITY_MEMORY * (irregularity - self._irregularity)
+            self._throttled_at = self.rate
+            self._climb_from(self.rate * (1 - self._step), self.rate)
         self._paused_at = now
         first = min(max(PAUSE_STARTS / self.rate, SHORTEST_PAUSE), FIRST_PAUSE)
         # Half of what was needed last time: a counter by the second is closed for long, but not always.
@@ -244,63 +239,48 @@ class RateControl:
         if rate > 2 * START_RATE:  # fewer may have been saved up for a burst
             self._opening_rate = rate
 
-    def _step_back_in_search(self) -> None:
-        self._search_signals += 1
-        self._alike = self._limit is not None and abs(self.rate / self._limit - 1) < ALIKE
-        self._limit = self.rate
-        if self._search_signals < LONGEST_SEARCH_SIGNALS:
-            self._set_rate(self.rate * SEARCH_BACK_OFF)
-        else:
-            self._end_search(SEEMS_AMONG_OTHERS)
-            self._set_rate(self.rate * (1 - self._step))
-
-    def _end_search(self, irregularity: float) -> None:
-        self._searching = False
-        self._irregularity = irregularity
-
     def _reopen(self, now: float) -> None:
+        closed = now - self._paused_at
         self._pause_that_sufficed = self._pause if self._pause <= OUTAGE_SECONDS else 0.0
         self._pause = 0.0
-        if self._limit is None:
-            return  # Only the opening was throttled: what it used up is no measure of anything.
-        closed = now - self._paused_at
-        if self._measured_from is not None and closed <= OUTAGE_SECONDS:
-            # What a pause saves up is used after it, if the service saves up: half of it is a fair guess.
-            seconds = now - self._measured_from - closed / 2
-            if seconds < MEASURED_SECONDS or self._taken < MEASURED_ANSWERS:
-                return
-            self._take_measure(self._taken / seconds)
-        self._measured_from, self._taken = now, 0
-
-    def _take_measure(self, rate: float) -> None:
-        assert self._limit is not None
         if self._searching:
-            if not self._alike and self._search_signals < SEARCH_SIGNALS:
-                return
-            self._end_search(SEEMS_ALONE if self._alike else SEEMS_AMONG_OTHERS)
-            # Where nothing is saved up, the limit is the rate at the signal, and the search's mean was below it.
-            self._limit = min(rate, self._limit) + TOWARDS_SIGNAL * max(self._limit - rate, 0.0)
-        elif rate < self.rate:
-            self._limit = rate
-        else:
-            return
-        self._set_rate(self._limit * (1 - self._step / 2))
+            self._look_whether_found(now, closed)
+
+    def _look_whether_found(self, now: float, closed: float) -> None:
+        """End the search if the limit is known well enough."""
+        through = 0.0
+        # What a pause saves up is used after it, if the service saves up: half of it is a fair guess.
+        seconds = now - self._measured_from - closed / 2
+        if not self._search_signals or closed > OUTAGE_SECONDS:
+            self._measured_from, self._taken = now, 0
+        elif seconds >= MEASURED_SECONDS and self._taken >= MEASURED_ANSWERS:
+            through = min(self._taken / seconds, self._limit)
+            self._measured_from, self._taken = now, 0
+        if through > SEARCH_BACK_OFF * self._limit or self._search_signals >= SEARCH_SIGNALS:
+            self._searching = False
+            if through:
+                between = through + TOWARDS_SIGNAL * (self._limit - through)
+                self._climb_from(between, between)
+            else:
+                self._climb_from(self._limit * (1 - LARGEST_STEP), self._limit)
+
+    def _climb_from(self, rate: float, limit: float) -> None:
+        self._set_rate(rate)
+        self._limit = limit
+        self._low, self._way = self.rate, 0.0
 
     def _grow(self) -> None:
         if self._searching:
-            quick = self._limit is None and self.rate <= self._opening_rate
-            self._set_rate(self.rate + 1 / (SEARCH_SECONDS if quick else SEARCH_AGAIN_SECONDS))
+            if self._search_signals:
+                seconds = SEARCH_AGAIN_SECONDS
+            else:
+                seconds = SEARCH_SECONDS if self.rate <= self._opening_rate else SEARCH_ON_SECONDS
+            self._set_rate(self.rate + 1 / seconds)
             return
-        assert self._limit is not None
-        if self.rate > MOVED * self._limit:
-            # What got through at the low rates of before is no measure of the limit.
-            self._searching, self._measured_from, self._search_signals = True, None, 0
-            return
-        self._climbed_seconds += 1 / self.rate
-        gain = climb(self.rate)
-        # The way back to the limit takes rate / gain seconds; beyond it, every further second counts more.
-        way = self._climbed_seconds * gain / self.rate
-        self._set_rate(self.rate + gain * self._step * max(1.0, way) ** 2 / self.rate)
+        self._way += climb(self._limit) / self._limit / self.rate
+        climbed = self._low + self._limit * self._step * self._way
+        overdue = max(self._way - 1, 0.0)
+        self._set_rate(climbed * math.exp(OVERDUE * overdue**2))
 
     def _set_rate(self, rate: float) -> None:
         self.rate = min(max(rate, self._floor), self._ceiling)

@@ -9,6 +9,7 @@ import heapq
 import itertools
 import math
 import random
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,12 +59,18 @@ class FixedWindow:
 
 @dataclass
 class Task:
-    """One client: `in_flight` threads that want `requests` answers between them."""
+    """One client: `in_flight` threads that want `requests` answers between them.
+
+    :param killed_at: what is in flight then is lost, and what was learned; some time later, it starts anew.
+    """
 
     control: RateControl
     requests: int
     in_flight: int
     starts_at: float = 0.0
+    killed_at: float = math.inf
+    anew_at: float = math.inf
+    control_anew: RateControl | None = None
     waiting_for: int = 0
     starts: list[float] = field(default_factory=list)
     admitted: list[float] = field(default_factory=list)
@@ -87,12 +94,14 @@ class Figures:
     :param throttled: share of the requests.
     :param shares: each task's part of the answers; 1.0 is an equal part.
     :param seconds: the length of the run.
+    :param slowest: when the last task got its last answer, against the median.
     """
 
     used: float
     throttled: float
     shares: tuple[float, ...]
     seconds: float
+    slowest: float
 
 
 def simulate(
@@ -104,9 +113,10 @@ def simulate(
     lost_share: float = 0.0,
     until: float = math.inf,
     since: float = 0.0,
+    to_the_end: bool = False,
     seed: int = 1,
 ) -> Figures:
-    """Run until the first task has all its answers, or the time is up.
+    """Run until the first task has all its answers (with ``to_the_end``, all of them), or the time is up.
 
     Answers take ``answer_seconds``, throttled ones at most 30 ms, both 20 % more or less; requests are counted by
     the service a quarter of the answer time, at most 10 ms (20 % more or less), after they were sent.
@@ -136,19 +146,22 @@ def simulate(
             return
         del woken_at[id(task)]
         if task.wants_to_start and now >= task.control.next_start():
-            permit = task.control.start(now)
+            control = task.control
+            permit = control.start(now)
             task.starts.append(now)
             task.waiting_for += 1
-            at(now + travel * rng.uniform(0.8, 1.2), lambda then: arrive(task, permit, now, then))
+            at(now + travel * rng.uniform(0.8, 1.2), lambda then: arrive(task, control, permit, now, then))
         wake(task, now)
 
-    def arrive(task: Task, permit: Permit, sent: float, now: float) -> None:
+    def arrive(task: Task, control: RateControl, permit: Permit, sent: float, now: float) -> None:
         admitted = service.admits(now)
         retry_after = None if admitted else heeded(service.closed_for(now))
         seconds = (answer_seconds if admitted else min(answer_seconds, 0.03)) * rng.uniform(0.8, 1.2)
         lost = rng.random() < lost_share
 
         def answer(then: float) -> None:
+            if task.control is not control:
+                return  # It was killed meanwhile.
             task.waiting_for -= 1
             if lost:
                 task.control.no_answer()
@@ -159,10 +172,20 @@ def simulate(
 
         at(max(now, sent + seconds), answer)
 
+    def kill(task: Task) -> None:
+        if not task.done:
+            assert task.control_anew
+            task.control, task.waiting_for = task.control_anew, 0
+            woken_at.pop(id(task), None)
+            at(task.anew_at, lambda then: wake(task, then))
+
     for task in tasks:
         at(task.starts_at, lambda then, task=task: wake(task, then))  # type: ignore[misc]
+        if task.killed_at < math.inf:
+            at(task.killed_at, lambda then, task=task: kill(task))  # type: ignore[misc]
     now = 0.0
-    while events and not any(task.done for task in tasks):
+    ended = all if to_the_end else any
+    while events and not ended(task.done for task in tasks):
         now, _, action = heapq.heappop(events)
         if now >= until:
             now = until
@@ -179,6 +202,7 @@ def simulate(
         throttled=throttled / (whole + throttled),
         shares=tuple(part / whole * len(tasks) for part in admitted),
         seconds=now,
+        slowest=now / statistics.median(task.admitted[-1] if task.admitted else now for task in tasks),
     )
 
 
@@ -216,7 +240,7 @@ def run(
     rng = random.Random(seed)
     clients = [
         Task(
-            RateControl(max_requests_per_second=ceiling, seed=100 * seed + number),
+            RateControl(max_requests_per_second=ceiling),
             requests,
             in_flight,
             starts_at=number * apart if apart is not None else rng.random() if number else 0.0,
@@ -224,6 +248,28 @@ def run(
         for number in range(tasks)
     ]
     return simulate(SERVICES[service](limit, seed), clients, seed=seed, **how)
+
+
+def run_with_a_kill(service: str, *, limit: float = 50, requests: int = 625, seed: int = 1) -> Figures:
+    """Eight tasks of which four are killed when 40 % is done, and start anew some 15 s later, until all are done.
+
+    It is what ``python -m tests.celery`` does with real processes.
+    """
+    rng = random.Random(seed)
+    killed_at = 0.4 * 8 * requests / limit
+    tasks = [
+        Task(
+            RateControl(),
+            requests,
+            in_flight=8,
+            starts_at=rng.uniform(0, 5) if number else 0.0,
+            killed_at=killed_at if number < 4 else math.inf,
+            anew_at=killed_at + rng.uniform(14, 22),
+            control_anew=RateControl(),
+        )
+        for number in range(8)
+    ]
+    return simulate(SERVICES[service](steady(limit), seed), tasks, to_the_end=True, seed=seed)
 
 
 def print_table(seeds: range = range(1, 6)) -> None:
@@ -283,6 +329,15 @@ def print_table(seeds: range = range(1, 6)) -> None:
                 ),
                 flush=True,
             )
+
+    for service in SERVICES:
+        runs = [run_with_a_kill(service, seed=seed) for seed in seeds]
+        print(
+            f"{'8 tasks at 50/s, 4 killed, to the end':48} {service:16} {min(figures.used for figures in runs):6.1%}"
+            f" {max(figures.throttled for figures in runs):9.1%}"
+            f"  the last at {max(figures.slowest for figures in runs):.2f} of the median",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

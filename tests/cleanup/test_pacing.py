@@ -18,6 +18,7 @@ from tests.cleanup.pacing_simulation import (
     TokenBucket,
     changing,
     run,
+    run_with_a_kill,
     simulate,
     steady,
 )
@@ -63,7 +64,7 @@ def test_a_short_run_is_over_before_a_pace_is_found() -> None:
 @pytest.mark.parametrize("limit", [50, 10, 4])
 @pytest.mark.parametrize("service", SERVICES)
 def test_opening_costs_no_more_than_what_is_in_flight(service: str, limit: float) -> None:
-    task = Task(RateControl(seed=1), 9999, 8)
+    task = Task(RateControl(), 9999, 8)
     simulate(SERVICES[service](steady(limit), 1), [task], until=0.4)
     probes_until_it_opens_again = 3
     assert 1 <= len(task.throttled) <= 8 + probes_until_it_opens_again
@@ -176,6 +177,17 @@ class TestSeveralTasks:
         assert max(figures.throttled for figures in runs) <= 0.07
         assert spread(runs) <= 0.22
 
+    @pytest.mark.parametrize(
+        ("service", "throttled"),
+        [("bucket of 0.1 s", 0.05), ("bucket of 1 s", 0.05), ("by the second", 0.07)],
+    )
+    def test_what_others_leave_is_taken_over(self, service: str, throttled: float) -> None:
+        """Half of eight are killed and start anew, and in the end one after the other is done."""
+        runs = [run_with_a_kill(service, seed=seed) for seed in range(1, 13)]
+        assert min(figures.used for figures in runs) >= 0.85
+        assert sum(figures.throttled for figures in runs) / len(runs) <= throttled
+        assert max(figures.slowest for figures in runs) <= 1.4
+
     @pytest.mark.parametrize("service", ["bucket of 0.1 s", "bucket of 1 s", "by the second"])
     def test_what_the_start_left_uneven_is_evened_out(self, service: str) -> None:
         runs = [
@@ -200,6 +212,13 @@ class TestSeveralTasks:
 
 
 class TestServiceWithoutAnyBurst:
+    @pytest.mark.parametrize("seed", range(1, 9))
+    def test_alone_at_10(self, seed: int) -> None:
+        """What is not used at once is lost, so that what got through is less than the limit."""
+        figures = run("bucket of 1", 10, seed=seed, requests=9999, until=60.0)
+        assert figures.used >= 0.89
+        assert figures.throttled <= 0.03
+
     def test_alone(self) -> None:
         figures = run("bucket of 1", 50)
         assert figures.used >= 0.65
@@ -211,7 +230,7 @@ class TestServiceWithoutAnyBurst:
 
 
 def test_a_ceiling_is_never_passed() -> None:
-    task = Task(RateControl(max_requests_per_second=7, seed=1), 100, 8)
+    task = Task(RateControl(max_requests_per_second=7), 100, 8)
     simulate(TokenBucket(steady(500), 500), [task])
     assert min(b - a for a, b in zip(task.starts, task.starts[1:], strict=False)) >= 1 / 7 - 1e-9
     assert task.starts[-1] == pytest.approx(99 / 7, rel=0.2)
@@ -225,7 +244,7 @@ def test_a_rate_that_is_not_used_does_not_grow() -> None:
 
 
 def test_slow_answers_do_not_let_the_rate_grow_without_bound() -> None:
-    task = Task(RateControl(seed=1), 2000, 8)
+    task = Task(RateControl(), 2000, 8)
     simulate(TokenBucket(steady(10_000), 10_000), [task], answer_seconds=1.0)
     assert task.control.rate < 10 * 8 / 1.0
 
