@@ -135,6 +135,7 @@ def run_python(block: Block, folder: Path, media: list[str], emulator: Emulator)
             run_dag(dag, folder, media, emulator)
     else:
         exec(compile(block.text, str(block), "exec"), {"__name__": "__main__"})
+        checked_hook()
 
 
 def run_dag(dag: Any, folder: Path, media: list[str], emulator: Emulator) -> None:
@@ -268,8 +269,18 @@ def make_targets() -> set[str]:
 
 def hook_of(connection: str) -> IMSHook:
     """A hook with the connection ``ims_default`` as given, as JSON or as a URI."""
-    os.environ["AIRFLOW_CONN_IMS_DEFAULT"] = connection  # put back by the fixture `connect`
-    return IMSHook()
+    os.environ["AIRFLOW_CONN_IMS_DEFAULT"] = connection  # put back by the fixture `ims_connection`
+    return checked_hook()
+
+
+def checked_hook() -> IMSHook:
+    """A hook with the connection ``ims_default`` of the environment, which must be of its type.
+
+    The hook itself reads any type; but in Airflow's form another one shows other fields.
+    """
+    hook = IMSHook()
+    assert hook.get_connection(hook.ims_conn_id).conn_type == hook.conn_type
+    return hook
 
 
 def environment() -> dict[str, str]:
