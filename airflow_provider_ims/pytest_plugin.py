@@ -80,11 +80,14 @@ def ims_emulator_session() -> Iterator[Emulator]:
     from airflow_provider_ims.emulator.server import Emulator
 
     emulator = Emulator("--region", _REGION, "--job-seconds", "0.5")
+    lacking = ""
     try:
         emulator.start()
     except ModuleNotFoundError as error:
+        lacking = str(error)
+    if lacking:
         # A failure, not a skip: a run in which no deletion was tested must not be green.
-        pytest.fail(str(error), pytrace=False)
+        pytest.fail(lacking, pytrace=False)
     yield emulator
     emulator.stop()
 

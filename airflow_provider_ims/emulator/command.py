@@ -22,8 +22,8 @@ import uvicorn
 from airflow_provider_ims.emulator import seeding, wire
 from airflow_provider_ims.emulator.app import ServiceApp
 from airflow_provider_ims.emulator.control import GUIDE, control_app
-from airflow_provider_ims.emulator.faults import KINDS
-from airflow_provider_ims.emulator.keys import DEFAULT_KEY, read_key_file
+from airflow_provider_ims.emulator.faults import FAULT_KINDS
+from airflow_provider_ims.emulator.keys import DEFAULT_KEY, read_key
 from airflow_provider_ims.emulator.library import Medium
 from airflow_provider_ims.emulator.operations import OPERATIONS
 from airflow_provider_ims.emulator.sample import sample
@@ -54,9 +54,11 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _explain_kinds() -> str:
+def _explain_kinds(*, replacing: bool) -> str:
     lines = []
-    for name, kind in KINDS.items():
+    for name, kind in FAULT_KINDS.items():
+        if kind.replaces is not replacing:
+            continue
         first = f"  {name:16} "
         lines.append(
             textwrap.fill(kind.text, _WIDTH, initial_indent=first, subsequent_indent=" " * len(first))
@@ -64,8 +66,7 @@ def _explain_kinds() -> str:
         for option, default in kind.options.items():
             choices = kind.choices.get(option, ())
             values = " or ".join(map(json.dumps, choices)) or _TYPES.get(type(default), "a number")
-            if default is not None:
-                values += f", default {json.dumps(default)}"
+            values += ", required" if default is None else f", default {json.dumps(default)}"
             lines.append(f"{' ' * len(first)}- {option}: {values}")
     return "\n".join(lines)
 
@@ -89,24 +90,31 @@ Fault rules, for --faults (a JSON list) and POST /faults: {{"kind": ..., ...}}. 
   every            strikes every n-th request it looks at
   probability      strikes with this probability, decided by `seed`; without either it strikes always
   skip, times      lets the first n pass; strikes at most n times
-Kinds, with their own options:
-{_explain_kinds()}
+Kinds that stand in place of an answer, with their own options; at most one rule of these strikes a request:
+{_explain_kinds(replacing=True)}
+Kinds that add to these and to each other:
+{_explain_kinds(replacing=False)}
 """
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ims-emulator",
+        usage="%(prog)s [--sample] [--service-port PORT] [--control-port PORT] [option ...]; --help lists all",
         description="A local Alibaba Cloud IMS: checks requests as the service does, keeps a media library, and "
         "misbehaves on demand.",
         epilog=_epilog(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--service-port", type=int, default=0, metavar="PORT", help="0, the default: a free one"
+        "--service-port", type=int, default=0, metavar="PORT", help="where IMS answers (default: a free one)"
     )
     parser.add_argument(
-        "--control-port", type=int, default=0, metavar="PORT", help="0, the default: a free one"
+        "--control-port",
+        type=int,
+        default=0,
+        metavar="PORT",
+        help="where the page and the control API answer (default: a free one)",
     )
     parser.add_argument(
         "--ready-file", type=Path, metavar="PATH", help="write the ready line to this file too"
@@ -123,9 +131,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--generate", type=int, default=0, metavar="N", help="start with N made-up media")
     parser.add_argument("--seed", type=int, default=0, help="for --generate (default: %(default)s)")
-    parser.add_argument("--protected", type=float, default=0.0, metavar="SHARE", help="of --generate, 0 to 1")
     parser.add_argument(
-        "--twice", type=float, default=0.0, metavar="SHARE", help="registered twice, of --generate"
+        "--protected",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="of --generate, 0 to 1: may not be deleted",
+    )
+    parser.add_argument(
+        "--twice",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="of --generate, 0 to 1: register the file of the one before again",
     )
     parser.add_argument("--keys", type=Path, metavar="PATH", help="AccessKeys, a JSON list (POST /keys)")
     parser.add_argument("--faults", type=Path, metavar="PATH", help="fault rules, a JSON list (see below)")
@@ -148,17 +166,26 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
-    rules = [] if arguments.faults is None else json.loads(arguments.faults.read_text(encoding="utf-8"))
-    if not isinstance(rules, list):
-        raise ValueError(f"{arguments.faults} must hold a JSON list of fault rules")
     return Settings(
         region=arguments.region,
-        keys=[] if arguments.keys is None else read_key_file(arguments.keys),
-        rules=rules,
+        keys=[read_key(fields) for fields in _json_list(arguments.keys, "keys")],
+        rules=_json_list(arguments.faults, "fault rules"),
         seeds=partial(_seeds, arguments),
         job_seconds=arguments.job_seconds,
         keep_requests=arguments.keep_requests,
     )
+
+
+def _json_list(path: Path | None, what: str) -> list[Any]:
+    if path is None:
+        return []
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} must hold a JSON list of {what}: {error}") from None
+    if not isinstance(content, list):
+        raise ValueError(f"{path} must hold a JSON list of {what}")
+    return content
 
 
 def _seeds(arguments: argparse.Namespace) -> Iterable[tuple[Medium, bool]]:
@@ -178,7 +205,11 @@ def _seeds(arguments: argparse.Namespace) -> Iterable[tuple[Medium, bool]]:
 def _listen(port: int) -> socket.socket:
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((_LOOPBACK, port))
+    try:
+        listener.bind((_LOOPBACK, port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise ValueError(f"port {port} can't be used: {error}; 0 takes a free one") from None
     return listener
 
 
@@ -196,7 +227,7 @@ def run() -> None:
     try:
         service = Service(_settings(arguments))
         listeners = [_listen(arguments.service_port), _listen(arguments.control_port)]
-    except (OSError, ValueError, OverflowError) as error:
+    except (OSError, ValueError) as error:
         parser.error(str(error))
     # The garbage collector need not look through the library again and again.
     gc.freeze()

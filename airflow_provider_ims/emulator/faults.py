@@ -10,115 +10,118 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from airflow_provider_ims.emulator.records import Entry
 
 
-class Kind(NamedTuple):
+class FaultKind(NamedTuple):
     """A way to misbehave.
 
     :param text: what happens.
     :param options: its own options with their defaults; a default of ``None`` means that it must be given.
     :param choices: the values that an option may have.
+    :param replaces: stands in place of an answer; at most one such rule strikes a request.
     """
 
     text: str
     options: Mapping[str, Any]
     choices: Mapping[str, tuple[Any, ...]]
+    replaces: bool = False
 
 
 _WHEN = ("before", "after")
 
-KINDS: Mapping[str, Kind] = {
-    "reset": Kind(
+FAULT_KINDS: Mapping[str, FaultKind] = {
+    "reset": FaultKind(
         "resets the connection without an answer, before or after the work",
         {"when": "before"},
         {"when": _WHEN},
+        replaces=True,
     ),
-    "timeout": Kind(
+    "timeout": FaultKind(
         "never answers; closes the connection after `seconds`",
         {"when": "before", "seconds": 600.0},
         {"when": _WHEN},
+        replaces=True,
     ),
-    "error": Kind(
+    "error": FaultKind(
         "answers with a server error: its body is the service's JSON, a proxy's HTML page or none",
         {"when": "before", "status": 503, "body": "json"},
         {"when": _WHEN, "status": (500, 502, 503, 504), "body": ("json", "html", "none")},
+        replaces=True,
     ),
-    "html": Kind("answers status 200 with a proxy's HTML page", {"when": "before"}, {"when": _WHEN}),
-    "wrong_shape": Kind(
+    "html": FaultKind(
+        "answers status 200 with a proxy's HTML page", {"when": "before"}, {"when": _WHEN}, replaces=True
+    ),
+    "wrong_shape": FaultKind(
         "answers status 200 with JSON that is an array, a text, an empty object, or has texts or objects for lists",
         {"when": "before", "shape": "array"},
         {"when": _WHEN, "shape": ("array", "text", "empty", "texts_for_lists", "objects_in_lists")},
+        replaces=True,
     ),
-    "truncated": Kind(
-        "does the work, sends a `share` of the answer's body and closes the connection", {"share": 0.5}, {}
+    "truncated": FaultKind(
+        "does the work, sends a `share` of the answer's body and closes the connection",
+        {"share": 0.5},
+        {},
+        replaces=True,
     ),
-    "overlong": Kind(
+    "overlong": FaultKind(
         "does the work and sends junk after the answer: beyond Content-Length, or `declared` as part of the body",
         {"declared": False},
         {},
+        replaces=True,
     ),
-    "throttle": Kind(
+    "throttle": FaultKind(
         "refuses as throttled: 400 Throttling.User, 403 RequestsTooFrequent or 429 Throttling; "
         "`retry_after` in ms goes into x-acs-retry-after, 0 leaves it out",
         {"status": 400, "retry_after": 0},
         {"status": (400, 403, 429)},
+        replaces=True,
     ),
-    "refuse": Kind(
+    "refuse": FaultKind(
         "refuses with any of the service's codes, e.g. OperationDenied where IMS is not activated",
         {"status": 403, "code": "OperationDenied", "message": "The operation is denied."},
         {},
+        replaces=True,
     ),
-    "limit": Kind(
+    "limit": FaultKind(
         "a real limit: a token bucket of `rate` requests a second and `burst`, all keys together; "
         "what is over it is refused as by `throttle`, with the time to wait if `retry_after`",
         {"rate": None, "burst": 1, "status": 400, "retry_after": False},
         {"status": (400, 403, 429)},
+        replaces=True,
     ),
-    "delay": Kind(
+    "delay": FaultKind(
         "waits `milliseconds`, and up to `jitter` more, before or after the work",
         {"when": "after", "milliseconds": None, "jitter": 0.0},
         {"when": _WHEN},
     ),
-    "expired_token": Kind("takes the security token of a temporary key for expired", {}, {}),
-    "wrong_clock": Kind(
+    "expired_token": FaultKind("takes the security token of a temporary key for expired", {}, {}),
+    "wrong_clock": FaultKind(
         "its clock is off by `seconds`, in checks and in the Date header", {"seconds": None}, {}
     ),
-    "echo": Kind(
+    "echo": FaultKind(
         "writes `before` and `after` around the ids and URLs it echoes", {"before": "", "after": "\n"}, {}
     ),
-    "absent_lists": Kind("leaves empty lists out of the answer", {}, {}),
-    "null_lists": Kind("writes null for empty lists", {}, {}),
-    "lagging_reads": Kind(
+    "absent_lists": FaultKind("leaves empty lists out of the answer", {}, {}),
+    "null_lists": FaultKind("writes null for empty lists", {}, {}),
+    "lagging_reads": FaultKind(
         "reads go on to show what this request deletes for `milliseconds`", {"milliseconds": None}, {}
     ),
-    "undeletable": Kind(
+    "undeletable": FaultKind(
         "one of the request's media can't be deleted from now on: always ignored, though shown by reads",
         {},
         {},
     ),
-    "spurious_ignore": Kind(
+    "spurious_ignore": FaultKind(
         "ignores one of the request's media that is there; no medium is hit twice", {}, {}
     ),
 }
 
-REPLACING = (
-    "limit",
-    "throttle",
-    "refuse",
-    "reset",
-    "timeout",
-    "error",
-    "html",
-    "wrong_shape",
-    "truncated",
-    "overlong",
-)
-"""Kinds that stand in place of an answer; at most one of them strikes a request."""
+_REPLACING = frozenset(name for name, kind in FAULT_KINDS.items() if kind.replaces)
 
 SCHEDULE = ("kind", "action", "every", "probability", "seed", "skip", "times")
 """Fields that every rule may have beside its kind's options."""
@@ -212,10 +215,10 @@ def read_rule(fields: Mapping[str, Any], actions: Iterable[str]) -> Rule:
     :param actions: the operations there are.
     :raises ValueError: names the field that is missing, unknown or makes no sense.
     """
-    if not isinstance(fields, Mapping) or fields.get("kind") not in KINDS:
-        raise ValueError(f"a fault rule needs a 'kind' of {', '.join(KINDS)}; got {fields!r}")
+    if not isinstance(fields, Mapping) or fields.get("kind") not in FAULT_KINDS:
+        raise ValueError(f"a fault rule needs a 'kind' of {', '.join(FAULT_KINDS)}; got {fields!r}")
     name: str = fields["kind"]
-    kind = KINDS[name]
+    kind = FAULT_KINDS[name]
     known = {*SCHEDULE, *kind.options}
     if unknown := set(fields) - known:
         raise ValueError(f"unknown field {min(unknown)!r} for {name}; known are {', '.join(sorted(known))}")
@@ -239,9 +242,9 @@ def read_rule(fields: Mapping[str, Any], actions: Iterable[str]) -> Rule:
 
 
 def _option(kind: str, option: str, fields: Mapping[str, Any]) -> Any:
-    default = KINDS[kind].options[option]
+    default = FAULT_KINDS[kind].options[option]
     value = fields.get(option, default)
-    choices = KINDS[kind].choices.get(option)
+    choices = FAULT_KINDS[kind].choices.get(option)
     if choices is not None:
         if value not in choices:
             raise ValueError(f"{option!r} of {kind} must be one of {choices}, not {value!r}")
@@ -260,14 +263,14 @@ def _option(kind: str, option: str, fields: Mapping[str, Any]) -> Any:
 
 
 def _schedule(
-    fields: Mapping[str, Any], name: str, kind: type, low: float | None = None, high: float | None = None
+    fields: Mapping[str, Any], name: str, number: type, low: float | None = None, high: float | None = None
 ) -> Any:
     value = fields.get(name)
     if value is None:
         return None
-    right = isinstance(value, int) or (kind is float and isinstance(value, float))
+    right = isinstance(value, int) or (number is float and isinstance(value, float))
     if not right or isinstance(value, bool):
-        raise ValueError(f"{name!r} must be a {'whole ' if kind is int else ''}number, not {value!r}")
+        raise ValueError(f"{name!r} must be a {'whole ' if number is int else ''}number, not {value!r}")
     if (low is not None and value < low) or (high is not None and value > high):
         raise ValueError(f"{name!r} is out of range: {value!r}")
     return value
@@ -287,9 +290,9 @@ class Faults:
 
     def take_replacing(self, entry: Entry) -> Rule | None:
         """Give the rule that decides about this request's answer, if one does."""
-        return self._first(REPLACING, entry) if self.rules else None
+        return self._first(_REPLACING, entry) if self.rules else None
 
-    def _first(self, kinds: tuple[str, ...], entry: Entry) -> Rule | None:
+    def _first(self, kinds: Container[str], entry: Entry) -> Rule | None:
         striking: Rule | None = None
         for rule in self.rules:
             # Every rule looks at every request, so that what one does never shifts the other's count.

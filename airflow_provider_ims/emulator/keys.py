@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 from airflow_provider_ims.emulator import times
@@ -84,14 +82,3 @@ def read_key(fields: Mapping[str, Any]) -> Key:
         expires=expires,
         active=status == "active",
     )
-
-
-def read_key_file(path: Path) -> list[Key]:
-    """Read a JSON list of keys.
-
-    :raises ValueError: if it is no such list.
-    """
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(content, list):
-        raise ValueError(f"{path} must hold a JSON list of keys")
-    return [read_key(fields) for fields in content]

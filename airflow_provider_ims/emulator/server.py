@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 from urllib.request import ProxyHandler, Request, build_opener
 
 from airflow_provider_ims.emulator.extra import require_extra
+from airflow_provider_ims.emulator.keys import DEFAULT_KEY
 
 _PAGE = 1000
 _PATIENCE = 5.0
@@ -35,8 +36,8 @@ class Emulator:
     :param start_timeout: seconds until it must be ready.
     """
 
-    access_key_id = "emulator"
-    access_key_secret = "emulator-secret"
+    access_key_id = DEFAULT_KEY.key_id
+    access_key_secret = DEFAULT_KEY.secret
 
     def __init__(self, *arguments: str, start_timeout: float = 60.0) -> None:
         self.arguments = arguments

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from airflow_provider_ims.emulator.faults import KINDS
+from airflow_provider_ims.emulator.faults import FAULT_KINDS
 from airflow_provider_ims.emulator.operations import OPERATIONS
 from airflow_provider_ims.emulator.server import Emulator
 from tests.emulator.raw_client import RawClient
@@ -26,7 +26,15 @@ def run(*arguments):
 
 def test_help_explains_everything():
     text = run("--help").stdout
-    for word in (*KINDS, *OPERATIONS, "--faults", "--keys", "--library", "POST /protect", "emulator-secret"):
+    for word in (
+        *FAULT_KINDS,
+        *OPERATIONS,
+        "--faults",
+        "--keys",
+        "--library",
+        "POST /protect",
+        "emulator-secret",
+    ):
         assert word in text
 
 
@@ -35,7 +43,8 @@ def test_help_explains_everything():
     [
         ("--library", '{"url": "oss://b/1"}\n{}', "line 2"),
         ("--faults", '[{"kind": "earthquake"}]', "earthquake"),
-        ("--faults", "{}", "JSON list"),
+        ("--faults", "{}", "file must hold a JSON list of fault rules"),
+        ("--faults", "- kind: reset", "file must hold a JSON list of fault rules"),
         ("--keys", '[{"key_id": "k"}]', "secret"),
         ("--keys", None, "No such file"),
     ],
@@ -47,6 +56,15 @@ def test_bad_files_are_named_in_one_sentence(tmp_path, option, content, complain
     done = run(option, str(path))
     assert done.returncode == 2
     assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--service-port", "--control-port"])
+def test_a_port_that_is_taken_is_named(ims_emulator, option):
+    port = ims_emulator.host.partition(":")[2]
+    done = run(option, port)
+    assert done.returncode == 2
+    assert f"port {port} can't be used: " in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -13,7 +13,7 @@ import pytest
 from alibabacloud_ice20201109 import models
 from alibabacloud_tea_openapi.exceptions import ClientException
 
-from airflow_provider_ims.emulator.faults import KINDS
+from airflow_provider_ims.emulator.faults import FAULT_KINDS
 from airflow_provider_ims.emulator.server import ControlError
 
 
@@ -331,6 +331,6 @@ def test_bad_rules_are_refused(ims_emulator, rule, complaint):
 def test_every_kind_can_be_a_rule(ims_emulator):
     needed = {"limit": {"rate": 1}, "delay": {"milliseconds": 1}, "wrong_clock": {"seconds": 1}}
     needed["lagging_reads"] = {"milliseconds": 1}
-    for kind in KINDS:
+    for kind in FAULT_KINDS:
         ims_emulator.add_fault(kind, **needed.get(kind, {}))
-    assert [rule["kind"] for rule in ims_emulator.ask("GET", "/faults")["rules"]] == list(KINDS)
+    assert [rule["kind"] for rule in ims_emulator.ask("GET", "/faults")["rules"]] == list(FAULT_KINDS)
