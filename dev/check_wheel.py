@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -69,6 +70,9 @@ def check_wheel(wheel: Path) -> None:
     missing = [name for name in NEEDED_IN_WHEEL if f"{PACKAGE}/{name}" not in packed]
     expect(not missing, f"the wheel lacks {missing}")
     expect(f"{info}licenses/LICENSE" in packed, "the wheel lacks the licence")
+    description = zipfile.ZipFile(wheel).read(f"{info}METADATA").decode()
+    dead = re.findall(r"\]\((?!https?://)[^)]*\)", description)
+    expect(not dead, f"on a registry's page these links lead nowhere: {dead}")
     print(f"{wheel.name}: {len(package)} files of {PACKAGE}, and its licence")
 
 
