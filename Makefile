@@ -113,7 +113,7 @@ bench-check: $(VENV)/ready  ## is it still as fast and as small as benchmarks/re
 	touch $@
 
 docs: $(VENV)/docs-ready  ## the pages in build/docs; a warning, such as a link that leads nowhere, is an error
-	AIRFLOW_HOME=$(CURDIR)/build/airflow-of-docs $(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs . build/docs
+	AIRFLOW_HOME=$(CURDIR)/build/airflow-of-docs $(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going -c docs . build/docs
 
 $(VENV)/docs-ready: $(VENV)/ready
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints/airflow-3.txt --group docs
