@@ -5,8 +5,10 @@ So that a link means the same here and on a forge, the source folder is the repo
 
 from __future__ import annotations
 
+import re
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 # Before autodoc, which would import it by halves.
 import airflow.providers.common.compat.sdk  # noqa: F401
@@ -42,12 +44,15 @@ nitpicky = True
 nitpick_ignore_regex = [("py:class", ".*")]
 
 # As the code names them, and what a reader needs to know.
-autodoc_type_aliases = {
+SPELLED_OUT = {
     "Age": "timedelta | str",
     "Moment": "datetime | date | str",
     "Texts": "str | Collection[str]",
     "OutcomePolicy": "Literal['fail', 'warn', 'ignore']",
+    "IMSHook.default_conn_name": "'ims_default'",
+    "default_conn_name": "'ims_default'",
 }
+NAMES = re.compile(r"\b(" + "|".join(map(re.escape, SPELLED_OUT)) + r")\b")
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
 autodoc_preserve_defaults = True
@@ -58,25 +63,48 @@ maximum_signature_line_length = 60
 html_theme = "furo"
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False
+
+
+def spell_out(text: str) -> str:
+    """Put what a reader needs to know in the place of the code's names."""
+    return NAMES.sub(lambda found: SPELLED_OUT[found[1]], text)
+
+
+def redirect(app: Sphinx, failed: Exception | None) -> None:
+    """Make the folder itself open at the first page."""
+    if not failed:
+        text = '<!doctype html><meta http-equiv="refresh" content="0; url=docs/index.html">\n'
+        Path(app.outdir, "index.html").write_text(text, encoding="utf-8")
+
+
+def simplify_fields(app: Sphinx, domain: str, kind: str, content: addnodes.desc_content) -> None:
+    """Spell out types, and say of a class only what it returns, not as what type.
+
+    ``:returns:`` of an operator is about its task. autodoc adds that its constructor returns None.
+    """
+    for field in list(content.findall(nodes.field)):
+        name = field[0].astext()
+        if name == "rtype" and kind in ("class", "exception"):
+            field.parent.remove(field)
+        elif name.startswith("type "):
+            for text in list(field[1].findall(nodes.Text)):
+                text.parent.replace(text, nodes.Text(spell_out(text)))
+
+
+def simplify_signature(
+    app: Sphinx, kind: str, name: str, thing: Any, options: Any, signature: str | None, returns: str | None
+) -> tuple[str, str | None] | None:
+    """Show none where nobody makes the thing but the hook, or it is made as its parent is."""
+    if signature is None:
+        return None
+    child = kind == "exception" and "__init__" not in vars(thing)
+    return "" if child or is_dataclass(thing) else spell_out(signature), returns
 
 
 def setup(app: Sphinx) -> None:
-    """Make the folder itself open at the first page."""
-
-    def redirect(app: Sphinx, failed: Exception | None) -> None:
-        if not failed:
-            text = '<!doctype html><meta http-equiv="refresh" content="0; url=docs/index.html">\n'
-            Path(app.outdir, "index.html").write_text(text, encoding="utf-8")
-
-    def drop_return_type_of_classes(
-        app: Sphinx, domain: str, kind: str, content: addnodes.desc_content
-    ) -> None:
-        # ``:returns:`` of an operator is about its task. autodoc adds that its constructor returns None.
-        if kind in ("class", "exception"):
-            for field in list(content.findall(nodes.field)):
-                if field[0].astext() == "rtype":
-                    field.parent.remove(field)
-
+    """Tell Sphinx of all of these."""
     app.connect("build-finished", redirect)
-    app.connect("object-description-transform", drop_return_type_of_classes, priority=600)
+    app.connect("autodoc-process-signature", simplify_signature)
+    app.connect("object-description-transform", simplify_fields, priority=600)
     app.add_lexer("dotenv", BashLexer)
