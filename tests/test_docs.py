@@ -25,6 +25,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from airflow_provider_ims.emulator.faults import FAULT_KINDS
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.exceptions import IMSPermissionError
 from airflow_provider_ims.hooks.ims import IMSHook
@@ -38,6 +39,7 @@ PAGES = [
     ROOT / "airflow_provider_ims/emulator/README.md",
 ]
 MOST_NOT_RUN = 8
+WIDEST_LINE = 90
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 BIN = Path(sys.executable).parent
 
@@ -115,6 +117,20 @@ def test_runs(block: Block, folder: Path, media: list[str], ims_emulator: Emulat
 def test_few_are_not_run() -> None:
     assert len([block for block in BLOCKS if block.mark == "not run"]) <= MOST_NOT_RUN
     assert len(BLOCKS) > 2 * MOST_NOT_RUN
+
+
+def test_lines_fit_the_page() -> None:
+    """What is wider is cut in the built pages; but a setting is one line, and can't be broken."""
+    lines = [
+        (block, line) for block in BLOCKS if block.language != "dotenv" for line in block.text.split("\n")
+    ]
+    assert [f"{block}: {line}" for block, line in lines if len(line) > WIDEST_LINE] == []
+
+
+def test_the_guide_names_every_fault() -> None:
+    table = (ROOT / "docs/testing.md").read_text().partition("## Faults")[2]
+    named = re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| ([^|]+) \|", table, re.MULTILINE)))
+    assert sorted(named) == sorted(FAULT_KINDS)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -197,6 +213,7 @@ def to_local(word: str, media: list[str], emulator: Emulator) -> str:
     """Put the local IMS's addresses, and an id that exists, in the place of those in the text."""
     for port, url in (("8090", emulator.endpoint), ("8091", emulator.control)):
         word = re.sub(rf"(http://)?(localhost|127\.0\.0\.1):{port}", url, word)
+        word = re.sub(rf"^{port}$", url.rpartition(":")[2], word)
     return word.replace('"..."', f'"{media[0]}"')
 
 
