@@ -24,7 +24,6 @@ from airflow_provider_ims.emulator.app import ServiceApp
 from airflow_provider_ims.emulator.control import GUIDE, control_app
 from airflow_provider_ims.emulator.faults import FAULT_KINDS
 from airflow_provider_ims.emulator.keys import DEFAULT_KEY, read_key
-from airflow_provider_ims.emulator.library import Medium
 from airflow_provider_ims.emulator.operations import OPERATIONS
 from airflow_provider_ims.emulator.sample import sample
 from airflow_provider_ims.emulator.service import Service, Settings
@@ -188,7 +187,7 @@ def _json_list(path: Path | None, what: str) -> list[Any]:
     return content
 
 
-def _seeds(arguments: argparse.Namespace) -> Iterable[tuple[Medium, bool]]:
+def _seeds(arguments: argparse.Namespace) -> Iterable[seeding.Seed]:
     return chain(
         () if arguments.library is None else seeding.read_file(arguments.library),
         sample(region=arguments.region) if arguments.sample else (),

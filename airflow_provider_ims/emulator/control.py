@@ -222,7 +222,7 @@ class _Endpoints:
 
     async def seed(self, request: Request) -> Response:
         if request.headers.get("content-type", "").startswith("application/x-ndjson"):
-            seeds: Iterable[tuple[Medium, bool]] = seeding.read_lines((await request.body()).decode())
+            seeds: Iterable[seeding.Seed] = seeding.read_lines((await request.body()).decode())
         else:
             seeds = self._seeds(_object(await request.json()))
         # All are looked at before the first is registered: a bad one leaves the library as it was.
@@ -242,7 +242,7 @@ class _Endpoints:
             201,
         )
 
-    def _seeds(self, given: dict[str, Any]) -> Iterable[tuple[Medium, bool]]:
+    def _seeds(self, given: dict[str, Any]) -> Iterable[seeding.Seed]:
         if isinstance(given.get("media"), list):
             return map(seeding.read_medium, given["media"])
         if "count" not in given or set(given) - _GENERATOR_OPTIONS:

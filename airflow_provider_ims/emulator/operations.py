@@ -70,7 +70,7 @@ def delete_media_infos(call: Call) -> Answer:
     if len(targets) > BATCH_LIMIT:
         raise invalid("MediaIds or InputURLs", f"{len(targets)} media, at most {BATCH_LIMIT} are allowed.")
 
-    spared, shown_until = _misbehave(call, [medium for target in targets for medium in find(target)])
+    spared, shown_until = _faults_of_deletion(call, [medium for target in targets for medium in find(target)])
     ignored: list[str] = []
     forbidden: list[str] = []
     for target in targets:
@@ -92,7 +92,7 @@ def delete_media_infos(call: Call) -> Answer:
     return {"IgnoredList": ignored, "ForbiddenList": forbidden}
 
 
-def _misbehave(call: Call, media: list[Medium]) -> tuple[Medium | None, float | None]:
+def _faults_of_deletion(call: Call, media: list[Medium]) -> tuple[Medium | None, float | None]:
     """Ask the fault rules; give the medium that is spared this once and until when reads show what goes."""
     deletable = [medium for medium in media if not (medium.protected or medium.undeletable)]
     if deletable and call.faults.take("undeletable", call.entry):

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from airflow_provider_ims.emulator.library import Medium
+from airflow_provider_ims.emulator.seeding import Seed
 
 _DAY = 24 * 60 * 60
 _GB = 1_000_000_000
@@ -60,8 +61,8 @@ _GROUPS = (
 )
 
 
-def sample(*, region: str, now: float | None = None) -> Iterator[tuple[Medium, bool]]:
-    """Give the media, each with whether its file is there; ids and URLs are the same each time.
+def sample(*, region: str, now: float | None = None) -> Iterator[Seed]:
+    """Give the media; ids and URLs are the same each time.
 
     :param now: what ages count from, seconds since the epoch.
     """

@@ -19,15 +19,18 @@ _TEXTS = ("url", "title", "media_type", "source", "business_type", "status")
 _SWITCHES = ("protected", "undeletable")
 _FIELDS = {"media_id", "created", "tags", "size", "streams", "file", *_TEXTS, *_SWITCHES}
 
+Seed = tuple[Medium, bool]
+"""A medium, and whether its file is in its bucket."""
+
 _FOLDERS = ("uploads", "masters", "trailers", "interviews", "b-roll", "social")
 # A hundred of each, so that every entry is a percent.
-_KINDS = [("video", ".mp4")] * 85 + [("image", ".jpg")] * 9 + [("audio", ".mp3")] * 6
+_TYPES_AND_ENDINGS = [("video", ".mp4")] * 85 + [("image", ".jpg")] * 9 + [("audio", ".mp3")] * 6
 _TAGS = ["transcoded"] * 60 + ["source"] * 25 + [""] * 10 + ["keep"] * 3 + ["legal-hold,source"] * 2
 _STATUSES = ["Normal"] * 96 + ["TranscodeFail"] * 2 + ["Uploading"] + ["Blocked"]
 
 
-def read_medium(fields: Mapping[str, Any]) -> tuple[Medium, bool]:
-    """Make a medium of its JSON form, and tell whether its file is there.
+def read_medium(fields: Mapping[str, Any]) -> Seed:
+    """Make a medium of its JSON form.
 
     :raises ValueError: names the field that is missing, unknown or makes no sense.
     """
@@ -66,7 +69,7 @@ def read_medium(fields: Mapping[str, Any]) -> tuple[Medium, bool]:
     return medium, fields.get("file", True)
 
 
-def read_lines(text: str) -> Iterator[tuple[Medium, bool]]:
+def read_lines(text: str) -> Iterator[Seed]:
     """Read media from JSON lines; empty lines are skipped.
 
     :raises ValueError: names the line that can't be read.
@@ -79,7 +82,7 @@ def read_lines(text: str) -> Iterator[tuple[Medium, bool]]:
                 raise ValueError(f"line {number}: {error}") from None
 
 
-def read_file(path: Path) -> Iterator[tuple[Medium, bool]]:
+def read_file(path: Path) -> Iterator[Seed]:
     """Read media from a JSON-lines file.
 
     :raises ValueError: names the file and the line that can't be read.
@@ -99,7 +102,7 @@ def generate(
     protected: float = 0.0,
     twice: float = 0.0,
     until: float | None = None,
-) -> Iterator[tuple[Medium, bool]]:
+) -> Iterator[Seed]:
     """Make up a media team's library, oldest first. Ids and URLs depend on ``seed`` and ``count`` only.
 
     :param days: how far back creation times go.
@@ -119,7 +122,7 @@ def generate(
     bucket = f"https://media-team.oss-{region}.aliyuncs.com"
     url = ""
     for index in range(count):
-        media_type, ending = _KINDS[int(rng.random() * 100)]
+        media_type, ending = _TYPES_AND_ENDINGS[int(rng.random() * 100)]
         if not (url and rng.random() < twice):
             url = f"{bucket}/{_FOLDERS[index % len(_FOLDERS)]}/{seed}-{index:07d}{ending}"
         medium = Medium(
@@ -135,8 +138,8 @@ def generate(
         yield medium, True
 
 
-def fill(library: Library, media: Iterable[tuple[Medium, bool]]) -> list[Medium]:
-    """Register media, each given with whether its file is there."""
+def fill(library: Library, media: Iterable[Seed]) -> list[Medium]:
+    """Register media."""
     # Looking for reference cycles among a million new media takes seconds, and there are none.
     gc.disable()
     try:

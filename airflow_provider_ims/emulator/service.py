@@ -19,7 +19,7 @@ from airflow_provider_ims.emulator.faults import Faults, Limit, Rule, read_rule
 from airflow_provider_ims.emulator.gateway import Gateway, Request, expired_token
 from airflow_provider_ims.emulator.jobs import Jobs
 from airflow_provider_ims.emulator.keys import DEFAULT_KEY, Key
-from airflow_provider_ims.emulator.library import Library, Medium
+from airflow_provider_ims.emulator.library import Library
 from airflow_provider_ims.emulator.operations import OPERATIONS, Answer, Call
 from airflow_provider_ims.emulator.records import Entry, Records
 
@@ -42,14 +42,12 @@ _TITLES = {
     504: "504 Gateway Time-out",
 }
 
-Seeds = Iterable[tuple[Medium, bool]]
-
 
 @dataclass(slots=True)
 class Settings:
     """How an emulator starts, and what a reset brings back.
 
-    :param seeds: gives the media to start with, each with whether its file is there.
+    :param seeds: gives the media to start with.
     :param job_seconds: how long a transcoding job takes.
     :param keep_requests: how many requests are kept in full.
     """
@@ -57,7 +55,7 @@ class Settings:
     region: str = "cn-shanghai"
     keys: list[Key] = field(default_factory=list)
     rules: list[Mapping[str, Any]] = field(default_factory=list)
-    seeds: Callable[[], Seeds] = tuple
+    seeds: Callable[[], Iterable[seeding.Seed]] = tuple
     job_seconds: float = 5.0
     keep_requests: int = 10_000
 
