@@ -51,13 +51,7 @@ def emulator(*arguments: str) -> Iterator[Emulator]:
 
 def connection(running: Emulator) -> dict[str, str]:
     """Environment variables with which Airflow's connection ``ims_default`` leads to an emulator."""
-    fields = {
-        "conn_type": "alibaba_ims",
-        "login": running.access_key_id,
-        "password": running.access_key_secret,
-        "host": running.endpoint,
-    }
-    return {"AIRFLOW_CONN_IMS_DEFAULT": json.dumps(fields)}
+    return {"AIRFLOW_CONN_IMS_DEFAULT": running.airflow_connection()}
 
 
 def start(module: str, *arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:

@@ -6,7 +6,6 @@ Imports nothing of the repository: only what the wheel brought.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import sys
@@ -52,15 +51,7 @@ def form_fields() -> list[str]:
 
 def delete(emulator: Emulator) -> int:
     """Run the example DAG by hand over half of a library."""
-    os.environ["AIRFLOW_CONN_IMS_DEFAULT"] = json.dumps(
-        {
-            "conn_type": CONNECTION_TYPE,
-            "login": emulator.access_key_id,
-            "password": emulator.access_key_secret,
-            "host": emulator.endpoint,
-            "extra": {"region": "cn-shanghai"},
-        }
-    )
+    os.environ["AIRFLOW_CONN_IMS_DEFAULT"] = emulator.airflow_connection(extra={"region": "cn-shanghai"})
     library = emulator.generate(50)
     unwanted, rest = library[:25], library[25:]
     dag = dags()[DAG_ID]

@@ -250,13 +250,9 @@ def check_json(block: Block, folder: Path, media: list[str], emulator: Emulator)
         return
     (statement,) = content["Statement"]
     emulator.add_key("by-policy", "secret", actions=statement["Action"])
-    connection = {
-        "conn_type": "alibaba_ims",
-        "login": "by-policy",
-        "password": "secret",
-        "host": emulator.endpoint,
-    }
-    hook = hook_of(json.dumps({**connection, "extra": {"region": "cn-shanghai"}}))
+    hook = hook_of(
+        emulator.airflow_connection(login="by-policy", password="secret", extra={"region": "cn-shanghai"})
+    )
     calls: dict[str, Callable[[], Any]] = {
         "ice:BatchGetMediaInfos": lambda: hook.batch_get_media_infos(media[:1]),
         "ice:GetMediaInfo": lambda: hook.get_media_info(media[0]),

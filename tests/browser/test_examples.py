@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,15 +22,9 @@ def airflow(
     tmp_path_factory: pytest.TempPathFactory, ims_emulator_session: Emulator
 ) -> Iterator[LocalAirflow]:
     """Instead of the one with an empty connection list: the examples, and a connection to the local IMS."""
-    connection = {
-        "conn_type": "alibaba_ims",
-        "login": ims_emulator_session.access_key_id,
-        "password": ims_emulator_session.access_key_secret,
-        "host": ims_emulator_session.endpoint,
-        "extra": {"region": REGION},
-    }
+    connection = ims_emulator_session.airflow_connection(extra={"region": REGION})
     home = tmp_path_factory.mktemp("examples") / "home"
-    with LocalAirflow(home, EXAMPLES, env={"AIRFLOW_CONN_IMS_DEFAULT": json.dumps(connection)}) as airflow:
+    with LocalAirflow(home, EXAMPLES, env={"AIRFLOW_CONN_IMS_DEFAULT": connection}) as airflow:
         yield airflow
 
 
