@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import signal
 import statistics
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,7 @@ from airflow_provider_ims.emulator.server import Emulator
 from tests.celery.celery_airflow import CeleryAirflow
 from tests.celery.servers import run_postgresql, run_redis
 from tests.celery.work import Traffic, check, measure, seed
+from tests.long_run import run_in_folder, say
 
 EXAMPLES = Path(__file__).parents[2] / "example_dags"
 DAG_ID = "ims_delete_sharded"
@@ -37,13 +35,6 @@ PATIENCE = 600
 USED = 0.85
 THROTTLED = 0.05
 SLOWEST = 1.5
-
-_began = time.monotonic()
-
-
-def say(text: str) -> None:
-    """Print a line with the time that has passed."""
-    print(f"{time.monotonic() - _began:6.1f} s  {text}", flush=True)
 
 
 def settings() -> dict[str, str]:
@@ -153,6 +144,7 @@ def show(traffic: Traffic, killed: list[int], killed_at: float) -> list[tuple[st
 
 def run(home: Path, media: int, shards: int, number: int) -> bool:
     """Do it all once; tell whether all is as it must be."""
+    home.chmod(0o711)  # PostgreSQL is another user
     with (
         Emulator("--keep-requests", "1000000") as emulator,
         run_redis(home / "redis") as broker,
@@ -220,26 +212,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", action="store_true", help="leave logs and reports where they are")
     arguments = parser.parse_args()
-    # A shell that starts this in the background ignores Ctrl-C for it, and SIGTERM would leave processes behind.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
-    home = Path(tempfile.mkdtemp(prefix="ims-celery-"))
-    home.chmod(0o711)  # PostgreSQL is another user
-    keep = True  # what went wrong is to be looked at
-    try:
-        good = run(home, arguments.media, arguments.shards, arguments.seed)
-        keep = arguments.keep or not good
-    except KeyboardInterrupt:
-        say("interrupted; nothing is left running")
-        keep = arguments.keep
-        return 130
-    finally:
-        if keep:
-            say(f"logs and reports are in {home}")
-        else:
-            shutil.rmtree(home)
-    say(f"{'all is as it must be' if good else 'NOT all is as it must be'}; nothing is left running")
-    return 0 if good else 1
+    return run_in_folder(
+        "ims-celery-",
+        lambda home: run(home, arguments.media, arguments.shards, arguments.seed),
+        keep=arguments.keep,
+    )
 
 
 if __name__ == "__main__":

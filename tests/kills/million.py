@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import signal
 import sqlite3
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -29,19 +26,13 @@ from local_airflow import LocalAirflow
 
 from airflow_provider_ims.emulator.server import Emulator
 from tests.kills.__main__ import BATCH, CONCURRENCY, PATIENCE, has_ended, kill, settings, wait_for
+from tests.long_run import run_in_folder, say
 
 DAG_ID = "kills"
 OTHERS = 1_000
 KILL_AT = (1 / 3, 2 / 3)
 RATIO = 1.25
 """What the time may be of the requests' own, divided by the concurrency."""
-
-_began = time.monotonic()
-
-
-def say(text: str) -> None:
-    """Print a line with the time that has passed."""
-    print(f"{time.monotonic() - _began:6.1f} s  {text}", flush=True)
 
 
 @dataclass
@@ -210,25 +201,11 @@ def main() -> int:
     parser.add_argument("--milliseconds", type=float, default=30, help="that the service takes for an answer")
     parser.add_argument("--keep", action="store_true", help="leave report and logs where they are")
     arguments = parser.parse_args()
-    # A shell that starts this in the background ignores Ctrl-C for it, and SIGTERM would leave processes behind.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
-    home = Path(tempfile.mkdtemp(prefix="ims-million-"))
-    keep = True  # what went wrong is to be looked at
-    try:
-        good = run(home, arguments.media, arguments.milliseconds)
-        keep = arguments.keep or not good
-    except KeyboardInterrupt:
-        say("interrupted; nothing is left running")
-        keep = arguments.keep
-        return 130
-    finally:
-        if keep:
-            say(f"logs and reports are in {home}")
-        else:
-            shutil.rmtree(home)
-    say(f"{'all is as it must be' if good else 'NOT all is as it must be'}; nothing is left running")
-    return 0 if good else 1
+    return run_in_folder(
+        "ims-million-",
+        lambda home: run(home, arguments.media, arguments.milliseconds),
+        keep=arguments.keep,
+    )
 
 
 if __name__ == "__main__":
