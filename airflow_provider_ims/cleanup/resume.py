@@ -24,7 +24,7 @@ import json
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 KEY = "airflow_provider_ims.deletion"
@@ -106,13 +106,14 @@ class RunState:
 
     def to_json(self) -> dict[str, Any]:
         """Spell it for the store: plain JSON, for Airflow refuses tuples and enumerations."""
-        state = asdict(self)
-        state["done"] = [self.done.below, self.done.rows_beyond()]
-        state["aside"] = [
+        aside = [
             sorted(ordinal for ordinal, lost in self.aside.items() if lost is which)
             for which in (False, True)
         ]
-        plain: dict[str, Any] = json.loads(json.dumps({"version": VERSION, **state}))
+        done = [self.done.below, self.done.rows_beyond()]
+        # Through JSON, which copies as well: the run goes on while this is being kept.
+        text = json.dumps({"version": VERSION, **vars(self), "done": done, "aside": aside})
+        plain: dict[str, Any] = json.loads(text)
         return plain
 
     @classmethod
@@ -190,18 +191,20 @@ class StateKeeper:
             return None
         return state
 
-    def save(self, state: RunState, make_durable: Callable[[], None]) -> Future[None]:
+    def save(self, state: RunState, make_durable: Callable[[], None]) -> None:
         """Begin to keep a state; the report's lines that it knows of are made durable first."""
         self.wait()
+        store = self._store
+        if store is None:
+            self._running = self._thread.submit(make_durable)
+            return
         value = state.to_json()
 
         def keep() -> None:
             make_durable()
-            if self._store is not None:
-                self._store.set(KEY, value)
+            store.set(KEY, value)
 
         self._running = self._thread.submit(keep)
-        return self._running
 
     def wait(self) -> None:
         """Wait until the last state is kept.

@@ -30,6 +30,8 @@ TargetKind = Literal["media_id", "input_url"]
 MAX_BATCH = 20
 # Everything travels in the request line. No limit is published; servers commonly take 8 KiB.
 MAX_BATCH_QUERY_BYTES = 7000
+# What an id can look like is not documented; what a list of ids in a request can't carry is known.
+_MEDIA_ID = re.compile(r"[^\s,]{1,128}")
 # How Jinja and hand-written conf spell nothing.
 NOTHING = ("", "[]", "None", "null", "()", "{}")
 
@@ -76,7 +78,7 @@ class Targets:
     def __iter__(self) -> Iterator[Target]:
         self._file.seek(0)
         for ordinal, line in enumerate(self._file):
-            item = json.loads(line)
+            item = json.loads(line.decode())  # of bytes, it would guess the encoding each time
             if isinstance(item, str):
                 yield Target(ordinal, item)
             else:
@@ -158,7 +160,7 @@ def check_media_id(value: str, source: str = "media_ids") -> str:
     text = value.strip()
     if "://" in text:
         raise ValueError(f"{source}: {_shown(text)} is a URL; give URLs as input_urls")
-    if not text or text in NOTHING or not text.isprintable() or re.search(r"[\s,]", text) or len(text) > 128:
+    if not _MEDIA_ID.fullmatch(text) or text in NOTHING or not text.isprintable():
         raise ValueError(f"{source}: {_shown(value)} is not a media id")
     return text
 
@@ -202,7 +204,7 @@ def batches(targets: Iterable[Target]) -> Iterator[Batch]:
     """Cut targets into batches of at most 20, each short enough for a request line."""
     number, batch, size = 0, list[Target](), 0
     for target in targets:
-        length = len(quote(target.value, safe="~")) + 3
+        length = len(quote(target.value, safe="~")) + len("%2C")
         if batch and (len(batch) == MAX_BATCH or size + length > MAX_BATCH_QUERY_BYTES):
             yield Batch(number, tuple(batch))
             number, batch, size = number + 1, [], 0
