@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -28,6 +27,7 @@ from airflow_provider_ims.cleanup.plan_page import write_page
 from airflow_provider_ims.cleanup.retention import make_policy, why_kept
 from airflow_provider_ims.cleanup.targets import read_targets
 from airflow_provider_ims.emulator.server import Emulator
+from benchmarks.service import peak_megabytes
 
 TESTS = Path(__file__).parent
 missed = []
@@ -73,24 +73,19 @@ def plan(client: IMSClient, folder: str, as_of: datetime, older_than: str) -> Pl
     return made
 
 
-def peak() -> float:
-    """Most memory that this process ever had, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def plan_large_library(emulator: Emulator, folder: str, count: int) -> dict[str, float]:
     """Plan a library of a certain size; tell what that took."""
     emulator.reset()
     emulator.ask("POST", "/seed", {"count": count})
     as_of = datetime.now(UTC).replace(microsecond=0)
     client = TimedClient(emulator)
-    before_memory = peak()
+    before_memory = peak_megabytes()
     started = time.monotonic()
     made = plan(client, folder, as_of, "P365D")
     return {
         "seconds": time.monotonic() - started,
         "list_seconds": client.seconds,
-        "megabytes": peak() - before_memory,
+        "megabytes": peak_megabytes() - before_memory,
         "requests": client.tally.requests,
         "population": made.header["population"],
         "selected": made.header["selected"],

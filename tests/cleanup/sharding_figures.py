@@ -5,17 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import resource
 import tempfile
 import time
 from pathlib import Path
 
 from airflow_provider_ims.cleanup.sharding import split_manifest
-
-
-def peak() -> float:
-    """Most memory that this process ever had, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+from benchmarks.service import peak_megabytes
 
 
 def main() -> None:
@@ -30,14 +25,14 @@ def main() -> None:
         with manifest.open("w") as file:
             file.writelines(f"{dice.getrandbits(128):032x}\n" for _ in range(arguments.media))
         split_manifest(None, scratch, 1)  # loads what a first call loads
-        before, began = peak(), time.monotonic()
+        before, began = peak_megabytes(), time.monotonic()
         shards = split_manifest(str(manifest), f"{scratch}/shards", arguments.shards)
         seconds, size = time.monotonic() - began, manifest.stat().st_size
     lines = [shard["max_media"] for shard in shards]
     print(
         f"{arguments.media:,} ids ({size / 1e6:.0f} MB) in {len(lines)} shards of {min(lines):,} to {max(lines):,}: "
         f"{seconds:.1f} s, {arguments.media / seconds:,.0f} ids a second, "
-        f"{peak() - before:.0f} MB more memory than before, {len(json.dumps(shards)):,} bytes in XCom"
+        f"{peak_megabytes() - before:.0f} MB more memory than before, {len(json.dumps(shards)):,} bytes in XCom"
     )
 
 
