@@ -41,7 +41,14 @@ def figures(measured: Measured) -> list[Figure]:
     found = []
     if LOOP in samples:
         found.append(
-            Figure("time, of the SDK's loop", ratio(samples, "seconds", OURS, LOOP), at_most=0.15, digits=3)
+            Figure(
+                "time, of the SDK's loop",
+                ratio(samples, "seconds", OURS, LOOP),
+                at_most=0.15,
+                digits=3,
+                reason="With 1 request in flight, then 3, then 8, 100 requests are 14 waves: 0.14 of a loop before "
+                "anything else. To begin with more would mean more refusals where the limit is low.",
+            )
         )
     if WIDER in samples:
         wider = ratio(samples, "seconds", WIDER, THREADS)
@@ -50,7 +57,12 @@ def figures(measured: Measured) -> list[Figure]:
     return [
         *found,
         Figure(
-            "time, of the SDK's in 8 threads", ratio(samples, "seconds", OURS, THREADS), at_most=0.9, digits=2
+            "time, of the SDK's in 8 threads",
+            ratio(samples, "seconds", OURS, THREADS),
+            at_most=0.9,
+            digits=2,
+            reason="Both have 8 requests in flight, 14 waves against 13 that don't look for a limit. Only more in "
+            "flight are quicker, as the figure before this one shows.",
         ),
         Figure("the same, least of all rounds", least, tolerance=1.5, slack=0.1),
         Figure("requests", max(samples[OURS]["requests"]), digits=0, tolerance=1.05),

@@ -100,7 +100,15 @@ def figures(measured: Measured) -> list[Figure]:
         used = statistics.median(quantities[f"used_{limit}"])
         throttled = statistics.median(quantities[f"throttled_{limit}"])
         found += [
-            Figure(f"used of {limit} a second", used, "%", at_least=90, digits=1),
+            Figure(
+                f"used of {limit} a second",
+                used,
+                "%",
+                at_least=90,
+                digits=1,
+                reason=f"The search for the limit is within the {SECONDS[limit]} s that are counted; the plot shows "
+                "how long it lasts. A quicker one gives tasks that start together less even shares.",
+            ),
             Figure(f"throttled at {limit} a second", throttled, "%", at_most=3, digits=1),
         ]
     return found

@@ -78,7 +78,8 @@ def page(found: dict[str, Any]) -> Iterator[str]:
         yield ""
         for figure in row.figures(measured):
             verdict = f" ({figure.to_reach}: **{figure.verdict}**)" if figure.verdict else ""
-            yield f"- {figure.words}: {figure.text}{verdict}"
+            reason = f". {figure.reason}" if figure.verdict == "missed" and figure.reason else ""
+            yield f"- {figure.words}: {figure.text}{verdict}{reason}"
         yield from (f"- {note}" for note in measured.notes)
         yield f"- Measured on {found[name]['measured']} in {found[name]['seconds']:,} s.\n"
         if name in PLOT_OF:

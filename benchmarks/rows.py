@@ -34,6 +34,7 @@ class Figure:
     :param tolerance: the short run of ``make bench-check`` may be so many times worse than what is committed;
         None where a short run can't tell.
     :param slack: and by so much in the figure's own unit, whatever the ratio, before that counts.
+    :param reason: why it falls short, when it does.
     """
 
     words: str
@@ -44,6 +45,7 @@ class Figure:
     digits: int = 2
     tolerance: float | None = None
     slack: float = 0.0
+    reason: str = ""
 
     @property
     def verdict(self) -> str:
