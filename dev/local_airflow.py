@@ -99,8 +99,12 @@ class _Process:
             self.popen.wait(STOP_SECONDS)
 
     def last_lines(self, count: int = 20) -> str:
-        lines = self.log.read_text(errors="replace").splitlines()[-count:] if self.log.exists() else []
-        return f"last lines of {self.log}:\n" + "\n".join(f"  {line}" for line in lines)
+        return f"last lines of {self.log}:\n" + "\n".join(f"  {line}" for line in self.lines_about()[-count:])
+
+    def lines_about(self, *words: str) -> list[str]:
+        """The lines of its log that have all of some words."""
+        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        return [line for line in lines if all(word in line for word in words)]
 
 
 def _session_of(pid: int) -> int | None:
@@ -370,7 +374,21 @@ class LocalAirflow:
             found = self.run_state(dag_id, run_id)
             return found if found in FINAL_STATES else None
 
-        return self._poll(state, timeout, lambda: f"run {run_id}: {self.task_states(dag_id, run_id)}")
+        ended = self._poll(state, timeout, lambda: f"run {run_id}: {self.task_states(dag_id, run_id)}")
+        if ended == "failed":
+            self._show_failures(dag_id, run_id)
+        return ended
+
+    def _show_failures(self, dag_id: str, run_id: str) -> None:
+        """Print why tasks failed: pytest shows it where nobody expected that they would."""
+        for task_id, state in self.task_states(dag_id, run_id).items():
+            if state != "failed":
+                continue
+            name, _, index = task_id.partition("[")
+            events = self.log(dag_id, run_id, name, map_index=int(index.rstrip("]") or -1))
+            print(f"{dag_id}.{task_id} failed; the end of its log:", *events[-8:], sep="\n  ")
+            about = self._processes["scheduler"].lines_about(name, run_id)
+            print("and what the scheduler said of it:", *about[-8:], sep="\n  ")
 
     def wait_for_task(
         self, dag_id: str, run_id: str, task_id: str, *states: str, timeout: float = 60, map_index: int = -1
