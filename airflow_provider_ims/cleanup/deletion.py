@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_ims.api.client import IMSClient, Tally
 from airflow_provider_ims.api.errors import CallAbandoned, IMSError
+from airflow_provider_ims.cleanup.apart import run_apart
 from airflow_provider_ims.cleanup.judge import Judge, Outcome, Ruling, Verdict, WhyKept
 from airflow_provider_ims.cleanup.ledger import Ledger, Manner
 from airflow_provider_ims.cleanup.policies import OutcomePolicies
@@ -135,14 +136,7 @@ class DeletionRun:
         self._progress = Progress(len(self.targets), ledger.judged)
         # Not in this thread: Airflow ends a task whose time is over by an exception out of nowhere in it, and
         # between counting a target and writing its line is no place for one.
-        writer = ThreadPoolExecutor(1, thread_name_prefix="ims-run")
-        try:
-            writer.submit(self._run).result()
-        except BaseException:
-            self.stop.set()
-            raise
-        finally:
-            writer.shutdown(wait=True)
+        run_apart(self._run, name="ims-run", cancel=self.stop.set)
         if self._error:
             log.error(
                 "Ended early: %s. So far: %s; %s still without an outcome. %s",
