@@ -97,7 +97,7 @@ figures: $(VENV)/ready  ## what the documentation claims, measured; takes half a
 	$(BIN)/python -m tests.cleanup.sharding_figures
 	$(BIN)/python tests/triggers/figures.py
 
-bench: .venv-bench/ready  ## side by side with the official SDK, into benchmarks/RESULTS.md; BENCH="row ..." for some
+bench: .venv-bench/ready  ## side by side with the official SDK, into benchmarks/RESULTS.md; BENCH="latency limit" for some
 	.venv-bench/bin/python -m benchmarks $(BENCH)
 
 bench-check: $(VENV)/ready  ## is it still as fast and as small as benchmarks/results say? at most 3 minutes
