@@ -10,18 +10,14 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import secrets
-import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from functools import cached_property
-from json import loads
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import requests
 import urllib3
@@ -30,7 +26,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_e
 
 from airflow_provider_ims import __version__
 from airflow_provider_ims.api import signing
-from airflow_provider_ims.api.causes import find_cause, last_words
+from airflow_provider_ims.api.answers import Answer, read_answer, read_body
 from airflow_provider_ims.api.credentials import CredentialSource
 from airflow_provider_ims.api.endpoints import Endpoint
 from airflow_provider_ims.api.errors import (
@@ -42,27 +38,15 @@ from airflow_provider_ims.api.errors import (
     Remedy,
     classify,
 )
+from airflow_provider_ims.api.no_answer import no_answer
 
 API_VERSION = "2020-11-09"
 
 # A request is tried at least this often before a lost answer is final, however short its retry time.
 MIN_TRIES = 8
-# The largest answer known (100 media with their files) is below 1 MiB; what is far beyond is no answer of IMS.
-MAX_ANSWER_BYTES = 64 * 2**20
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-class Answer(NamedTuple, Generic[T]):
-    """What one call brought.
-
-    ``answer_lost``: an earlier try of this call may have done its work without our hearing of it.
-    """
-
-    value: T
-    request_id: str
-    answer_lost: bool
 
 
 @dataclass(frozen=True)
@@ -242,7 +226,7 @@ class IMSClient:
         error: IMSAPIError | None = None
         try:
             status, headers, body = self._exchange(action, query)
-            answer = _read_answer(action, status, headers, body, parse)
+            answer = read_answer(action, status, headers, body, parse)
         except IMSAPIError as refused:
             error = refused
         finally:
@@ -314,57 +298,15 @@ class IMSClient:
                 preload_content=False,
             )
             try:
-                return response.status, response.headers, _read_body(action, response)
+                return response.status, response.headers, read_body(action, response)
             finally:
                 # One whose answer was read to its end is back in the pool by now.
                 response.close()
                 response.release_conn()
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            trouble = self._no_answer(action, error)
+            trouble = no_answer(action, error, host=self.endpoint.host, timeout=self.timeout)
         # Raised out here, because the caught error holds the signed request.
         raise trouble
-
-    def _no_answer(self, action: str, error: Exception) -> IMSAPIError:
-        """Say in words why no answer came, and whether the service may have had the request."""
-        host = self.endpoint.host
-        if find_cause(error, ssl.SSLCertVerificationError):
-            return IMSAPIError(
-                f"the TLS certificate of {host} is not trusted", code="UntrustedCertificate", action=action
-            )
-        if isinstance(error, requests.RequestException | urllib3.exceptions.LocationValueError):
-            return IMSAPIError(
-                f"{host}, or the proxy on the way to it, is no address that can be used",
-                code="UnusableAddress",
-                action=action,
-            )
-        if isinstance(error, urllib3.exceptions.SSLError):
-            # It may have broken before the request or after it; nothing tells which.
-            return IMSTransientError(
-                f"the TLS connection to {host} failed", code="NoConnection", action=action, answer_lost=True
-            )
-        if isinstance(error, urllib3.exceptions.ProxyError):
-            return IMSTransientError(
-                f"the proxy on the way to {host} could not be used", code="NoConnection", action=action
-            )
-        if isinstance(error, urllib3.exceptions.NameResolutionError):
-            return IMSTransientError(f"the host {host} is not known", code="NoConnection", action=action)
-        if isinstance(error, urllib3.exceptions.NewConnectionError):
-            return IMSTransientError(
-                f"{host} could not be reached: {last_words(error)}", code="NoConnection", action=action
-            )
-        if isinstance(error, urllib3.exceptions.ConnectTimeoutError):
-            return IMSTransientError(
-                f"{host} accepted no connection within {self.timeout[0]:g} s",
-                code="NoConnection",
-                action=action,
-            )
-        if find_cause(error, urllib3.exceptions.ReadTimeoutError):
-            words = f"no whole answer from {host} within {self.timeout[1]:g} s"
-        elif find_cause(error, urllib3.exceptions.IncompleteRead):
-            words = f"the answer from {host} was cut short"
-        else:
-            words = f"the connection to {host} broke before the whole answer came: {last_words(error)}"
-        return IMSTransientError(words, code="NoAnswer", action=action, answer_lost=True)
 
     def _take_over_clock(self, service_date: datetime) -> None:
         offset = service_date - datetime.now(UTC)
@@ -467,100 +409,6 @@ def _sleep(seconds: float, stop: threading.Event | None) -> None:
         time.sleep(seconds)
 
 
-def _read_body(action: str, response: urllib3.BaseHTTPResponse) -> bytes:
-    body = bytearray()
-    for chunk in response.stream(65536, decode_content=True):
-        body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
-            raise IMSTransientError(
-                f"an answer of more than {MAX_ANSWER_BYTES >> 20} MiB is none of IMS",
-                code="BadAnswer",
-                http_status=response.status,
-                action=action,
-                answer_lost=True,
-            )
-    return bytes(body)
-
-
-def _read_answer(
-    action: str, status: int, headers: Mapping[str, str], body: bytes, parse: Callable[[dict[str, Any]], T]
-) -> Answer[T]:
-    """Make an answer of the service's bytes, or raise what they say instead."""
-    try:
-        document = loads(body)
-    except (ValueError, RecursionError):
-        document = None
-    fields: dict[str, Any] = document if isinstance(document, dict) else {}
-    request_id = fields.get("RequestId") or fields.get("requestId")
-    code = fields.get("Code") or fields.get("code") or ""
-    if 200 <= status < 300 and str(code).lower() in ("", "200", "ok", "success"):
-        try:
-            if status != 200:
-                raise ValueError("its status is not 200")
-            if document is None:
-                raise ValueError("it is no JSON")
-            if not isinstance(request_id, str):
-                raise ValueError("it has no RequestId")
-            return Answer(parse(fields), request_id, False)
-        except ValueError as error:
-            raise IMSTransientError(
-                f"the answer came with status {status} but can't be believed: {error}",
-                code="BadAnswer",
-                request_id=request_id if isinstance(request_id, str) else None,
-                http_status=status,
-                action=action,
-                answer_lost=True,
-            ) from None
-    raise _refusal(action, status, headers, fields, str(code))
-
-
-def _refusal(
-    action: str, status: int, headers: Mapping[str, str], fields: dict[str, Any], code: str
-) -> IMSAPIError:
-    rule = classify(code, status)
-    message = str(fields.get("Message") or fields.get("message") or "")
-    if 300 <= status < 400:
-        message = "a redirect, which a signed request does not follow: is the host an IMS endpoint?"
-    elif not code:
-        message = "an error without an IMS code, perhaps of a proxy in between"
-    elif rule.remedy is Remedy.RENEW_CREDENTIALS:
-        # The gateway repeats the string to sign here, with the security token in it.
-        message = re.split(r"(?i)\bserver", message, maxsplit=1)[0].strip(" \n,.;:") or "refused"
-    # Whoever else repeats it.
-    message = re.split(r"(?i)[\s,;:.]*\b(?:server )?string ?to ?sign", message, maxsplit=1)[0].rstrip(". ")
-    detail = fields.get("AccessDeniedDetail")
-    denied = detail.get("AuthAction") if isinstance(detail, dict) else None
-    if rule.prefix.startswith(("Forbidden", "NoPermission")):
-        message = f"{message}; the key needs the RAM action {denied or f'ice:{action}'}"
-    if rule.hint:
-        message = f"{message}; {rule.hint}"
-    return rule.error(
-        message,
-        code=code or f"HTTP{status}",
-        request_id=fields.get("RequestId") or fields.get("requestId") or headers.get("x-acs-request-id"),
-        http_status=status,
-        action=action,
-        retry_after=_milliseconds(headers.get("x-acs-retry-after")),
-        # A spent nonce is one of these: something on the way sent the same request twice.
-        answer_lost=rule.error is IMSTransientError,
-        service_date=_http_date(headers.get("Date")),
-    )
-
-
 def _fits_a_header(text: str) -> bool:
     """Whether it can be sent; what can't would be shown in full by the error that comes of trying."""
     return text.isascii() and text.isprintable()
-
-
-def _milliseconds(text: str | None) -> float | None:
-    """Read ``x-acs-retry-after`` into seconds; nonsense counts as absent, and nobody waits over a minute."""
-    return min(int(text) / 1000, 60) if text and text.strip().isdecimal() else None
-
-
-def _http_date(text: str | None) -> datetime | None:
-    try:
-        moment = parsedate_to_datetime(text) if text else None
-    except ValueError:
-        return None
-    # "-0000" means UTC too, but is read as no zone at all.
-    return moment.replace(tzinfo=UTC) if moment and not moment.tzinfo else moment

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_ims.api.client import Answer, IMSClient
+from airflow_provider_ims.api.answers import Answer
+from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.errors import IMSAPIError
 
 # Documented for DeleteMediaInfos; for BatchGetMediaInfos nothing is published, so the same is used.

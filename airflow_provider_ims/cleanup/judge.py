@@ -20,7 +20,8 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from airflow_provider_ims.api import operations
-from airflow_provider_ims.api.client import Answer, IMSClient
+from airflow_provider_ims.api.answers import Answer
+from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.errors import (
     CallAbandoned,
     IMSAPIError,

@@ -14,8 +14,7 @@ from functools import partial
 
 import pytest
 
-from airflow_provider_ims.api import client as client_module
-from airflow_provider_ims.api import signing
+from airflow_provider_ims.api import answers, signing
 from airflow_provider_ims.api.client import MIN_TRIES, Tally
 from airflow_provider_ims.api.credentials import Credentials
 from airflow_provider_ims.api.errors import (
@@ -240,7 +239,7 @@ class TestNoAnswer:
         assert error.value.request_id == "R-7"
 
     def test_an_overlong_answer(self, start, connect, pauses, wire, monkeypatch):
-        monkeypatch.setattr(client_module, "MAX_ANSWER_BYTES", 2**20)
+        monkeypatch.setattr(answers, "MAX_ANSWER_BYTES", 2**20)
         service = start(default=wire.http(200, b" " * 2**20 + b'{"RequestId": "R"}'))
         error = failing_call(connect(service), IMSTransientError)
         assert (error.code, error.answer_lost) == ("BadAnswer", True)
