@@ -7,20 +7,18 @@ and its neighbours. Where it is silent, the emulator's README says what is done 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
-import json
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from airflow_provider_ims.emulator import times
+from airflow_provider_ims.emulator import parameters, times
 from airflow_provider_ims.emulator.errors import Refusal, invalid, missing
 from airflow_provider_ims.emulator.faults import Faults
 from airflow_provider_ims.emulator.jobs import Jobs, ParentJob, SubJob, output_url
-from airflow_provider_ims.emulator.library import Filter, Library, Medium, Position
+from airflow_provider_ims.emulator.library import Filter, Library, Medium
 from airflow_provider_ims.emulator.records import Entry, Records
 
 BATCH_LIMIT = 20
@@ -28,8 +26,6 @@ BATCH_LIMIT = 20
 
 _PAGE_LIMIT = 100
 _DEFAULT_PAGE = 10
-_DEFAULT_AUTH_TIMEOUT = 3600
-_LONGEST_AUTH_TIMEOUT = 86400
 
 
 @dataclass(slots=True)
@@ -55,16 +51,16 @@ Answer = dict[str, Any]
 
 def delete_media_infos(call: Call) -> Answer:
     """Delete up to 20 media, named by id or by URL."""
-    targets = _entries(call.params, "MediaIds")
+    targets = parameters.entries(call.params, "MediaIds")
     if targets:
         find: Callable[[str], list[Medium]] = call.library.registered
         call.records.asked(targets)
     else:
-        targets = _entries(call.params, "InputURLs")
+        targets = parameters.entries(call.params, "InputURLs")
         find = call.library.registered_at
     if not targets:
         raise missing("MediaIds or InputURLs")
-    files = _boolean(call.params, "DeletePhysicalFiles", default=False)
+    files = parameters.boolean(call.params, "DeletePhysicalFiles", default=False)
     call.entry.targets = targets
     call.entry.delete_physical_files = files
     if len(targets) > BATCH_LIMIT:
@@ -113,9 +109,11 @@ def delete_play_info(call: Call) -> Answer:
     if not media_id.strip():
         raise missing("MediaId")
     media = call.library.registered(media_id)
-    targets = _entries(call.params, "FileURLs") or [url for medium in media for url in medium.streams]
+    targets = parameters.entries(call.params, "FileURLs") or [
+        url for medium in media for url in medium.streams
+    ]
     call.entry.targets = targets
-    call.entry.delete_physical_files = _boolean(call.params, "DeletePhysicalFiles", default=False)
+    call.entry.delete_physical_files = parameters.boolean(call.params, "DeletePhysicalFiles", default=False)
     if len(targets) > BATCH_LIMIT:
         raise invalid("FileURLs", f"{len(targets)} streams, at most {BATCH_LIMIT} are allowed.")
     answer: Answer = {"IgnoredList": [], "ForbiddenList": []}
@@ -139,17 +137,17 @@ def delete_play_info(call: Call) -> Answer:
 
 def batch_get_media_infos(call: Call) -> Answer:
     """Read up to 20 media by id."""
-    media_ids = _entries(call.params, "MediaIds")
+    media_ids = parameters.entries(call.params, "MediaIds")
     if not media_ids:
         raise missing("MediaIds")
     call.entry.targets = media_ids
     if len(media_ids) > BATCH_LIMIT:
         raise invalid("MediaIds", f"{len(media_ids)} media, at most {BATCH_LIMIT} are allowed.")
-    additions = _entries(call.params, "AdditionType")
+    additions = parameters.entries(call.params, "AdditionType")
     for addition in additions:
         if addition not in ("FileInfo", "DynamicMetaData"):
             raise invalid("AdditionType", f"{addition!r} is neither FileInfo nor DynamicMetaData.")
-    lifetime = _auth_timeout(call.params)
+    lifetime = parameters.auth_timeout(call.params)
     infos: list[Answer] = []
     ignored: list[str] = []
     for media_id in media_ids:
@@ -174,7 +172,7 @@ def get_media_info(call: Call) -> Answer:
         raise missing("MediaId or InputURL")
     if call.params.get("OutputType", "oss") not in ("oss", "cdn"):
         raise invalid("OutputType", f"{call.params['OutputType']!r} is neither oss nor cdn.")
-    lifetime = _auth_timeout(call.params)
+    lifetime = parameters.auth_timeout(call.params)
     target = media_id or url
     call.entry.targets = [target]
     medium = (
@@ -188,24 +186,24 @@ def get_media_info(call: Call) -> Answer:
 
 def list_media_basic_infos(call: Call) -> Answer:
     """List media by creation time, a page at a time."""
-    size = _whole(call.params, "MaxResults", default=_DEFAULT_PAGE, low=1, high=_PAGE_LIMIT)
+    size = parameters.whole_number(call.params, "MaxResults", default=_DEFAULT_PAGE, low=1, high=_PAGE_LIMIT)
     sort_by = call.params.get("SortBy") or "desc"
     if sort_by.lower() not in ("asc", "desc"):
         raise invalid("SortBy", f"{sort_by!r} is neither asc nor desc.")
     media_type = call.params.get("MediaType")
     wanted = Filter(
-        after=_time(call.params, "StartTime"),
-        until=_time(call.params, "EndTime"),
+        after=parameters.point_in_time(call.params, "StartTime"),
+        until=parameters.point_in_time(call.params, "EndTime"),
         media_type=media_type.lower() if media_type else None,
         business_type=call.params.get("BusinessType") or None,
         source=call.params.get("Source") or None,
         status=call.params.get("Status") or None,
         media_id=call.params.get("MediaId") or None,
     )
-    with_files = _boolean(call.params, "IncludeFileBasicInfo", default=False)
-    lifetime = _auth_timeout(call.params)
+    with_files = parameters.boolean(call.params, "IncludeFileBasicInfo", default=False)
+    lifetime = parameters.auth_timeout(call.params)
     token = call.params.get("NextToken")
-    after = _read_page_token(token) if token else None
+    after = parameters.position(token) if token else None
     media, last = call.library.page(wanted, size, after=after, descending=sort_by.lower() == "desc")
     answer: Answer = {
         "MediaInfos": [_media_info(call, medium, lifetime, with_files=with_files) for medium in media],
@@ -213,7 +211,7 @@ def list_media_basic_infos(call: Call) -> Answer:
         "MaxResults": size,
     }
     if last is not None:
-        answer["NextToken"] = _page_token(last)
+        answer["NextToken"] = parameters.page_token(last)
     return answer
 
 
@@ -225,7 +223,7 @@ def register_media_info(call: Call) -> Answer:
     scheme = url.partition("://")[0].lower()
     if "://" not in url or scheme not in ("http", "https", "oss", "vod"):
         raise invalid("InputURL", f"{url!r} is no http, https, oss or vod URL.")
-    overwrite = _boolean(call.params, "Overwrite", default=False)
+    overwrite = parameters.boolean(call.params, "Overwrite", default=False)
     registered = call.library.registered_at(url)
     call.entry.targets = [url]
     if registered and not overwrite:
@@ -250,8 +248,8 @@ def register_media_info(call: Call) -> Answer:
 
 def submit_transcode_job(call: Call) -> Answer:
     """Start a transcoding job with a sub-job for each output."""
-    inputs = _group(call.params, "InputGroup")
-    outputs = _group(call.params, "OutputGroup")
+    inputs = parameters.group(call.params, "InputGroup")
+    outputs = parameters.group(call.params, "OutputGroup")
     for given in inputs:
         media = str(given.get("Media", ""))
         if given.get("Type") == "Media" and call.library.shown(media) is None:
@@ -268,7 +266,7 @@ def submit_transcode_job(call: Call) -> Answer:
         name=call.params.get("Name", ""),
         user_data=call.params.get("UserData", ""),
         request_id=call.entry.request_id,
-        schedule=_json(schedule, "ScheduleConfig", dict) if schedule else None,
+        schedule=parameters.json_value(schedule, "ScheduleConfig", dict) if schedule else None,
     )
     call.jobs.submit(job)
     return {"TranscodeParentJob": job.describe(call.library, call.now)}
@@ -296,72 +294,6 @@ OPERATIONS: Mapping[str, Callable[[Call], Answer]] = {
     "RegisterMediaInfo": register_media_info,
     "SubmitTranscodeJob": submit_transcode_job,
 }
-
-
-def _entries(params: Mapping[str, str], name: str) -> list[str]:
-    """Split a comma-separated parameter; entries stay as they were written, empty ones are dropped."""
-    return [entry for entry in params.get(name, "").split(",") if entry.strip()]
-
-
-def _boolean(params: Mapping[str, str], name: str, *, default: bool) -> bool:
-    text = params.get(name, "").lower()
-    if text not in ("", "true", "false"):
-        raise invalid(name, f"{params[name]!r} is neither true nor false.")
-    return text == "true" if text else default
-
-
-def _whole(params: Mapping[str, str], name: str, *, default: int, low: int, high: int) -> int:
-    text = params.get(name)
-    if not text:
-        return default
-    if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
-        raise invalid(name, f"{text!r} is no whole number from {low} to {high}.")
-    return int(text)
-
-
-def _auth_timeout(params: Mapping[str, str]) -> int:
-    return _whole(params, "AuthTimeout", default=_DEFAULT_AUTH_TIMEOUT, low=1, high=_LONGEST_AUTH_TIMEOUT)
-
-
-def _time(params: Mapping[str, str], name: str) -> int | None:
-    text = params.get(name)
-    if not text:
-        return None
-    try:
-        return times.from_text(text)
-    except ValueError as error:
-        raise invalid(name, f"{error}.") from None
-
-
-def _json(text: str, name: str, kind: type) -> Any:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise invalid(name, f"it is no JSON: {error}.") from None
-    if not isinstance(value, kind):
-        raise invalid(name, f"it must be a JSON {'list' if kind is list else 'object'}.")
-    return value
-
-
-def _group(params: Mapping[str, str], name: str) -> list[dict[str, Any]]:
-    if not params.get(name):
-        raise missing(name)
-    group = _json(params[name], name, list)
-    if not group or not all(isinstance(entry, dict) for entry in group):
-        raise invalid(name, "it must be a list of objects with at least one entry.")
-    return list(group)
-
-
-def _page_token(position: Position) -> str:
-    return base64.urlsafe_b64encode(f"{position.created} {position.media_id}".encode()).decode()
-
-
-def _read_page_token(token: str) -> Position:
-    try:
-        created, media_id = base64.urlsafe_b64decode(token.encode()).decode().split(" ")
-        return Position(int(created), media_id)
-    except (binascii.Error, ValueError):
-        raise invalid("NextToken", f"{token!r} was not given out by this service.") from None
 
 
 def _signed(call: Call, url: str, lifetime: int) -> str:
