@@ -52,7 +52,10 @@ class Progress:
         self._next_line = now + min(max(FIRST_PAUSE, pause), LONGEST_PAUSE)
         trouble = [
             f"{count:,} {name}"
-            for name, count in (("throttled", tally.throttled), ("answers lost", tally.lost))
+            for name, count in (
+                ("throttled", tally.throttled),
+                (f"answer{'' if tally.lost == 1 else 's'} lost", tally.lost),
+            )
             if count
         ]
         log.info(

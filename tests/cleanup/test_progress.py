@@ -36,3 +36,10 @@ def test_progress_lines_get_rarer_and_tell_the_rate_of_late(
     late = next(message for message, at in zip(caplog.messages, lines, strict=True) if at > 1900)
     assert ", 100 a second, 1:" in late
     assert late.endswith("[3 throttled of 10 requests]")
+
+
+@pytest.mark.parametrize(("lost", "words"), [(1, "1 answer lost"), (2, "2 answers lost")])
+def test_lost_answers_are_counted_in_words(lost: int, words: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    Progress(total=100, judged=0).tell(50, "50 deleted", Tally(requests=10, lost=lost))
+    assert caplog.messages[0].endswith(f"[{words} of 10 requests]")
