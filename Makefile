@@ -91,10 +91,10 @@ $(VENV)/ready: pyproject.toml constraints/airflow-3.txt
 	apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium fonts-dejavu-core
 
 figures: $(VENV)/ready  ## what the documentation claims, measured; takes half an hour
-	$(BIN)/python -m tests.cleanup.pacing_simulation
+	$(BIN)/python -m tests.api.rate_limit_simulation
 	$(BIN)/python -m tests.faults.figures
-	$(BIN)/python -m tests.cleanup.figures
-	$(BIN)/python -m tests.cleanup.sharding_figures
+	$(BIN)/python -m tests.retention.figures
+	$(BIN)/python -m tests.sharding_figures
 	$(BIN)/python tests/triggers/figures.py
 
 bench: .venv-bench/ready  ## side by side with the official SDK, into benchmarks/RESULTS.md; BENCH="latency limit" for some

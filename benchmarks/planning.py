@@ -43,7 +43,7 @@ def figures(measured: Measured) -> list[Figure]:
 def main() -> None:
     """Plan a library of the size that is named; print what it took."""
     logging.disable(logging.WARNING)
-    from tests.cleanup.figures import plan_large_library
+    from tests.retention.figures import plan_large_library
 
     size = int(sys.argv[1])
     with emulator() as service, tempfile.TemporaryDirectory(prefix="ims-benchmark-") as folder:

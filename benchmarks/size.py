@@ -101,8 +101,8 @@ def main() -> None:
     sabotage()
     import resource
 
-    from airflow_provider_ims.cleanup.storage import storage_path
-    from airflow_provider_ims.cleanup.targets import read_targets
+    from airflow_provider_ims.deletion.targets import read_targets
+    from airflow_provider_ims.files.storage import storage_path
     from airflow_provider_ims.hooks.ims import IMSHook
     from tests.faults.crash import Life, MortalStore
 

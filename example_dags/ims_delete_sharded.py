@@ -26,8 +26,8 @@ from typing import Any
 import pendulum
 from airflow.providers.common.compat.sdk import DAG, Param, get_current_context, task
 
-from airflow_provider_ims.cleanup.sharding import merge_results, split_manifest
 from airflow_provider_ims.operators.ims import IMSDeleteMediaInfosOperator
+from airflow_provider_ims.sharding import merge_results, split_manifest
 
 
 @task(retries=3, show_return_value_in_logs=False)

@@ -24,21 +24,21 @@ from airflow_provider_ims.api import operations
 from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.credentials import FetchedCredentials, StaticCredentials
 from airflow_provider_ims.api.endpoints import parse_host
-from airflow_provider_ims.api.errors import RULES
-from airflow_provider_ims.cleanup.deletion import DeletionRun
-from airflow_provider_ims.cleanup.policies import OutcomePolicies
-from airflow_provider_ims.cleanup.report import Report
-from airflow_provider_ims.cleanup.retention import make_policy
-from airflow_provider_ims.cleanup.sharding import merge_results, split_manifest
-from airflow_provider_ims.cleanup.storage import storage_path
-from airflow_provider_ims.cleanup.targets import read_targets
+from airflow_provider_ims.api.errors import ERROR_RULES
+from airflow_provider_ims.deletion.policies import OutcomePolicies
+from airflow_provider_ims.deletion.run import DeletionRun
+from airflow_provider_ims.deletion.targets import read_targets
 from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.files.report import Report
+from airflow_provider_ims.files.storage import storage_path
 from airflow_provider_ims.hooks import diagnosis
 from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.operators.ims import IMSDeleteMediaInfosOperator, IMSPlanMediaRetentionOperator
+from airflow_provider_ims.retention.policy import make_policy
 from airflow_provider_ims.sensors.ims import IMSMediaDeletedSensor, IMSTranscodeJobSensor
+from airflow_provider_ims.sharding import merge_results, split_manifest
 from airflow_provider_ims.triggers.ims import IMSMediaDeletedTrigger
-from tests.cleanup.conftest import MemoryStore
+from tests.deletion.conftest import MemoryStore
 from tests.hooks.credential_services import LocalService
 from tests.operators.test_ims import Task
 from tests.operators.test_retention import NOW, context
@@ -407,7 +407,7 @@ def credentials(world: World) -> Iterator[Provocation]:
 def refusals(world: World) -> Iterator[Provocation]:
     """What the service says: each code that is known, a code that nobody knows, an error without any."""
     said = f"Refused, server string to sign is: token={TOKEN}"
-    for rule in RULES:
+    for rule in ERROR_RULES:
         body = {
             "RequestId": "R-1",
             "Code": rule.prefix,

@@ -23,9 +23,10 @@ from structlog.testing import capture_logs
 
 import airflow_provider_ims
 from airflow_provider_ims.api.errors import IMSAPIError, IMSThrottlingError
-from airflow_provider_ims.cleanup import deletion, listing
-from airflow_provider_ims.cleanup.judge import Outcome
+from airflow_provider_ims.deletion import run
+from airflow_provider_ims.deletion.resolve import Outcome
 from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.retention import listing
 from airflow_provider_ims.triggers import ims as triggers
 from tests.hooks.credential_services import self_signed
 from tests.provocations import SECRET, SIGNATURE, TOKEN, World, all_of_them
@@ -196,7 +197,7 @@ def heard(ims_emulator_session: Emulator, tmp_path_factory: pytest.TempPathFacto
         patch.setenv("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true")
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         # Pauses only.
-        patch.setattr(deletion, "LOOK_AGAIN_SECONDS", (0.1, 0.1, 0.1))
+        patch.setattr(run, "LOOK_AGAIN_SECONDS", (0.1, 0.1, 0.1))
         patch.setattr(listing, "PAUSE_SECONDS", 0)
         patch.setattr(triggers, "MIN_SECONDS", 0)
         folder = tmp_path_factory.mktemp("messages")

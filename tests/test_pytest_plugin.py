@@ -10,7 +10,6 @@ import time
 
 import pytest
 
-from airflow_provider_ims.cleanup import deletion
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.exceptions import IMSDeletionError, IMSThrottlingError
 from airflow_provider_ims.hooks.ims import IMSHook
@@ -83,7 +82,7 @@ def test_every_role_ends_as_it_is_described(
     ims_connection: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(deletion, "LOOK_AGAIN_SECONDS", (0.1,))
+    monkeypatch.setattr("airflow_provider_ims.deletion.run.LOOK_AGAIN_SECONDS", (0.1,))
     assert sorted(ims_emulator.media_ids()) == sorted(ims_library.registered)
     ids = getattr(ims_library, role)
     try:

@@ -26,7 +26,6 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_e
 
 from airflow_provider_ims import __version__
 from airflow_provider_ims.api import signing
-from airflow_provider_ims.api.answers import Answer, read_answer, read_body
 from airflow_provider_ims.api.credentials import CredentialSource
 from airflow_provider_ims.api.endpoints import Endpoint
 from airflow_provider_ims.api.errors import (
@@ -35,10 +34,11 @@ from airflow_provider_ims.api.errors import (
     IMSAuthError,
     IMSThrottlingError,
     IMSTransientError,
-    Remedy,
+    RetryAction,
     classify,
 )
-from airflow_provider_ims.api.no_answer import no_answer
+from airflow_provider_ims.api.responses import Response, read_answer, read_body
+from airflow_provider_ims.api.transport_errors import no_answer
 
 API_VERSION = "2020-11-09"
 
@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Tally:
+class RequestStats:
     """How many requests a client sent so far; ``retries`` and ``throttled`` of them."""
 
     requests: int = 0
@@ -58,8 +58,8 @@ class Tally:
     throttled: int = 0
     lost: int = 0
 
-    def __sub__(self, earlier: Tally) -> Tally:
-        return Tally(
+    def __sub__(self, earlier: RequestStats) -> RequestStats:
+        return RequestStats(
             self.requests - earlier.requests,
             self.retries - earlier.retries,
             self.throttled - earlier.throttled,
@@ -135,11 +135,11 @@ class IMSClient:
             )
         self._clock_offset = timedelta()
         self._lock = threading.Lock()
-        self._tally = Tally()
+        self._tally = RequestStats()
         self.last_answer_at = float("-inf")
 
     @property
-    def tally(self) -> Tally:
+    def tally(self) -> RequestStats:
         """All that was sent so far."""
         with self._lock:
             return self._tally
@@ -171,7 +171,7 @@ class IMSClient:
         parse: Callable[[dict[str, Any]], T],
         *,
         stop: threading.Event | None = None,
-    ) -> Answer[T]:
+    ) -> Response[T]:
         """Call one operation and try again what is worth trying again, each time signed anew.
 
         :param action: the operation's name, such as ``DeleteMediaInfos``.
@@ -185,7 +185,7 @@ class IMSClient:
         :raises IMSAPIError: for every other refusal.
         :raises CallAbandoned: when ``stop`` was set before an answer came.
         """
-        course = _Course(
+        course = _RetryState(
             self._credentials,
             self.retry_seconds,
             self._min_tries,
@@ -214,9 +214,9 @@ class IMSClient:
         action: str,
         query: str,
         parse: Callable[[dict[str, Any]], T],
-        course: _Course,
+        course: _RetryState,
         stop: threading.Event | None,
-    ) -> Answer[T]:
+    ) -> Response[T]:
         """Send once."""
         permit = self._pace.acquire(stop) if self._pace else None
         if stop and stop.is_set():
@@ -320,7 +320,7 @@ class IMSClient:
         )
 
 
-class _Course:
+class _RetryState:
     """How one call has gone so far, and with that what is still worth trying."""
 
     def __init__(
@@ -338,7 +338,7 @@ class _Course:
         self._min_tries = min_tries
         self._take_over_clock = take_over_clock
         self._started = time.monotonic()
-        self._used_up: set[Remedy] = set()
+        self._used_up: set[RetryAction] = set()
         self._backoff = wait_random_exponential(multiplier=0.25, max=20)  # full jitter
         self.tries = 0
         self.unanswered = 0
@@ -362,9 +362,9 @@ class _Course:
         if remedy in self._used_up:
             return False
         self._used_up.add(remedy)
-        if remedy is Remedy.RENEW_CREDENTIALS:
+        if remedy is RetryAction.RENEW_CREDENTIALS:
             return self._credentials.renew()
-        if remedy is Remedy.CORRECT_CLOCK and error.service_date:
+        if remedy is RetryAction.CORRECT_CLOCK and error.service_date:
             self._take_over_clock(error.service_date)
             return True
         return False
@@ -381,7 +381,10 @@ class _Course:
             return 0  # after a correction
         if self._paced and isinstance(error, IMSThrottlingError):
             return 0  # the pace makes everybody wait
-        if classify(error.code, error.http_status or 0).remedy is Remedy.RETRY_AT_ONCE and self.tries == 1:
+        if (
+            classify(error.code, error.http_status or 0).remedy is RetryAction.RETRY_AT_ONCE
+            and self.tries == 1
+        ):
             return 0
         return max(error.retry_after or 0, self._backoff(state))
 

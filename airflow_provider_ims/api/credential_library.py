@@ -26,8 +26,8 @@ from alibabacloud_credentials.utils import auth_util as environment
 from requests.utils import should_bypass_proxies
 from Tea.core import TeaCore  # type: ignore[import-untyped]
 
-from airflow_provider_ims.api.causes import find_cause
 from airflow_provider_ims.api.errors import IMSTransientError, classify
+from airflow_provider_ims.api.exception_chain import find_cause
 
 METADATA_HOST = "100.100.100.200"
 

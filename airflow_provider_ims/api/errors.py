@@ -84,7 +84,7 @@ class IMSPermissionError(IMSAPIError):
     """The key is fine, but may not do this; or the account may not."""
 
 
-class Remedy(Enum):
+class RetryAction(Enum):
     """What makes a refused request worth sending again. Always signed anew: its nonce is spent."""
 
     RETRY = "after a pause"
@@ -94,7 +94,7 @@ class Remedy(Enum):
     NEVER = "never"
 
 
-class Rule(NamedTuple):
+class ErrorRule(NamedTuple):
     """One row: codes that begin with ``prefix`` are of type ``error``, and worth ``remedy``.
 
     ``hint`` says what a person does about it, where the service's own words don't.
@@ -102,7 +102,7 @@ class Rule(NamedTuple):
 
     prefix: str
     error: type[IMSAPIError]
-    remedy: Remedy
+    remedy: RetryAction
     hint: str = ""
 
 
@@ -110,91 +110,96 @@ _THROTTLED = "the account sends more requests than it may"
 _CLOCK = "this machine's clock is off"
 
 # The longest prefix wins, so "Forbidden" is the rule for every "Forbidden.*" that has no row of its own.
-RULES = tuple(
+ERROR_RULES = tuple(
     sorted(
         (
-            Rule("Throttling", IMSThrottlingError, Remedy.RETRY, _THROTTLED),
-            Rule("RequestsTooFrequent", IMSThrottlingError, Remedy.RETRY, _THROTTLED),
-            Rule("InternalError", IMSTransientError, Remedy.RETRY),
-            Rule("ServiceUnavailable", IMSTransientError, Remedy.RETRY),
-            Rule("SignatureNonceUsed", IMSTransientError, Remedy.RETRY_AT_ONCE),
-            Rule("InvalidTimeStamp.Expired", IMSAuthError, Remedy.CORRECT_CLOCK, _CLOCK),
-            Rule("InvalidTimeStamp", IMSAuthError, Remedy.NEVER, _CLOCK),
-            Rule(
+            ErrorRule("Throttling", IMSThrottlingError, RetryAction.RETRY, _THROTTLED),
+            ErrorRule("RequestsTooFrequent", IMSThrottlingError, RetryAction.RETRY, _THROTTLED),
+            ErrorRule("InternalError", IMSTransientError, RetryAction.RETRY),
+            ErrorRule("ServiceUnavailable", IMSTransientError, RetryAction.RETRY),
+            ErrorRule("SignatureNonceUsed", IMSTransientError, RetryAction.RETRY_AT_ONCE),
+            ErrorRule("InvalidTimeStamp.Expired", IMSAuthError, RetryAction.CORRECT_CLOCK, _CLOCK),
+            ErrorRule("InvalidTimeStamp", IMSAuthError, RetryAction.NEVER, _CLOCK),
+            ErrorRule(
                 "SignatureDoesNotMatch",
                 IMSAuthError,
-                Remedy.RENEW_CREDENTIALS,
+                RetryAction.RENEW_CREDENTIALS,
                 "the AccessKey Secret is wrong, or a proxy changed the request",
             ),
-            Rule(
+            ErrorRule(
                 "IncompleteSignature",
                 IMSAuthError,
-                Remedy.RENEW_CREDENTIALS,
+                RetryAction.RENEW_CREDENTIALS,
                 "something on the way, perhaps a proxy, changes headers",
             ),
-            Rule(
+            ErrorRule(
                 "InvalidAccessKeyId.NotFound",
                 IMSAuthError,
-                Remedy.RENEW_CREDENTIALS,
+                RetryAction.RENEW_CREDENTIALS,
                 "the AccessKey ID is wrong",
             ),
-            Rule("InvalidAccessKeyId", IMSAuthError, Remedy.NEVER, "the AccessKey is disabled or not valid"),
-            Rule(
+            ErrorRule(
+                "InvalidAccessKeyId",
+                IMSAuthError,
+                RetryAction.NEVER,
+                "the AccessKey is disabled or not valid",
+            ),
+            ErrorRule(
                 "InvalidSecurityToken.Expired",
                 IMSAuthError,
-                Remedy.RENEW_CREDENTIALS,
+                RetryAction.RENEW_CREDENTIALS,
                 "the security token has expired, and the connection names no source of a new one",
             ),
-            Rule(
+            ErrorRule(
                 "InvalidSecurityToken",
                 IMSAuthError,
-                Remedy.NEVER,
+                RetryAction.NEVER,
                 "the security token does not belong to the AccessKey ID",
             ),
-            Rule(
+            ErrorRule(
                 "MissingSecurityToken",
                 IMSAuthError,
-                Remedy.NEVER,
+                RetryAction.NEVER,
                 "the AccessKey is temporary, and the token that came with it is not in the connection",
             ),
-            Rule(
+            ErrorRule(
                 "OperationDenied",
                 IMSPermissionError,
-                Remedy.NEVER,
+                RetryAction.NEVER,
                 "IMS is not activated in this region, or the account is suspended",
             ),
-            Rule("Forbidden", IMSPermissionError, Remedy.NEVER),
-            Rule("NoPermission", IMSPermissionError, Remedy.NEVER),
-            Rule("Missing", IMSAPIError, Remedy.NEVER),
-            Rule("Invalid", IMSAPIError, Remedy.NEVER),
-            Rule("ResourceNotFound", IMSAPIError, Remedy.NEVER),
-            Rule("ProjectNotFound", IMSAPIError, Remedy.NEVER),
-            Rule("NoSuchVersion", IMSAPIError, Remedy.NEVER),
-            Rule("UnsupportedHTTPMethod", IMSAPIError, Remedy.NEVER),
+            ErrorRule("Forbidden", IMSPermissionError, RetryAction.NEVER),
+            ErrorRule("NoPermission", IMSPermissionError, RetryAction.NEVER),
+            ErrorRule("Missing", IMSAPIError, RetryAction.NEVER),
+            ErrorRule("Invalid", IMSAPIError, RetryAction.NEVER),
+            ErrorRule("ResourceNotFound", IMSAPIError, RetryAction.NEVER),
+            ErrorRule("ProjectNotFound", IMSAPIError, RetryAction.NEVER),
+            ErrorRule("NoSuchVersion", IMSAPIError, RetryAction.NEVER),
+            ErrorRule("UnsupportedHTTPMethod", IMSAPIError, RetryAction.NEVER),
         ),
         key=lambda rule: -len(rule.prefix),
     )
 )
 
 
-def classify(code: str, http_status: int) -> Rule:
+def classify(code: str, http_status: int) -> ErrorRule:
     """Find the rule for a refusal, by its code and, for a code that nobody knows, by its status.
 
     :param code: the answer's ``Code``, or "" when it has none.
     :param http_status: the answer's status.
     """
-    for rule in RULES:
+    for rule in ERROR_RULES:
         if code.lower().startswith(rule.prefix.lower()):
             return rule
     if http_status == 429:
-        return Rule(code, IMSThrottlingError, Remedy.RETRY)
+        return ErrorRule(code, IMSThrottlingError, RetryAction.RETRY)
     if http_status >= 500 or http_status == 408:
-        return Rule(code, IMSTransientError, Remedy.RETRY)
+        return ErrorRule(code, IMSTransientError, RetryAction.RETRY)
     if http_status == 401:
-        return Rule(code, IMSAuthError, Remedy.NEVER)
+        return ErrorRule(code, IMSAuthError, RetryAction.NEVER)
     if http_status == 403:
-        return Rule(code, IMSPermissionError, Remedy.NEVER)
-    return Rule(code, IMSAPIError, Remedy.NEVER)
+        return ErrorRule(code, IMSPermissionError, RetryAction.NEVER)
+    return ErrorRule(code, IMSAPIError, RetryAction.NEVER)
 
 
 class CallAbandoned(IMSError):

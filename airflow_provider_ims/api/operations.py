@@ -15,9 +15,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_ims.api.answers import Answer
 from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.errors import IMSAPIError
+from airflow_provider_ims.api.responses import Response
 
 # Documented for DeleteMediaInfos; for BatchGetMediaInfos nothing is published, so the same is used.
 MAX_MEDIA_PER_CALL = 20
@@ -129,7 +129,7 @@ def delete_media_infos(
     input_urls: Sequence[str] = (),
     delete_physical_files: bool,
     stop: threading.Event | None = None,
-) -> Answer[Deletion]:
+) -> Response[Deletion]:
     """Delete up to 20 media, by id or by URL. Final: there is no recycle bin.
 
     :raises ValueError: for none, too many, or both kinds (the service would silently drop the URLs).
@@ -156,7 +156,7 @@ def delete_play_info(
     file_urls: Sequence[str],
     delete_physical_files: bool,
     stop: threading.Event | None = None,
-) -> Answer[Deletion]:
+) -> Response[Deletion]:
     """Delete up to 20 streams of one medium by their URLs; the medium and its source file stay.
 
     What the service does without URLs is not documented, so they are needed here: nothing never means everything.
@@ -189,7 +189,7 @@ def delete_play_info(
 
 def batch_get_media_infos(
     client: IMSClient, media_ids: Sequence[str], *, stop: threading.Event | None = None
-) -> Answer[tuple[MediaInfo, ...]]:
+) -> Response[tuple[MediaInfo, ...]]:
     """Read up to 20 media. One that is not in the answer does not exist."""
     _at_most_20(media_ids)
     return client.call(
@@ -206,7 +206,7 @@ def get_media_info(
     media_id: str | None = None,
     input_url: str | None = None,
     stop: threading.Event | None = None,
-) -> Answer[MediaInfo | None]:
+) -> Response[MediaInfo | None]:
     """Read one medium by id or URL; None when there is none.
 
     How a missing medium is answered is not documented: as an empty object, or as ``ResourceNotFound``. Both are
@@ -221,7 +221,7 @@ def get_media_info(
         return client.call("GetMediaInfo", params, _read_one, stop=stop)
     except IMSAPIError as error:
         if error.code.lower().startswith("resourcenotfound") and error.request_id:
-            return Answer(None, error.request_id, error.answer_lost)
+            return Response(None, error.request_id, error.answer_lost)
         raise
 
 
@@ -239,7 +239,7 @@ def list_media_basic_infos(
     max_results: int = MAX_PAGE,
     next_token: str | None = None,
     stop: threading.Event | None = None,
-) -> Answer[MediaPage]:
+) -> Response[MediaPage]:
     """List one page by creation time.
 
     :param start_time: UTC, ``yyyy-MM-ddTHH:mm:ssZ``, exclusive; ``end_time`` is inclusive.
@@ -291,7 +291,7 @@ def list_all_media(client: IMSClient, **filters: Any) -> Iterator[MediaInfo]:
 
 def get_transcode_job(
     client: IMSClient, parent_job_id: str, *, stop: threading.Event | None = None
-) -> Answer[TranscodeJob]:
+) -> Response[TranscodeJob]:
     """Read a transcoding job with its renditions."""
     return client.call("GetTranscodeJob", {"ParentJobId": parent_job_id}, _transcode_job, stop=stop)
 

@@ -13,9 +13,9 @@ from airflow_provider_ims.hooks.connection import ConnectionSettings, read_conne
 if TYPE_CHECKING:
     from airflow_provider_ims.api.client import IMSClient
     from airflow_provider_ims.api.operations import Deletion, MediaInfo, TranscodeJob
-    from airflow_provider_ims.cleanup.deletion import DeletionRun
-    from airflow_provider_ims.cleanup.policies import OutcomePolicy
-    from airflow_provider_ims.cleanup.targets import Targets
+    from airflow_provider_ims.deletion.policies import OutcomePolicy
+    from airflow_provider_ims.deletion.run import DeletionRun
+    from airflow_provider_ims.deletion.targets import Targets
 
 
 class IMSHook(BaseHook):
@@ -85,7 +85,7 @@ class IMSHook(BaseHook):
         """The one client of this hook."""
         # Imported here: `requests` costs more than all else that a DAG file of this provider loads.
         from airflow_provider_ims.api.client import IMSClient
-        from airflow_provider_ims.cleanup.pacing import Pacer
+        from airflow_provider_ims.api.rate_limit import RateLimiter
 
         settings = self.settings
         return IMSClient(
@@ -96,7 +96,7 @@ class IMSHook(BaseHook):
             retry_seconds=settings.retry_seconds,
             verify=settings.verify,
             proxy=settings.proxy,
-            pace=Pacer(max_requests_per_second=settings.max_requests_per_second),
+            pace=RateLimiter(max_requests_per_second=settings.max_requests_per_second),
         )
 
     def get_conn(self) -> IMSClient:
@@ -200,21 +200,20 @@ class IMSHook(BaseHook):
     ) -> DeletionRun:
         """Prepare a run over targets: check all that can be checked before the first request.
 
-        :param targets: what :func:`~airflow_provider_ims.cleanup.targets.read_targets` gives.
+        :param targets: what :func:`~airflow_provider_ims.deletion.targets.read_targets` gives.
         :param max_media: more targets than this are an ``IMSGuardError``.
         :param manifest_digest: SHA-256 of the manifest as it was approved.
         :param on_forbidden: ``fail``, ``warn`` or ``ignore`` when targets were forbidden, after all were tried.
         :param on_missing: the same for targets that were not there.
-        :param options: of :class:`~airflow_provider_ims.cleanup.deletion.DeletionRun`, such as
+        :param options: of :class:`~airflow_provider_ims.deletion.run.DeletionRun`, such as
             ``delete_physical_files``, ``preview``, ``max_concurrency``, ``report_base``.
         :raises IMSGuardError: when a guard forbids it, or the targets are a plan that must not be deleted from here.
         :raises ValueError: when an option makes no sense.
         """
-        from airflow_provider_ims.cleanup.deletion import DeletionRun
-        from airflow_provider_ims.cleanup.guards import check_guards
-        from airflow_provider_ims.cleanup.plan import check_plan
-        from airflow_provider_ims.cleanup.policies import OutcomePolicies
-        from airflow_provider_ims.cleanup.retention import why_kept
+        from airflow_provider_ims.deletion.policies import OutcomePolicies, check_guards
+        from airflow_provider_ims.deletion.run import DeletionRun
+        from airflow_provider_ims.retention.plan import check_plan
+        from airflow_provider_ims.retention.policy import why_kept
 
         policies = OutcomePolicies(on_forbidden, on_missing)
         check_guards(targets, max_media=max_media, digest=manifest_digest)
@@ -227,7 +226,7 @@ class IMSHook(BaseHook):
         """Delete any number of media and find out what became of each.
 
         :param targets: media ids in any spelling, or what
-            :func:`~airflow_provider_ims.cleanup.targets.read_targets` gives for URLs and manifests.
+            :func:`~airflow_provider_ims.deletion.targets.read_targets` gives for URLs and manifests.
         :param options: of :meth:`deletion_run`.
         :returns: the same as :class:`~airflow_provider_ims.operators.ims.IMSDeleteMediaInfosOperator`.
         :raises IMSDeletionError: when an outcome is not accepted; it carries the result.
@@ -236,7 +235,7 @@ class IMSHook(BaseHook):
         :raises IMSTransientError: when nothing went through for the whole retry time.
         :raises IMSAPIError: when the service refuses.
         """
-        from airflow_provider_ims.cleanup.targets import Targets, read_targets
+        from airflow_provider_ims.deletion.targets import Targets, read_targets
 
         if not isinstance(targets, Targets):
             targets = read_targets(media_ids=targets)

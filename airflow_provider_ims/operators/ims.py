@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
-from airflow_provider_ims.cleanup.targets import check_one_input
+from airflow_provider_ims.deletion.targets import check_one_input
 from airflow_provider_ims.exceptions import IMSDeletionError
 from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.links.ims import IMSConsoleLink
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
     from airflow.providers.openlineage.extractors import OperatorLineage  # type: ignore[import-not-found]
 
-    from airflow_provider_ims.cleanup.deletion import DeletionRun
-    from airflow_provider_ims.cleanup.policies import OutcomePolicy
-    from airflow_provider_ims.cleanup.resume import StateStore
+    from airflow_provider_ims.deletion.checkpoint import StateStore
+    from airflow_provider_ims.deletion.policies import OutcomePolicy
+    from airflow_provider_ims.deletion.run import DeletionRun
     from airflow_provider_ims.operators.lineage import DroppedFiles
 
 __all__ = ["IMSDeleteMediaInfosOperator", "IMSPlanMediaRetentionOperator"]
@@ -169,7 +169,7 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
 
     def _report_options(self, context: Context) -> dict[str, Any]:
         """Say where the report goes: a folder for this task instance, and in it one for this try."""
-        from airflow_provider_ims.cleanup.report import column_folder
+        from airflow_provider_ims.files.report import column_folder
 
         if not self.report:
             return {}
@@ -182,7 +182,7 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
     def _delete(
         self, store: StateStore | None = None, **report_options: Any
     ) -> tuple[DeletionRun, dict[str, Any]]:
-        from airflow_provider_ims.cleanup.targets import read_targets
+        from airflow_provider_ims.deletion.targets import read_targets
         from airflow_provider_ims.operators.lineage import DroppedFiles
 
         self._check_arguments()
@@ -211,7 +211,7 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
         :raises IMSDeletionError: when it isn't within ``execution_timeout``, or else Airflow's time-out of sensors.
         """
         from airflow_provider_ims.triggers.events import WaitTimedOut
-        from airflow_provider_ims.triggers.waiting import MediaWait, wait_until_gone
+        from airflow_provider_ims.triggers.wait import MediaWait, wait_until_gone
 
         values = run.gone()
         if values is None:
@@ -239,7 +239,7 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
 
     def _end(self, context: Context, error: IMSDeletionError | None = None) -> None:
         """Drop the kept state: the task is over, and starts anew when it is cleared."""
-        from airflow_provider_ims.cleanup.resume import forget
+        from airflow_provider_ims.deletion.checkpoint import forget
 
         if error:
             # So that a task downstream with trigger rule all_done can tell what happened.

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from airflow_provider_ims.cleanup.judge import Outcome, Verdict
+from airflow_provider_ims.deletion.resolve import Outcome, TargetResult
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage  # type: ignore[import-not-found]
@@ -34,7 +34,7 @@ class DroppedFiles:
     def __init__(self, urls: Iterable[str] = ()) -> None:
         self.urls = list(urls)
 
-    def hear(self, verdict: Verdict) -> None:
+    def hear(self, verdict: TargetResult) -> None:
         """Take in what became of one target whose file was to go, too."""
         if verdict.outcome is not Outcome.DELETED or len(self.urls) >= MAX_DATASETS:
             return

@@ -15,8 +15,8 @@ from airflow_provider_ims.links.ims import IMSConsoleLink
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
-    from airflow_provider_ims.cleanup.plan import Plan
-    from airflow_provider_ims.cleanup.retention import Age, Moment, Texts
+    from airflow_provider_ims.retention.plan import Plan
+    from airflow_provider_ims.retention.policy import Age, Moment, Texts
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
@@ -128,11 +128,11 @@ class IMSPlanMediaRetentionOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Plan."""
-        from airflow_provider_ims.cleanup.listing import list_whole
-        from airflow_provider_ims.cleanup.plan import read_caps, write_plan
-        from airflow_provider_ims.cleanup.plan_page import write_page
-        from airflow_provider_ims.cleanup.retention import make_policy
-        from airflow_provider_ims.cleanup.storage import storage_path
+        from airflow_provider_ims.files.storage import storage_path
+        from airflow_provider_ims.retention.listing import list_whole
+        from airflow_provider_ims.retention.plan import read_caps, write_plan
+        from airflow_provider_ims.retention.plan_page import write_page
+        from airflow_provider_ims.retention.policy import make_policy
 
         as_of = run_moment(context)
         if as_of > datetime.now(UTC) + CLOCK_TOLERANCE:

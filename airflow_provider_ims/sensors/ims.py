@@ -26,7 +26,7 @@ from airflow_provider_ims.triggers.events import WaitTimedOut, raise_unless_over
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
-    from airflow_provider_ims.triggers.waiting import MediaWait
+    from airflow_provider_ims.triggers.wait import MediaWait
 
 
 class _IMSSensor(BaseSensorOperator):
@@ -151,8 +151,8 @@ class IMSMediaDeletedSensor(_IMSSensor):
     @cached_property
     def _wait(self) -> MediaWait:
         """What is looked at; it remembers what is gone already."""
-        from airflow_provider_ims.cleanup.targets import read_targets
-        from airflow_provider_ims.triggers.waiting import MediaWait
+        from airflow_provider_ims.deletion.targets import read_targets
+        from airflow_provider_ims.triggers.wait import MediaWait
 
         targets = read_targets(self.media_ids, self.input_urls, self.manifest, from_report=True)
         self._count = len(targets)
@@ -170,7 +170,7 @@ class IMSMediaDeletedSensor(_IMSSensor):
         return {"media": self._count} if self._wait.is_over() else None
 
     def _defer(self, started: float, deadline: float) -> None:
-        from airflow_provider_ims.triggers.waiting import deferral_timeout
+        from airflow_provider_ims.triggers.wait import deferral_timeout
 
         if trigger := self._wait.trigger(poll_interval=self.poke_interval, deadline=deadline):
             self.defer(
@@ -227,7 +227,7 @@ class IMSTranscodeJobSensor(_IMSSensor):
 
     def _defer(self, started: float, deadline: float) -> None:
         from airflow_provider_ims.triggers.ims import IMSTranscodeJobTrigger
-        from airflow_provider_ims.triggers.waiting import deferral_timeout
+        from airflow_provider_ims.triggers.wait import deferral_timeout
 
         self.defer(
             trigger=IMSTranscodeJobTrigger(

@@ -12,8 +12,8 @@ from asgiref.sync import sync_to_async
 
 from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.triggers.events import error_event, outcome_event
-from airflow_provider_ims.triggers.looking import SubjectKind
 from airflow_provider_ims.triggers.poller import Poller
+from airflow_provider_ims.triggers.status import SubjectKind
 
 # A scheduler (seen with Airflow 3.3) fails a task that comes back from its trigger before the scheduler has noted
 # that the worker ended in a deferral, which it does once a round; a busy one needs seconds for that.
@@ -118,7 +118,7 @@ class IMSMediaDeletedTrigger(_IMSTrigger):
         return await sync_to_async(self._read_manifest, thread_sensitive=False)()
 
     def _read_manifest(self) -> tuple[SubjectKind, Collection[str]]:
-        from airflow_provider_ims.cleanup.targets import read_targets
+        from airflow_provider_ims.deletion.targets import read_targets
 
         targets = read_targets(manifest=self.manifest, from_report=True)
         if self.digest and targets.digest != self.digest:

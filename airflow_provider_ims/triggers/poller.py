@@ -28,8 +28,8 @@ from airflow_provider_ims.api.errors import (
 )
 from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.triggers.freezing import HeapFreeze
-from airflow_provider_ims.triggers.looking import SubjectKind, still_pending
-from airflow_provider_ims.triggers.schedule import Ask, Schedule, Watch
+from airflow_provider_ims.triggers.schedule import PollRequest, Schedule, Waiter
+from airflow_provider_ims.triggers.status import SubjectKind, still_pending
 
 if TYPE_CHECKING:
     from airflow_provider_ims.api.client import IMSClient
@@ -46,7 +46,7 @@ TELL_AT_ONCE, TELL_PAUSE = 50, 0.02
 log = logging.getLogger(__name__)
 
 
-class End(NamedTuple):
+class WaitResult(NamedTuple):
     """How waiting ended. ``pending``: how many are still to be waited for at the deadline."""
 
     pending: int
@@ -69,7 +69,7 @@ class Poller:
         self._loop = asyncio.get_running_loop()
         self._key = (self._loop, ims_conn_id, region)
         self._schedule = Schedule()
-        self._ends: dict[Watch, asyncio.Future[End]] = {}
+        self._ends: dict[Waiter, asyncio.Future[WaitResult]] = {}
         self._wake = asyncio.Event()
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(THREADS, "ims-poller")
@@ -92,7 +92,7 @@ class Poller:
 
     async def wait(
         self, kind: SubjectKind, values: Collection[str], *, interval: float, deadline: float | None
-    ) -> End:
+    ) -> WaitResult:
         """Wait until none of ``values`` is pending, time is up, or the service refuses.
 
         :param interval: seconds between two looks at the same subject, 1 at least.
@@ -100,10 +100,10 @@ class Poller:
         """
         # A deadline that has passed leaves one look, as for a rescheduled sensor.
         seconds = inf if deadline is None else max(deadline - time.time(), 0.01)
-        watch = Watch(kind, set(values), max(interval, MIN_INTERVAL), self._loop.time() + seconds)
+        watch = Waiter(kind, set(values), max(interval, MIN_INTERVAL), self._loop.time() + seconds)
         if not watch.pending:
-            return End(0)
-        end: asyncio.Future[End] = self._loop.create_future()
+            return WaitResult(0)
+        end: asyncio.Future[WaitResult] = self._loop.create_future()
         self._ends[watch] = end
         self._freeze.grown_to(len(self._ends))
         try:
@@ -115,7 +115,7 @@ class Poller:
             async with asyncio.timeout_at(None if deadline is None else watch.deadline + LAST_LOOK_SECONDS):
                 return await end
         except TimeoutError:
-            return End(len(watch.pending))
+            return WaitResult(len(watch.pending))
         finally:
             self._schedule.leave(watch, self._loop.time())
             del self._ends[watch]
@@ -148,7 +148,7 @@ class Poller:
         come_back: float | None = None
         if len(self._asking) < THREADS:
             step = self._schedule.next(self._loop.time())
-            if isinstance(step, Ask):
+            if isinstance(step, PollRequest):
                 task = self._loop.create_task(self._ask(client, step), name=f"{self!r} asking")
                 self._asking.add(task)
                 task.add_done_callback(self._answered)
@@ -162,7 +162,7 @@ class Poller:
         self._asking.discard(task)
         self._wake.set()
 
-    async def _ask(self, client: IMSClient, ask: Ask) -> None:
+    async def _ask(self, client: IMSClient, ask: PollRequest) -> None:
         asked_at = self._loop.time()
         call = self._pool.submit(still_pending, client, ask.kind, ask.values, self._stop)
         try:
@@ -186,7 +186,7 @@ class Poller:
                     watch.pending.discard(value)
                 self._end(watch for watch in freed if not watch.pending)
 
-    async def _refused(self, client: IMSClient, ask: Ask, error: Exception) -> None:
+    async def _refused(self, client: IMSClient, ask: PollRequest, error: Exception) -> None:
         """Tell those whom a refusal concerns."""
         if isinstance(error, IMSPermissionError):
             # Permissions are given for each operation, and each kind has its own.
@@ -196,7 +196,7 @@ class Poller:
         elif len(ask.values) > 1:
             # One value may be at fault, and the others belong to other tasks.
             for value in ask.values:
-                await self._ask(client, Ask(ask.kind, (value,)))
+                await self._ask(client, PollRequest(ask.kind, (value,)))
         else:
             self._end(self._schedule.drop(ask.kind, ask.values[0], self._loop.time()), error)
 
@@ -210,16 +210,16 @@ class Poller:
         for end in self._ends.values():
             end.cancel()
 
-    async def _tell(self, watches: list[Watch], error: Exception) -> None:
+    async def _tell(self, watches: list[Waiter], error: Exception) -> None:
         for start in range(0, len(watches), TELL_AT_ONCE):
             self._end(watches[start : start + TELL_AT_ONCE], error)
             await asyncio.sleep(TELL_PAUSE)
 
-    def _end(self, watches: Iterable[Watch], error: Exception | None = None) -> None:
+    def _end(self, watches: Iterable[Waiter], error: Exception | None = None) -> None:
         for watch in watches:
             end = self._ends.get(watch)
             if end and not end.done():
-                end.set_result(End(len(watch.pending), error))
+                end.set_result(WaitResult(len(watch.pending), error))
 
     def _warn(self, error: IMSTransientError) -> None:
         if self._loop.time() - self._warned_at >= WARN_EVERY_SECONDS:

@@ -14,7 +14,7 @@ from itertools import count
 from math import ceil, inf
 from typing import NamedTuple
 
-from airflow_provider_ims.triggers.looking import MAX_AT_ONCE, SubjectKind
+from airflow_provider_ims.triggers.status import MAX_AT_ONCE, SubjectKind
 
 # The part of an interval that something may be late so that a request fills up, and the most of it in seconds.
 SLACK, MAX_SLACK = 0.1, 5.0
@@ -25,7 +25,7 @@ MAX_GAP = 1.0
 
 
 @dataclass(eq=False, slots=True)
-class Watch:
+class Waiter:
     """One task's interest: what it still waits for, how often that may be asked for, and until when."""
 
     kind: SubjectKind
@@ -34,7 +34,7 @@ class Watch:
     deadline: float = inf
 
 
-class Ask(NamedTuple):
+class PollRequest(NamedTuple):
     """One request to make: ``values`` of one kind."""
 
     kind: SubjectKind
@@ -47,7 +47,7 @@ class _Entry:
     value: str
     interval: float
     due: float = inf
-    watches: set[Watch] = field(default_factory=set)
+    watches: set[Waiter] = field(default_factory=set)
 
 
 class Schedule:
@@ -65,7 +65,7 @@ class Schedule:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, value: str, watch: Watch, now: float) -> None:
+    def add(self, value: str, watch: Waiter, now: float) -> None:
         """Wait for ``value`` on behalf of ``watch``, which has looked just now."""
         entry = self._entries.get((watch.kind, value))
         if entry is None:
@@ -79,7 +79,7 @@ class Schedule:
         if entry.due < inf:
             self._set_due(entry, now, entry.due)
 
-    def drop(self, kind: SubjectKind, value: str, now: float) -> set[Watch]:
+    def drop(self, kind: SubjectKind, value: str, now: float) -> set[Waiter]:
         """Forget a value; give those who waited for it."""
         entry = self._entries.pop((kind, value), None)
         if entry is None:
@@ -89,7 +89,7 @@ class Schedule:
         heapq.heappush(self._leaving, (now + entry.interval, (kind, entry.interval)))
         return entry.watches
 
-    def leave(self, watch: Watch, now: float) -> None:
+    def leave(self, watch: Waiter, now: float) -> None:
         """Forget a watch, and what nobody else waits for."""
         for value in watch.pending:
             entry = self._entries.get((watch.kind, value))
@@ -101,7 +101,7 @@ class Schedule:
             else:
                 self.drop(watch.kind, value, now)
 
-    def again(self, kind: SubjectKind, value: str, now: float) -> set[Watch]:
+    def again(self, kind: SubjectKind, value: str, now: float) -> set[Waiter]:
         """Ask once more after its interval for what was asked for and is pending; give those who wait for it."""
         entry = self._entries.get((kind, value))
         if entry is None:
@@ -109,7 +109,7 @@ class Schedule:
         self._set_due(entry, now)
         return entry.watches
 
-    def next(self, now: float) -> Ask | float:
+    def next(self, now: float) -> PollRequest | float:
         """Give the request to make now, whose subjects are then left alone until :meth:`again`.
 
         Otherwise give the time when to call again; infinite if nothing but answers can change that.
@@ -135,7 +135,7 @@ class Schedule:
         for entry in chosen:
             entry.due = inf
         self._next_start = now + self._gap(now)
-        return Ask(kind, tuple(entry.value for entry in chosen))
+        return PollRequest(kind, tuple(entry.value for entry in chosen))
 
     def _take(self, kind: SubjectKind, size: int) -> Iterator[_Entry]:
         """Take up to ``size`` entries off the heap, in the order in which they are due."""

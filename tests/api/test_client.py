@@ -15,7 +15,7 @@ from functools import partial
 import pytest
 
 from airflow_provider_ims.api import answers, signing
-from airflow_provider_ims.api.client import MIN_TRIES, Tally
+from airflow_provider_ims.api.client import MIN_TRIES, RequestStats
 from airflow_provider_ims.api.credentials import Credentials
 from airflow_provider_ims.api.errors import (
     CallAbandoned,
@@ -199,7 +199,7 @@ class TestNoAnswer:
         assert re.search(words, str(error))
         assert "MediaIds" not in str(error)
         assert len(service.requests) == MIN_TRIES
-        assert client.tally == Tally(requests=8, retries=7, throttled=0, lost=8)
+        assert client.tally == RequestStats(requests=8, retries=7, throttled=0, lost=8)
         assert client.last_answer_at == float("-inf")
 
     @pytest.mark.parametrize(
@@ -454,7 +454,7 @@ class TestRetries:
         service = start(*[throttle] * 20, *[wire.http(502, "")] * (MIN_TRIES - 1))
         client = connect(service, retry_seconds=60)
         client.call("X", {}, dict)
-        assert client.tally == Tally(requests=28, retries=27, throttled=20, lost=7)
+        assert client.tally == RequestStats(requests=28, retries=27, throttled=20, lost=7)
 
     def test_throttling_after_a_lost_answer_ends_with_the_retry_time_too(self, start, connect, pauses, wire):
         service = start(wire.Hangup(reset=True), default=wire.refusal(400, "Throttling.User"))
@@ -720,7 +720,7 @@ def test_sixteen_threads_share_one_client(start, connect, pauses, wire):
     assert [answer.request_id for answer in answers] == [str(n) for n in range(320)]
     nonces = [request.headers["x-acs-signature-nonce"] for request in service.requests]
     assert len(nonces) == len(set(nonces)) == 380
-    assert client.tally == Tally(requests=380, retries=60, throttled=20, lost=40)
+    assert client.tally == RequestStats(requests=380, retries=60, throttled=20, lost=40)
 
 
 class Recorder:

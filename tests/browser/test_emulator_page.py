@@ -11,8 +11,8 @@ from playwright.sync_api import Browser, Page, expect
 from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.credentials import StaticCredentials
 from airflow_provider_ims.api.endpoints import parse_host
-from airflow_provider_ims.cleanup.deletion import DeletionRun
-from airflow_provider_ims.cleanup.targets import read_targets
+from airflow_provider_ims.deletion.run import DeletionRun
+from airflow_provider_ims.deletion.targets import read_targets
 from airflow_provider_ims.emulator.server import Emulator
 
 HOSTILE = "<script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from airflow_provider_ims.api.credentials import Credentials
-from airflow_provider_ims.cleanup.deletion import DeletionRun, Work
-from airflow_provider_ims.cleanup.judge import Ruling
-from airflow_provider_ims.cleanup.report import Report
+from airflow_provider_ims.deletion.resolve import BatchResult
+from airflow_provider_ims.deletion.run import DeletionRun, Work
+from airflow_provider_ims.files.report import Report
 
 MAX_STATE_BYTES = 64 * 1024
 
@@ -142,12 +142,12 @@ class MortalRun(DeletionRun):
 
     life: Life
 
-    def _do(self, work: Work) -> Ruling:
+    def _do(self, work: Work) -> BatchResult:
         with self.life.busy():
             ruling = super()._do(work)
         self.life.at("answer")
         return ruling
 
-    def _settle(self, work: Work, ruling: Ruling) -> None:
+    def _settle(self, work: Work, ruling: BatchResult) -> None:
         self.life.at("settle")
         super()._settle(work, ruling)

@@ -22,11 +22,11 @@ from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.credentials import StaticCredentials
 from airflow_provider_ims.api.endpoints import parse_host
 from airflow_provider_ims.api.errors import IMSThrottlingError, IMSTransientError
-from airflow_provider_ims.cleanup.deletion import DeletionRun
-from airflow_provider_ims.cleanup.pacing import Pacer
-from airflow_provider_ims.cleanup.storage import storage_path
-from airflow_provider_ims.cleanup.targets import read_targets
+from airflow_provider_ims.api.rate_limit import RateLimiter
+from airflow_provider_ims.deletion.run import DeletionRun
+from airflow_provider_ims.deletion.targets import read_targets
 from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.files.storage import storage_path
 from tests.faults.crash import Life, MortalStore
 
 ANSWER_MS = 30
@@ -39,7 +39,7 @@ def delete(endpoint: str, manifest: Path, folder: Path, **options: Any) -> dict[
     client = IMSClient(
         parse_host(endpoint),
         StaticCredentials(Emulator.access_key_id, Emulator.access_key_secret),
-        pace=Pacer(),
+        pace=RateLimiter(),
         retry_seconds=options.pop("retry_seconds", 300),
     )
     targets = read_targets(manifest=str(manifest))

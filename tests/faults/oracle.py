@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_ims.cleanup.judge import Outcome
-from airflow_provider_ims.cleanup.storage import storage_path
-from airflow_provider_ims.cleanup.targets import match_key
+from airflow_provider_ims.deletion.resolve import Outcome
+from airflow_provider_ims.deletion.targets import match_key
 from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.files.storage import storage_path
 from tests.faults.scenario import Medium, Scenario
 
 MAX_RESULT_BYTES = 64 * 1024

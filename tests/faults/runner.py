@@ -22,10 +22,10 @@ from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.credentials import Credentials
 from airflow_provider_ims.api.endpoints import parse_host
 from airflow_provider_ims.api.errors import IMSError
-from airflow_provider_ims.cleanup import deletion, ledger, targets
-from airflow_provider_ims.cleanup.storage import storage_path
-from airflow_provider_ims.cleanup.targets import read_targets
+from airflow_provider_ims.deletion import ledger, run, targets
+from airflow_provider_ims.deletion.targets import read_targets
 from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.files.storage import storage_path
 from tests.faults.crash import Killed, Life, MortalCredentials, MortalReport, MortalRun, MortalStore
 from tests.faults.oracle import Findings, Tries, check
 from tests.faults.scenario import REGION, Interruption, Scenario
@@ -42,13 +42,13 @@ class TaskTimeout(BaseException):
 @contextmanager
 def short_waits() -> Iterator[None]:
     """Shorten the constants that make a run wait: the same behaviour, a hundred times as fast."""
-    looks = deletion.LOOK_AGAIN_SECONDS
-    deletion.LOOK_AGAIN_SECONDS = (0.005, 0.01, 0.02, 0.04, 0.075)  # type: ignore[assignment]
+    looks = run.LOOK_AGAIN_SECONDS
+    run.LOOK_AGAIN_SECONDS = (0.005, 0.01, 0.02, 0.04, 0.075)  # type: ignore[assignment]
     client_module.wait_random_exponential = lambda multiplier, max: _BACKOFF(multiplier / 100, max / 100)  # type: ignore[assignment]
     try:
         yield
     finally:
-        deletion.LOOK_AGAIN_SECONDS = looks
+        run.LOOK_AGAIN_SECONDS = looks
         client_module.wait_random_exponential = _BACKOFF  # type: ignore[assignment]
 
 

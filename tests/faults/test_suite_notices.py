@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_ims.cleanup import judge
-from airflow_provider_ims.cleanup.judge import Judge, Outcome, Ruling, Verdict
-from airflow_provider_ims.cleanup.ledger import Ledger
-from airflow_provider_ims.cleanup.targets import Target
+from airflow_provider_ims.deletion import resolve
+from airflow_provider_ims.deletion.ledger import Ledger
+from airflow_provider_ims.deletion.resolve import BatchDeleter, BatchResult, Outcome, TargetResult
+from airflow_provider_ims.deletion.targets import Target
 from airflow_provider_ims.emulator.server import Emulator
 from tests.faults.crash import MortalReport
 from tests.faults.runner import Runner, short_waits
@@ -41,20 +41,22 @@ def test_a_build_that_is_not_broken(runner: Runner) -> None:
 
 
 def test_a_lost_answer_that_is_believed(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    def gone(target: Target, in_doubt: bool, request_id: str | None) -> Verdict:
-        return Verdict(target, Outcome.MISSING, False, request_id)
+    def gone(target: Target, in_doubt: bool, request_id: str | None) -> TargetResult:
+        return TargetResult(target, Outcome.MISSING, False, request_id)
 
-    monkeypatch.setattr(judge, "_gone", gone)
+    monkeypatch.setattr(resolve, "_gone", gone)
     assert runs_until_noticed(runner)
 
 
 def test_ignored_ids_that_are_called_missing_without_a_read(
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def look(self: Judge, targets: Sequence[Target], in_doubt: bool, request_id: str | None = None) -> Ruling:
-        return Ruling([judge._gone(target, in_doubt, request_id) for target in targets])
+    def look(
+        self: BatchDeleter, targets: Sequence[Target], in_doubt: bool, request_id: str | None = None
+    ) -> BatchResult:
+        return BatchResult([resolve._gone(target, in_doubt, request_id) for target in targets])
 
-    monkeypatch.setattr(Judge, "look", look)
+    monkeypatch.setattr(BatchDeleter, "look", look)
     assert runs_until_noticed(runner)
 
 

@@ -149,7 +149,11 @@ def test_nothing_that_was_written_holds_a_secret(written):
     assert len(had) > 20
     records = (folder / "records.txt").read_text()
     # What is searched was there to be found: records of all parts, at DEBUG, and what the runs wrote.
-    for part in ("urllib3.connectionpool", "airflow_provider_ims.api.client", "airflow_provider_ims.cleanup"):
+    for part in (
+        "urllib3.connectionpool",
+        "airflow_provider_ims.api.client",
+        "airflow_provider_ims.deletion",
+    ):
         assert part in records
     assert "DEBUG" in records
     assert list((folder / "reports").rglob("part-*.jsonl"))

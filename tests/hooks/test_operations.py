@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_ims.cleanup.targets import read_targets
+from airflow_provider_ims.deletion.targets import read_targets
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.exceptions import IMSGuardError, IMSPermissionError
 from airflow_provider_ims.hooks.ims import IMSHook

@@ -36,7 +36,7 @@ RATIO = 1.25
 
 
 @dataclass
-class Kept:
+class Exclusion:
     """The task's state in Airflow's database: the most bytes that were seen, and its rows."""
 
     bytes: int = 0
@@ -127,7 +127,7 @@ def run(home: Path, media: int, milliseconds: float) -> bool:
             files = {"manifest": "ids.txt", "report": "report", "pids": "pids"}
             run_id = airflow.trigger(DAG_ID, {name: str(home / file) for name, file in files.items()})
             say(f"Airflow is up; the task begins to delete {media:,} media")
-            kept = Kept()
+            kept = Exclusion()
             kills = []
             usage = Usage()
             for number, share in enumerate((*KILL_AT, 1), start=1):

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from airflow_provider_ims.cleanup.judge import Outcome, Verdict
-from airflow_provider_ims.cleanup.targets import Target
+from airflow_provider_ims.deletion.resolve import Outcome, TargetResult
+from airflow_provider_ims.deletion.targets import Target
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.exceptions import IMSDeletionError, IMSPermissionError
 from airflow_provider_ims.operators.ims import IMSDeleteMediaInfosOperator
@@ -71,7 +71,7 @@ def test_names_of_datasets(url: str, name: tuple[str, str] | None) -> None:
 def test_a_hundred_files_are_remembered_and_no_query() -> None:
     dropped = DroppedFiles()
     for number in range(MAX_DATASETS + 50):
-        dropped.hear(Verdict(Target(number, f"oss://b/{number}?Signature=s"), Outcome.DELETED))
+        dropped.hear(TargetResult(Target(number, f"oss://b/{number}?Signature=s"), Outcome.DELETED))
     assert dropped.urls == [f"oss://b/{number}" for number in range(MAX_DATASETS)]
 
 

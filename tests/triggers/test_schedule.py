@@ -9,8 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_ims.triggers.looking import MAX_AT_ONCE, SubjectKind
-from airflow_provider_ims.triggers.schedule import MAX_GAP, MAX_SLACK, SLACK, SPREAD, Ask, Schedule, Watch
+from airflow_provider_ims.triggers.schedule import (
+    MAX_GAP,
+    MAX_SLACK,
+    SLACK,
+    SPREAD,
+    PollRequest,
+    Schedule,
+    Waiter,
+)
+from airflow_provider_ims.triggers.status import MAX_AT_ONCE, SubjectKind
 
 ANSWER_SECONDS = 0.03
 
@@ -22,11 +30,11 @@ class Simulation:
         self.schedule = Schedule()
         self.now = 1000.0
         self.gone = False
-        self.asks: list[tuple[float, Ask]] = []
-        self._answers: list[tuple[float, int, Ask]] = []
+        self.asks: list[tuple[float, PollRequest]] = []
+        self._answers: list[tuple[float, int, PollRequest]] = []
 
-    def watch(self, kind: SubjectKind, values: list[str], interval: float, deadline: float = inf) -> Watch:
-        watch = Watch(kind, set(values), interval, deadline)
+    def watch(self, kind: SubjectKind, values: list[str], interval: float, deadline: float = inf) -> Waiter:
+        watch = Waiter(kind, set(values), interval, deadline)
         for value in values:
             self.schedule.add(value, watch, self.now)
         return watch
@@ -35,7 +43,7 @@ class Simulation:
         end = self.now + seconds
         while True:
             step = self.schedule.next(self.now)
-            if isinstance(step, Ask):
+            if isinstance(step, PollRequest):
                 self.asks.append((self.now, step))
                 heapq.heappush(self._answers, (self.now + ANSWER_SECONDS, len(self.asks), step))
                 continue
@@ -130,9 +138,9 @@ def test_the_last_look_is_at_the_deadline() -> None:
 
 def test_an_answer_for_what_nobody_waits_for_any_more_is_ignored() -> None:
     schedule = Schedule()
-    watch = Watch("media_id", {"one"}, 1)
+    watch = Waiter("media_id", {"one"}, 1)
     schedule.add("one", watch, 0)
-    assert schedule.next(2) == Ask("media_id", ("one",))
+    assert schedule.next(2) == PollRequest("media_id", ("one",))
     schedule.leave(watch, 2)
     assert schedule.again("media_id", "one", 2) == set()
     assert schedule.drop("media_id", "one", 2) == set()
@@ -179,7 +187,7 @@ def test_never_too_early_never_forgotten_and_nothing_left(
     tasks: list[tuple[SubjectKind, set[int], float, float, float]],
 ) -> None:
     simulation = Simulation()
-    watches: list[Watch] = []
+    watches: list[Waiter] = []
     quickest: dict[tuple[SubjectKind, str], float] = defaultdict(lambda: inf)
     for kind, numbers, interval, pause, _ in tasks:
         simulation.run(pause / 10)

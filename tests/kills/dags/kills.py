@@ -32,10 +32,10 @@ class MortalDelete(IMSDeleteMediaInfosOperator):
 
 
 def die_at(point: str, passes: int) -> None:
-    """Kill this process when it passes a point of :mod:`airflow_provider_ims.cleanup` once too often."""
-    from airflow_provider_ims.cleanup.deletion import DeletionRun
-    from airflow_provider_ims.cleanup.report import Report
-    from airflow_provider_ims.cleanup.resume import StateKeeper
+    """Kill this process when it passes a point of :mod:`airflow_provider_ims.deletion` once too often."""
+    from airflow_provider_ims.deletion.checkpoint import StateKeeper
+    from airflow_provider_ims.deletion.run import DeletionRun
+    from airflow_provider_ims.files.report import Report
 
     class_, name, after = {
         "answer came": (DeletionRun, "_settle", False),

@@ -1,0 +1,149 @@
+"""Which outcomes a user accepts: the last word on a finished run, be it of one task or of many shards."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from airflow_provider_ims.deletion.resolve import Outcome
+from airflow_provider_ims.deletion.targets import Targets
+from airflow_provider_ims.exceptions import IMSDeletionError, IMSGuardError
+
+OutcomePolicy = Literal["fail", "warn", "ignore"]
+
+# With reads that lag or a wrong region, so many that all are missing are hardly a coincidence.
+SUSPICIOUSLY_MANY = 20
+NAMED_IN_A_MESSAGE = 5
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class OutcomePolicies:
+    """What to do about outcomes that may be what the user expects. ``failed`` and ``unknown`` never are.
+
+    :param on_forbidden: about targets that the service refused: ``fail``, ``warn`` or ``ignore``.
+    :param on_missing: about targets that were not there.
+    :raises ValueError: for any other word.
+    """
+
+    on_forbidden: OutcomePolicy = "fail"
+    on_missing: OutcomePolicy = "warn"
+
+    def __post_init__(self) -> None:
+        for name, policy in asdict(self).items():
+            if policy not in get_args(OutcomePolicy):
+                raise ValueError(f"{name} is {policy!r}, not one of {', '.join(get_args(OutcomePolicy))}")
+
+    def judge(self, result: dict[str, Any], *, host: str | None = None) -> None:
+        """Say how a run went, and refuse what is not accepted.
+
+        :param result: of the run.
+        :param host: that was asked, if it is known.
+        :raises IMSDeletionError: when there are outcomes that are not accepted. It carries the result.
+        """
+        asked = {"region": result["region"], "host": host}
+        where = ", ".join(f"{name} {value}" for name, value in asked.items() if value) or "an unknown host"
+        broken = []
+        for outcome, policy, meaning in (
+            ("failed", "fail", "still there although the service was asked twice to delete them"),
+            ("unknown", "fail", "could not be read, so nobody knows"),
+            (
+                "forbidden",
+                self.on_forbidden,
+                "refused by the service, usually for lack of rights on the bucket",
+            ),
+            ("missing", self.on_missing, f"were not there before; asked was {where}"),
+        ):
+            if not result[outcome] or policy == "ignore":
+                continue
+            words = _some(result, outcome, meaning)
+            if policy == "fail":
+                broken.append(words)
+            else:
+                log.warning("%s.", words)
+        if result["requested"] >= SUSPICIOUSLY_MANY and result["missing"] == result["requested"]:
+            log.warning(
+                "None of %s media was found. Is it the right region? Asked was %s.",
+                f"{result['requested']:,}",
+                where,
+            )
+        if result["requested"]:
+            _sum_up(result)
+        if broken:
+            report = f". Report: {result['report']}" if result["report"] else ""
+            raise IMSDeletionError("; ".join(broken) + report, result)
+
+
+def _some(result: dict[str, Any], outcome: str, meaning: str) -> str:
+    count = result[outcome]
+    names = ", ".join(result["samples"].get(outcome, [])[:NAMED_IN_A_MESSAGE])
+    more = f" and {count - NAMED_IN_A_MESSAGE:,} more" if count > NAMED_IN_A_MESSAGE else ""
+    return f"{count:,} of {result['requested']:,} {outcome} ({meaning}): {names}{more}"
+
+
+def _sum_up(result: dict[str, Any]) -> None:
+    log.info(
+        "All %s have an outcome: %s. %s requests in %s, %s of them retries, %s throttled.%s",
+        targets_in_words(result["requested"]),
+        outcomes_in_words(result, result["inferred"], preview=result["preview"]),
+        f"{result['requests']:,}",
+        duration_in_words(result["seconds"]),
+        f"{result['retries']:,}",
+        f"{result['throttled']:,}",
+        " Inferred: the answer was lost, and reads show the medium gone." if result["inferred"] else "",
+    )
+
+
+def check_guards(targets: Targets, *, max_media: int | None = None, digest: str | None = None) -> None:
+    """Refuse what its author did not have in mind.
+
+    :param max_media: more targets than this are a mistake.
+    :param digest: SHA-256 of the manifest as it was approved.
+    :raises IMSGuardError: in either case.
+    :raises ValueError: when ``max_media`` is no number of media.
+    """
+    if max_media is not None and not (type(max_media) is int and max_media >= 0):
+        raise ValueError(f"max_media is {max_media!r}, not a number of media")
+    if digest is not None:
+        check_digest(targets.manifest_digest, approved=digest)
+    if max_media is not None and len(targets) > max_media:
+        raise IMSGuardError(
+            f"{len(targets):,} media are named, more than max_media={max_media:,}. Nothing was deleted"
+        )
+
+
+def check_digest(found: str | None, *, approved: str) -> None:
+    """Refuse another manifest than the one that was approved.
+
+    :raises IMSGuardError: if the two SHA-256 differ.
+    """
+    if found != approved.strip().lower():
+        raise IMSGuardError(
+            f"the manifest is not the one that was approved: its SHA-256 is {found}, "
+            f"approved was {approved}. Nothing was deleted"
+        )
+
+
+def outcomes_in_words(counts: Mapping[str, int], inferred: int, *, preview: bool) -> str:
+    """Say how many ended in which outcome, such as ``58 deleted, 2 missing (1 inferred)``."""
+    parts = [
+        f"{counts[outcome]:,} {'would be deleted' if preview and outcome == 'deleted' else outcome.value}"
+        for outcome in Outcome
+        if counts.get(outcome)
+    ]
+    return (", ".join(parts) or "nothing done") + (f" ({inferred:,} inferred)" if inferred else "")
+
+
+def targets_in_words(number: int) -> str:
+    """Say how many targets."""
+    return f"{number:,} target{'' if number == 1 else 's'}"
+
+
+def duration_in_words(seconds: float) -> str:
+    """Say a time as ``2:05``, or ``1:02:05`` where there are hours."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,70 @@
+"""Says now and then how far a run is: every few seconds at first, rarely in one that takes hours."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+
+from airflow_provider_ims.api.client import RequestStats
+from airflow_provider_ims.deletion.policies import duration_in_words
+
+FIRST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
+"""Seconds from one line to the next."""
+PAUSE_GROWTH = 1 / 20
+"""Of the time that the run has taken: ten minutes bring 56 lines, ten hours 650."""
+LINES_LOOKED_BACK = 6
+"""The rate is that of so many lines. That of a whole run, begun slowly or hit by an outage, would mislead."""
+
+log = logging.getLogger(__name__)
+
+
+class Progress:
+    """The lines of one try.
+
+    :param total: targets of the run.
+    :param judged: how many had an outcome before this try.
+    """
+
+    def __init__(self, total: int, judged: int) -> None:
+        self._total = total
+        self._began = time.monotonic()
+        self._next_line = self._began + FIRST_PAUSE
+        self._told = deque([(self._began, judged)], maxlen=LINES_LOOKED_BACK)
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the next line is due."""
+        return max(self._next_line - time.monotonic(), 0.0)
+
+    def tell(self, judged: int, summary: str, tally: RequestStats) -> None:
+        """Log a line.
+
+        :param judged: targets that have an outcome by now.
+        :param summary: of the outcomes, in words.
+        :param tally: of the requests of this try.
+        """
+        now = time.monotonic()
+        earlier, judged_then = self._told[0]
+        rate = (judged - judged_then) / (now - earlier)
+        self._told.append((now, judged))
+        pause = PAUSE_GROWTH * (now - self._began)
+        self._next_line = now + min(max(FIRST_PAUSE, pause), LONGEST_PAUSE)
+        trouble = [
+            f"{count:,} {name}"
+            for name, count in (
+                ("throttled", tally.throttled),
+                (f"answer{'' if tally.lost == 1 else 's'} lost", tally.lost),
+            )
+            if count
+        ]
+        log.info(
+            "%s of %s done (%d %%), %.0f a second, %s left: %s%s",
+            f"{judged:,}",
+            f"{self._total:,}",
+            100 * judged // self._total,
+            rate,
+            duration_in_words((self._total - judged) / rate) if rate > 0 else "unknown time",
+            summary,
+            f" [{', '.join(trouble)} of {tally.requests:,} requests]" if trouble else "",
+        )

@@ -1,0 +1,288 @@
+"""A plan: the file that says which media a retention policy selects, to be read, approved, and deleted as it is.
+
+JSON lines. The first describes the plan, each other is a medium, sorted by creation time and id: the same library
+and policy give the same bytes, and the plan's SHA-256 stands for exactly these media.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_ims.api.operations import MediaInfo
+from airflow_provider_ims.api.times import write_time
+from airflow_provider_ims.exceptions import IMSGuardError
+from airflow_provider_ims.files.storage import open_new, storage_path, to_line
+from airflow_provider_ims.retention.policy import RetentionPolicy, Selection, read_policy, whole_number
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+PLAN_FORMAT = 1
+ROWS_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Caps:
+    """More than this is taken for a mistake. None does without.
+
+    :param max_media: media that may be selected.
+    :param max_percent: how much of the library may be selected, 0 to 100.
+    """
+
+    max_media: int | None
+    max_percent: float | None
+
+    def why_refused(self, selected: int, population: int) -> str | None:
+        """Say which cap a selection goes over; None if none."""
+        if self.max_media is not None and selected > self.max_media:
+            return f"{selected:,} media are selected, more than max_media={self.max_media:,}"
+        if self.max_percent is not None and selected * 100 > self.max_percent * population:
+            return (
+                f"{selected:,} of {population:,} media are selected ({percentage(selected, population)}%), "
+                f"more than max_percent={self.max_percent:g}"
+            )
+        return None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan that was written.
+
+    :param path: where it is.
+    :param digest: SHA-256 of its bytes, in hex.
+    :param header: its first line.
+    :param months: how many media were created in a month (``2026-01``), and how many of them are selected.
+    :param types: how many media of a type are selected, and their bytes.
+    :param first: the oldest rows, ``last`` the newest; together all of them if they are few.
+    """
+
+    path: ObjectStoragePath
+    digest: str
+    header: dict[str, Any]
+    policy: RetentionPolicy
+    months: dict[str, tuple[int, int]]
+    types: dict[str, tuple[int, int]]
+    first: list[dict[str, Any]]
+    last: list[dict[str, Any]]
+
+    def in_words(self) -> list[str]:
+        """Sum the plan up in lines for the log."""
+        header = self.header
+        kept: dict[str, int] = header["kept"]
+        counts = f"Selected {header['selected']:,} of {header['population']:,} media"
+        if header["selected"]:
+            size = file_size(header["bytes"]) + (" or more" if header["size_unknown"] else "")
+            lines = [
+                f"{counts} ({header['percent']}%), {size}, created {header['oldest']} to {header['newest']}: "
+                f"{self.path}, SHA-256 {self.digest}."
+            ]
+        else:
+            most = max(kept, key=lambda by: kept[by], default=None)
+            lines = [f"{counts}." + (f" Most were kept by {most}: {kept[most]:,}." if most else "")]
+        width = len(f"{max(kept.values(), default=0):,}")
+        return lines + [f"Kept {count:>{width},} by {by}" for by, count in kept.items()]
+
+
+@dataclass
+class _Spool:
+    """The rows of a plan on disk, sorted, while the library is still being listed; and what they add up to."""
+
+    selection: Selection
+    as_of: datetime
+    size: int = 0
+    size_unknown: int = 0
+    months: Counter[str] = field(default_factory=Counter)
+    selected_months: Counter[str] = field(default_factory=Counter)
+    types: Counter[str] = field(default_factory=Counter)
+    type_bytes: Counter[str] = field(default_factory=Counter)
+
+    def rows(self, media: Iterable[MediaInfo]) -> Iterator[tuple[str, str, bytes]]:
+        """Give what is selected: creation time, id, and the plan's line."""
+        for created, medium in self.selection.pick(self._by_month(media)):
+            self.size += medium.size or 0
+            self.size_unknown += medium.size is None
+            self.types[str(medium.media_type)] += 1
+            self.type_bytes[str(medium.media_type)] += medium.size or 0
+            created_text = write_time(created)
+            self.selected_months[created_text[:7]] += 1
+            yield (
+                created_text,
+                medium.media_id,
+                to_line(_row(medium, created_text, (self.as_of - created).days)),
+            )
+
+    def _by_month(self, media: Iterable[MediaInfo]) -> Iterator[MediaInfo]:
+        for medium in media:
+            self.months[(medium.created or "")[:7]] += 1
+            yield medium
+
+
+def write_plan(
+    path: str | ObjectStoragePath,
+    media: Iterable[MediaInfo],
+    *,
+    policy: RetentionPolicy,
+    caps: Caps,
+    as_of: datetime,
+    region: str | None,
+    host: str,
+) -> Plan:
+    """Select from a library and write the plan, marked as refused if it goes over a cap.
+
+    :param media: the whole library, in any order, each medium once.
+    :param as_of: the moment that ages are counted to.
+    :param region: where the library is; ``host`` was asked for it.
+    """
+    target = storage_path(path)
+    spool = _Spool(Selection(policy), as_of)
+    # A database without a name lies in a temporary file; a library of any size is sorted in little memory.
+    with closing(sqlite3.connect("")) as database:
+        database.execute(
+            "CREATE TABLE plan (created TEXT, media_id TEXT, line BLOB, PRIMARY KEY (created, media_id))"
+            " WITHOUT ROWID"
+        )
+        database.executemany("INSERT INTO plan VALUES (?, ?, ?)", spool.rows(media))
+        header = _header(spool, database, caps, region, host)
+        digest = hashlib.sha256()
+        with open_new(target) as file:
+            for line in _lines(header, database):
+                digest.update(line)
+                file.write(line)
+        first = _shown(database, "ASC", ROWS_SHOWN)
+        last = _shown(database, "DESC", min(ROWS_SHOWN, max(0, header["selected"] - ROWS_SHOWN)))[::-1]
+    return Plan(
+        target,
+        digest.hexdigest(),
+        header,
+        policy,
+        {month: (count, spool.selected_months[month]) for month, count in sorted(spool.months.items())},
+        {kind: (count, spool.type_bytes[kind]) for kind, count in sorted(spool.types.items())},
+        first,
+        last,
+    )
+
+
+def read_caps(max_media: int | str | None, max_percent: float | str | None) -> Caps:
+    """Check caps as a user writes them.
+
+    :raises ValueError: naming the one that makes no sense.
+    """
+    percent = None
+    if max_percent is not None:
+        try:
+            percent = float("nan" if isinstance(max_percent, bool) else max_percent)
+        except (TypeError, ValueError):
+            percent = float("nan")
+        if not 0 <= percent <= 100:
+            raise ValueError(f"max_percent is {max_percent!r}, not a number from 0 to 100")
+    return Caps(whole_number("max_media", max_media, least=0), percent)
+
+
+def check_plan(header: Mapping[str, Any], *, region: str | None, host: str, rows: int) -> None:
+    """Refuse a plan that must not be deleted from here.
+
+    :param header: its first line.
+    :param region: of the connection, as ``host``.
+    :param rows: how many media it names.
+    :raises IMSGuardError: saying why.
+    """
+    if header.get("plan") != PLAN_FORMAT:
+        raise _no_go(
+            f"the plan has format {header.get('plan')!r}, and only {PLAN_FORMAT} is known; make a new one"
+        )
+    if header.get("refused") is not None or "refused" not in header:
+        raise _no_go(f"the plan is marked as not to be deleted: {header.get('refused', 'it lacks the mark')}")
+    if (header.get("region"), header.get("host")) != (region, host):
+        raise _no_go(
+            f"the plan was made for {_place(header.get('region'), header.get('host'))}, "
+            f"but the connection is to {_place(region, host)}"
+        )
+    if header.get("selected") != rows:
+        raise _no_go(f"the plan says that it names {header.get('selected')!r} media, but it names {rows:,}")
+    try:
+        read_policy(header.get("policy"))
+    except ValueError as error:
+        raise _no_go(f"the plan's policy can't be read: {error}") from None
+
+
+def _no_go(words: str) -> IMSGuardError:
+    return IMSGuardError(f"{words}. Nothing was deleted")
+
+
+def _place(region: object, host: object) -> str:
+    return f"{region} ({host})" if region else f"{host}"
+
+
+def percentage(part: int, whole: int) -> float:
+    """Give a share in percent, to two places."""
+    return round(100 * part / whole, 2) if whole else 0.0
+
+
+def file_size(count: int | float) -> str:
+    """Write a number of bytes with a unit that keeps it short."""
+    unit, *larger = "bytes", "kB", "MB", "GB", "TB", "PB"
+    while count >= 1000 and larger:
+        count, unit = count / 1000, larger.pop(0)
+    return f"{count:,} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
+
+
+def _header(
+    spool: _Spool, database: sqlite3.Connection, caps: Caps, region: str | None, host: str
+) -> dict[str, Any]:
+    selection = spool.selection
+    selected, oldest, newest = database.execute(
+        "SELECT count(*), min(created), max(created) FROM plan"
+    ).fetchone()
+    return {
+        "plan": PLAN_FORMAT,
+        "refused": caps.why_refused(selected, selection.population),
+        "region": region,
+        "host": host,
+        "as_of": write_time(spool.as_of),
+        "policy": selection.policy.as_json(),
+        "max_media": caps.max_media,
+        "max_percent": caps.max_percent,
+        "population": selection.population,
+        "selected": selected,
+        "percent": percentage(selected, selection.population),
+        "bytes": spool.size,
+        "size_unknown": spool.size_unknown,
+        "oldest": oldest,
+        "newest": newest,
+        "kept": dict(sorted(selection.kept.items(), key=lambda item: (-item[1], item[0]))),
+        "undecided": selection.undecided,
+    }
+
+
+def _row(medium: MediaInfo, created: str, days: int) -> dict[str, Any]:
+    return {
+        "media_id": medium.media_id,
+        "input_url": medium.input_url,
+        "title": medium.title,
+        "media_type": medium.media_type,
+        "created": created,
+        "size": medium.size,
+        "tags": sorted(medium.tags or ()),
+        "reason": f"{days} days old",
+    }
+
+
+def _lines(header: dict[str, Any], database: sqlite3.Connection) -> Iterator[bytes]:
+    yield to_line(header)
+    for (line,) in database.execute("SELECT line FROM plan ORDER BY created, media_id"):
+        yield line
+
+
+def _shown(database: sqlite3.Connection, order: str, count: int) -> list[dict[str, Any]]:
+    found = database.execute(
+        f"SELECT line FROM plan ORDER BY created {order}, media_id {order} LIMIT ?", (count,)
+    )
+    return [json.loads(line) for (line,) in found]

@@ -1,0 +1,365 @@
+"""A retention policy -> which media it selects, and why it leaves each other one alone.
+
+Everything unclear is kept: a medium whose creation time, status, type or tags can't be read is never selected.
+A filter that is given and names nothing is refused, so that a template that renders to nothing does not widen
+the selection.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, date, datetime, timedelta
+from fnmatch import fnmatchcase
+from functools import cached_property
+from heapq import heappush, heappushpop
+from typing import Any, NamedTuple
+
+import pendulum
+
+from airflow_provider_ims.api.operations import MediaInfo
+from airflow_provider_ims.api.times import read_time, write_time
+from airflow_provider_ims.arguments import NOTHING
+
+Age = timedelta | str
+Moment = datetime | date | str
+Texts = str | Collection[str]
+
+KEEP_LATEST = "keep_latest"
+DELETED = "already deleted"
+UNDECIDED = "undecided: "
+
+
+class Exclusion(NamedTuple):
+    """Why a medium is left alone: by which filter of the policy, and in words."""
+
+    by: str
+    words: str
+
+
+@dataclass(frozen=True)
+class RetentionPolicy:
+    """Which media may go. Checked, with every time in UTC; made by :func:`make_policy`.
+
+    :param created_before: exclusive; media from then on are too young.
+    :param older_than: as it was asked for, None when ``created_before`` was.
+    :param keep_latest: so many of the newest that pass all other filters stay, the too young among them.
+    """
+
+    created_before: datetime
+    older_than: str | None
+    media_type: tuple[str, ...] | None
+    source: tuple[str, ...] | None
+    business_type: tuple[str, ...] | None
+    status: tuple[str, ...]
+    title_pattern: str | None
+    require_tags: tuple[str, ...] | None
+    exclude_tags: tuple[str, ...] | None
+    keep_latest: int | None
+
+    @property
+    def age_filter(self) -> str:
+        """Name of the parameter that the limit comes from."""
+        return "older_than" if self.older_than else "created_before"
+
+    def why_kept(self, medium: MediaInfo) -> Exclusion | None:
+        """Hold a medium against all filters but those of age and number; None if it passes.
+
+        Denials come first, then whatever can't be read, so that no other filter can hide them.
+        """
+        if medium.is_gone:
+            return Exclusion(DELETED, f"it was deleted at {medium.deleted}")
+        if denied := self._excluded.intersection(_folded(medium.tags or ())):
+            return Exclusion("exclude_tags", f"it carries the tag {min(denied)!r}")
+        if unreadable := self._unreadable(medium):
+            return Exclusion(UNDECIDED + unreadable, f"its {unreadable} can't be read")
+        for name, wanted in self._exact:
+            value = getattr(medium, name)
+            if value.casefold() not in wanted:
+                return Exclusion(name, f"its {name} is {value}")
+        if self.title_pattern and not fnmatchcase(str(medium.title), self.title_pattern):
+            return Exclusion("title_pattern", f"its title does not match {self.title_pattern!r}")
+        if missing := self._required.difference(medium.tags or ()):
+            return Exclusion("require_tags", f"it lacks the tag {min(missing)!r}")
+        return None
+
+    def in_words(self) -> list[str]:
+        """Tell the policy in sentences, one a rule."""
+        limit = f"created before {write_time(self.created_before)}"
+        words = [f"older than {self.older_than}, that is, {limit}" if self.older_than else limit]
+        for name in ("media_type", "source", "business_type", "status"):
+            if wanted := getattr(self, name):
+                words.append(f"{name} is {' or '.join(wanted)}")
+        if self.title_pattern:
+            words.append(f"title matches {self.title_pattern}")
+        if self.require_tags:
+            words.append(f"carries the tag {' and '.join(self.require_tags)}")
+        if self.exclude_tags:
+            words.append(f"does not carry the tag {' or '.join(self.exclude_tags)}")
+        if self.keep_latest:
+            words.append(f"is not one of the newest {self.keep_latest:,} that match all this but age")
+        return words
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the policy as it stands in a plan."""
+        shown = {field.name: getattr(self, field.name) for field in fields(self)}
+        lists = {name: list(value) for name, value in shown.items() if isinstance(value, tuple)}
+        return {**shown, **lists, "created_before": write_time(self.created_before)}
+
+    def _unreadable(self, medium: MediaInfo) -> str | None:
+        if read_time(medium.created) is None:
+            return "creation time"
+        if medium.tags is None:
+            return "tags"
+        for name in self._needed:
+            if getattr(medium, name) is None:
+                return name
+        return None
+
+    @cached_property
+    def _needed(self) -> tuple[str, ...]:
+        filters = tuple(name for name, _ in self._exact)
+        return ("media_type", *filters, "title") if self.title_pattern else ("media_type", *filters)
+
+    @cached_property
+    def _exact(self) -> tuple[tuple[str, frozenset[str]], ...]:
+        named = ((name, getattr(self, name)) for name in ("status", "media_type", "source", "business_type"))
+        return tuple((name, frozenset(map(str.casefold, wanted))) for name, wanted in named if wanted)
+
+    @cached_property
+    def _excluded(self) -> frozenset[str]:
+        return frozenset(_folded(self.exclude_tags or ()))
+
+    @cached_property
+    def _required(self) -> frozenset[str]:
+        return frozenset(self.require_tags or ())
+
+
+class Selection:
+    """Goes through a library and picks what the policy takes; counts everything it sees.
+
+    :ivar population: media seen.
+    :ivar kept: how many of them stay, by the filter that keeps them.
+    """
+
+    def __init__(self, policy: RetentionPolicy) -> None:
+        self.policy = policy
+        self.population = 0
+        self.kept: Counter[str] = Counter()
+
+    def pick(self, media: Iterable[MediaInfo]) -> Iterator[tuple[datetime, MediaInfo]]:
+        """Give the media that are selected with their creation times, in no particular order.
+
+        The newest are found by their moment of creation and, where that is the same, by their id, whatever the
+        order in which the media come.
+        """
+        newest: list[tuple[datetime, str, int, MediaInfo]] = []
+        for medium in media:
+            self.population += 1
+            if kept := self.policy.why_kept(medium):
+                self.kept[kept.by] += 1
+                continue
+            created = read_time(medium.created)
+            assert created is not None, "why_kept keeps media without a creation time"
+            if self.policy.keep_latest:
+                item = (created, medium.media_id, self.population, medium)
+                if len(newest) < self.policy.keep_latest:
+                    heappush(newest, item)
+                    continue
+                created, _, _, medium = heappushpop(newest, item)
+            if created < self.policy.created_before:
+                yield created, medium
+            else:
+                self.kept[self.policy.age_filter] += 1
+        for created, *_ in newest:
+            self.kept[KEEP_LATEST if created < self.policy.created_before else self.policy.age_filter] += 1
+
+    @property
+    def undecided(self) -> int:
+        """How many stay because something about them can't be read."""
+        return sum(count for by, count in self.kept.items() if by.startswith(UNDECIDED))
+
+
+def make_policy(
+    *,
+    as_of: datetime,
+    older_than: Age | None = None,
+    created_before: Moment | None = None,
+    media_type: Texts | None = None,
+    source: Texts | None = None,
+    business_type: Texts | None = None,
+    status: Texts = ("Normal",),
+    title_pattern: str | None = None,
+    require_tags: Texts | None = None,
+    exclude_tags: Texts | None = None,
+    keep_latest: int | str | None = None,
+) -> RetentionPolicy:
+    """Check a policy as a user writes it.
+
+    :param as_of: the moment that ages are counted to.
+    :param older_than: a duration above zero (``pendulum.Duration``, ``timedelta``, or text such as ``P90D``).
+    :param created_before: instead of ``older_than``; a date means its first moment in UTC.
+    :param media_type: a text or several, of which one has to fit, compared without regard to case; so are
+        ``source``, ``business_type`` and ``status``. None takes any.
+    :param title_pattern: ``*``, ``?`` and ``[...]`` as in a shell; has to fit the whole title, case included.
+    :param require_tags: all of them are needed, spelled just so.
+    :param exclude_tags: one of them is enough to keep a medium, whatever its case or character width.
+    :param keep_latest: at least 1.
+    :raises ValueError: naming the parameter that makes no sense.
+    """
+    if (older_than is None) == (created_before is None):
+        raise ValueError("exactly one of older_than and created_before is needed")
+    age = None if older_than is None else _duration(older_than)
+    limit = _moment(created_before) if age is None else _back(as_of, age)
+    statuses = _texts("status", status)
+    if statuses is None:
+        raise ValueError("status is None; name the status that media have to have, such as Normal")
+    return RetentionPolicy(
+        created_before=datetime.fromtimestamp(int(min(limit, as_of).timestamp()), UTC),
+        older_than=None if age is None else _spell(age),
+        media_type=_texts("media_type", media_type),
+        source=_texts("source", source),
+        business_type=_texts("business_type", business_type),
+        status=statuses,
+        title_pattern=_pattern(title_pattern),
+        require_tags=_texts("require_tags", require_tags),
+        exclude_tags=_texts("exclude_tags", exclude_tags),
+        keep_latest=whole_number("keep_latest", keep_latest, least=1),
+    )
+
+
+def read_policy(shown: Any) -> RetentionPolicy:
+    """Read a policy from a plan.
+
+    :raises ValueError: when it is not one of :meth:`RetentionPolicy.as_json`.
+    """
+    names = [field.name for field in fields(RetentionPolicy)]
+    if not isinstance(shown, Mapping) or not set(names) <= set(shown):
+        raise ValueError("the policy lacks some of its filters")
+    limit = read_time(shown["created_before"])
+    if limit is None:
+        raise ValueError("the policy's created_before is no time")
+    given = {name: shown[name] for name in names if name not in ("older_than", "created_before")}
+    read = make_policy(as_of=limit, created_before=limit, **given)
+    return replace(read, older_than=shown["older_than"])
+
+
+def why_kept(header_policy: Mapping[str, Any], row: Mapping[str, Any], now: MediaInfo) -> str | None:
+    """Say why a planned medium must be left alone by now, or None if it may go.
+
+    One that reads show as deleted may go: its deletion will find out.
+
+    :param header_policy: from the plan's first line.
+    :param row: the medium's line of the plan.
+    :param now: the medium as it was read just now.
+    :raises ValueError: when the plan's policy can't be read.
+    """
+    if now.is_gone:
+        return None
+    if read_time(now.created) is None or read_time(now.created) != read_time(row.get("created")):
+        return f"it was created {now.created or 'at an unknown time'}, but {row.get('created')} when it was planned"
+    kept = read_policy(header_policy).why_kept(now)
+    return kept.words if kept else None
+
+
+def whole_number(name: str, given: Any, *, least: int) -> int | None:
+    """Read a number that may have been rendered to text.
+
+    :raises ValueError: naming the parameter.
+    """
+    if given is None:
+        return None
+    text = str(given).strip()
+    if isinstance(given, bool | float) or not (text.isascii() and text.isdecimal()) or int(text) < least:
+        raise ValueError(f"{name} is {given!r}, not a whole number from {least} on")
+    return int(text)
+
+
+def _duration(given: Age) -> pendulum.Duration:
+    read: Any = given
+    if isinstance(given, str):
+        try:
+            read = pendulum.parse(given.strip(), exact=True)
+        except (ValueError, OverflowError):
+            read = None
+    if isinstance(read, pendulum.Duration) and not isinstance(read, pendulum.Interval):
+        return read
+    if isinstance(read, timedelta):
+        return pendulum.duration(days=read.days, seconds=read.seconds, microseconds=read.microseconds)
+    raise ValueError(f"older_than is {given!r}, not a duration such as P90D or timedelta(days=90)")
+
+
+def _back(as_of: datetime, age: pendulum.Duration) -> datetime:
+    try:
+        # Made anew: a pendulum moment in a zone that is not pendulum's loses the zone when it is reckoned with.
+        limit = pendulum.from_timestamp(as_of.timestamp()) - age
+    except (ValueError, OverflowError):
+        raise ValueError(f"older_than is {_spell(age)}, which is before all time") from None
+    if limit >= as_of:
+        raise ValueError(f"older_than is {_spell(age)}, not a time above zero")
+    return limit
+
+
+def _spell(age: pendulum.Duration) -> str:
+    """Write a duration in ISO 8601."""
+    days = age.weeks * 7 + age.remaining_days
+    date_part = "".join(
+        f"{number}{unit}" for number, unit in ((age.years, "Y"), (age.months, "M"), (days, "D")) if number
+    )
+    clock = ((age.hours, "H"), (age.minutes, "M"), (age.remaining_seconds, "S"))
+    time_part = "".join(f"{number}{unit}" for number, unit in clock if number)
+    return f"P{date_part}T{time_part}" if time_part else f"P{date_part or '0D'}"
+
+
+def _moment(given: Moment | None) -> datetime:
+    read: Any = given
+    # Without its digits checked, pendulum would also take "now" and times of today.
+    if isinstance(given, str) and re.match(r"\d{4}-\d{2}-\d{2}", given.strip()):
+        try:
+            read = pendulum.parse(given.strip(), exact=True, tz=None)
+        except ValueError:
+            read = None
+    if isinstance(read, datetime):
+        if read.tzinfo is None:
+            raise ValueError(f"created_before is {str(given)!r}, which has no time zone; add Z for UTC")
+        return read
+    if isinstance(read, date):
+        return datetime(read.year, read.month, read.day, tzinfo=UTC)
+    raise ValueError(
+        f"created_before is {given!r}, not a date or time such as 2026-01-31 or 2026-01-31T12:00:00Z"
+    )
+
+
+def _texts(name: str, given: Texts | None) -> tuple[str, ...] | None:
+    """Take one text, several, or what a template renders of several; None stands for no such filter."""
+    if given is None:
+        return None
+    values: Any = given
+    if isinstance(given, str):
+        try:
+            values = ast.literal_eval(given.strip()) if given.strip()[:1] in ("[", "(") else given.split(",")
+        except (ValueError, SyntaxError):
+            values = None
+    if not isinstance(values, Collection) or isinstance(values, Mapping):
+        raise ValueError(f"{name} is {given!r}, not a list of texts")
+    texts = tuple(value.strip() if isinstance(value, str) else "" for value in values)
+    if not texts or any(text in NOTHING for text in texts):
+        raise ValueError(f"{name} is {given!r}, which names nothing; leave it out to do without this filter")
+    return tuple(sorted(set(texts)))
+
+
+def _pattern(given: str | None) -> str | None:
+    if given is not None and (not isinstance(given, str) or given.strip() in NOTHING):
+        raise ValueError(
+            f"title_pattern is {given!r}, which names nothing; leave it out to do without this filter"
+        )
+    return given
+
+
+def _folded(tags: Iterable[str]) -> Iterator[str]:
+    """Bring tags into a form in which those that look alike are the same."""
+    return (unicodedata.normalize("NFKC", tag).casefold() for tag in tags)

@@ -1,0 +1,140 @@
+"""The worker's half of waiting, for sensors and operators: look, then sleep or hand over to a trigger."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_ims.api.errors import IMSTransientError
+from airflow_provider_ims.triggers.events import WaitTimedOut
+from airflow_provider_ims.triggers.ims import IMSMediaDeletedTrigger
+from airflow_provider_ims.triggers.status import MAX_AT_ONCE, still_pending
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseOperator
+
+    from airflow_provider_ims.deletion.targets import TargetKind
+    from airflow_provider_ims.hooks.ims import IMSHook
+
+# Trigger arguments are stored in a text column: 64 KiB on MySQL, where they lie encrypted and a third longer.
+MAX_CARRIED = 500
+MAX_CARRIED_BYTES = 40_000
+# A trigger holds all that it waits for in memory, beside thousands of others.
+MAX_READ = 50_000
+# Airflow's own time-out of a deferral is there for when no triggerer runs; the trigger's comes first.
+TRIGGERER_GRACE = timedelta(minutes=2)
+LOOKING_THREADS = 8
+
+log = logging.getLogger(__name__)
+
+
+class MediaWait:
+    """Looks whether media are gone, and asks again only for those that were not.
+
+    :param hook: to ask with.
+    :param kind: ``media_id`` or ``input_url``: what ``values`` are.
+    :param values: the media that are waited for.
+    :param path: a manifest or report that names the same media, for a trigger to read if they are too many.
+    :param digest: of the targets that ``path`` names, for the trigger to know if the file was changed.
+    :ivar pending: what the last look left; before it, everything.
+    """
+
+    def __init__(
+        self,
+        hook: IMSHook,
+        kind: TargetKind,
+        values: Iterable[str],
+        path: str | None = None,
+        digest: str | None = None,
+    ) -> None:
+        self.pending = list(values)
+        self._hook = hook
+        self._kind = kind
+        self._path = path
+        self._digest = digest
+
+    def is_over(self) -> bool:
+        """Look once."""
+        client = self._hook.client
+        stop = threading.Event()
+
+        def look(piece: Sequence[str]) -> list[str]:
+            pending = still_pending(client, self._kind, piece, stop)
+            return [value for value in piece if value in pending]
+
+        pool = ThreadPoolExecutor(LOOKING_THREADS, "ims-look")
+        try:
+            pieces = _pieces(self.pending, MAX_AT_ONCE[self._kind])
+            self.pending = [value for pending in pool.map(look, pieces) for value in pending]
+        finally:
+            # One refusal is enough; and whoever interrupts a look wants no more requests.
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+        return not self.pending
+
+    def trigger(self, *, poll_interval: float, deadline: float) -> IMSMediaDeletedTrigger | None:
+        """Make a trigger for what the last look left; None when it can't carry so much."""
+        args: dict[str, Any] = {self._kind + "s": self.pending}
+        if len(self.pending) > MAX_CARRIED or len(json.dumps(self.pending)) > MAX_CARRIED_BYTES:
+            if self._path is None or len(self.pending) > MAX_READ:
+                log.info("%d media are too many for a trigger; they are waited for here.", len(self.pending))
+                return None
+            args = {"manifest": self._path, "digest": self._digest}
+        return IMSMediaDeletedTrigger(
+            **args,
+            ims_conn_id=self._hook.ims_conn_id,
+            region=self._hook.region,
+            poll_interval=poll_interval,
+            deadline=deadline,
+        )
+
+
+def wait_until_gone(
+    task: BaseOperator,
+    wait: MediaWait,
+    *,
+    poll_interval: float,
+    deadline: float,
+    deferrable: bool,
+    method_name: str = "execute_complete",
+    kwargs: dict[str, Any] | None = None,
+) -> None:
+    """Wait here, or let ``task`` be called again by a trigger; return when all are gone.
+
+    Throttling and network trouble are ridden out once the first look went through.
+
+    :param poll_interval: seconds between looks.
+    :param deadline: seconds since the epoch.
+    :param method_name: what is called with ``event`` (see :func:`events.raise_unless_over`) after a deferral.
+    :param kwargs: more arguments for it; small, they are stored.
+    :raises WaitTimedOut: when the deadline has passed and some are still there.
+    """
+    over = wait.is_over()
+    while not over:
+        if time.time() >= deadline:
+            raise WaitTimedOut(len(wait.pending))
+        if deferrable and (trigger := wait.trigger(poll_interval=poll_interval, deadline=deadline)):
+            task.defer(
+                trigger=trigger, method_name=method_name, kwargs=kwargs, timeout=deferral_timeout(deadline)
+            )
+        time.sleep(max(0.0, min(poll_interval, deadline - time.time())))
+        try:
+            over = wait.is_over()
+        except IMSTransientError as error:
+            log.warning("This look failed, the next is in %g s: %s.", poll_interval, error)
+
+
+def deferral_timeout(deadline: float) -> timedelta:
+    """How long Airflow lets a deferral last at most."""
+    return max(timedelta(), timedelta(seconds=deadline - time.time())) + TRIGGERER_GRACE
+
+
+def _pieces(values: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for at in range(0, len(values), size):
+        yield values[at : at + size]

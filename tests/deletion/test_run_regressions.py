@@ -1,0 +1,169 @@
+"""What generated faults and killed workers once broke; each of these failed before it was mended."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_ims.api.client import IMSClient
+from airflow_provider_ims.deletion.checkpoint import KEY, Done, RunState
+from airflow_provider_ims.deletion.ledger import MAX_OPEN
+from airflow_provider_ims.deletion.targets import read_targets
+from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.exceptions import IMSAuthError, IMSThrottlingError
+from airflow_provider_ims.files.report import Report
+from airflow_provider_ims.files.storage import storage_path
+from tests.deletion.conftest import Run, counts
+from tests.faults.crash import Killed, Life, MortalReport, MortalRun, MortalStore
+
+
+@pytest.fixture
+def die(client: IMSClient, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs a try that dies at a point."""
+
+    def die(
+        ids: list[str], kept: dict[str, str], base: Path | None, point: str, passes: int, **options: Any
+    ) -> None:
+        life = Life(point, passes)
+        MortalReport.life = life
+        with monkeypatch.context() as patch:
+            patch.setattr("airflow_provider_ims.deletion.ledger.Report", MortalReport)
+            run = MortalRun(
+                client,
+                read_targets(media_ids=ids),
+                report_base=storage_path(str(base)) if base else None,
+                store=MortalStore(kept, life),
+                **options,
+            )
+            run.life = life
+            with pytest.raises(Killed):
+                run.execute()
+        life.end(10)
+
+    return die
+
+
+def lines_of(report: str) -> list[dict[str, Any]]:
+    parts = sorted(Path(report).glob("part-*.jsonl"))
+    return [json.loads(line) for part in parts for line in part.read_text().splitlines()]
+
+
+def test_a_plain_path_takes_lines_at_once(tmp_path: Path) -> None:
+    report = Report(storage_path(str(tmp_path)))
+    report.write([{"media_id": "a"}])
+    assert (tmp_path / "part-00001.jsonl").read_text() == '{"media_id": "a"}\n'
+
+
+def test_lines_that_no_state_knows_are_counted_once_over_two_kills(
+    ims_emulator: Emulator, run: Run, die: Any, tmp_path: Path
+) -> None:
+    ids = ims_emulator.generate(1000)
+    kept: dict[str, str] = {}
+    # Dies when it begins to keep a state that knows of the first lines; then again before the second request.
+    die(ids, kept, tmp_path, "keep", 1, max_concurrency=4)
+    die(ids, kept, tmp_path, "settle", 0, max_concurrency=4)
+    result = run(ids, store=MortalStore(kept, Life()), report_base=storage_path(str(tmp_path)))
+    assert counts(result) == {"deleted": 1000}
+    assert sorted(line["media_id"] for line in lines_of(result["report"])) == sorted(ids)
+
+
+def test_a_try_that_fails_at_once_does_not_forget_what_a_killed_one_left_in_doubt(
+    ims_emulator: Emulator, run: Run, die: Any
+) -> None:
+    ids = ims_emulator.generate(200)
+    kept: dict[str, str] = {}
+    die(ids, kept, None, "settle", 4, max_concurrency=4)
+    gone = len(ims_emulator.deleted())
+    assert gone > 80
+    ims_emulator.add_key("emulator", "other-secret")
+    with pytest.raises(IMSAuthError):
+        run(ids, store=MortalStore(kept, Life()), max_concurrency=1)
+    ims_emulator.add_key("emulator", "emulator-secret")
+    assert counts(run(ids, store=MortalStore(kept, Life()), max_concurrency=4)) == {"deleted": 200}
+
+
+def test_what_cant_be_read_while_all_are_throttled_is_left_to_the_next_try(
+    ims_emulator: Emulator, run: Run, client: IMSClient
+) -> None:
+    missing = [f"{number:032x}" for number in range(20)]
+    ids = missing + ims_emulator.generate(20)
+    kept: dict[str, str] = {}
+    client.retry_seconds = 0.5
+    # The second deletion is answered in the middle of the first one's read; after it nothing is.
+    ims_emulator.add_fault("throttle", action="BatchGetMediaInfos")
+    ims_emulator.add_fault("delay", milliseconds=200, action="DeleteMediaInfos", skip=1)
+    with pytest.raises(IMSThrottlingError):
+        run(ids, store=MortalStore(kept, Life()), max_concurrency=2)
+    ims_emulator.drop_faults()
+    assert counts(run(ids, store=MortalStore(kept, Life()))) == {"deleted": 20, "missing": 20}
+
+
+@pytest.mark.usefixtures("looks_again_soon")
+def test_what_an_earlier_try_never_asked_about_is_asked_about_twice(
+    ims_emulator: Emulator, run: Run, client: IMSClient
+) -> None:
+    ids = ims_emulator.generate(20)
+    kept: dict[str, str] = {}
+    client.retry_seconds = 0.2
+    ims_emulator.add_fault("throttle")
+    with pytest.raises(IMSThrottlingError):
+        run(ids, store=MortalStore(kept, Life()))
+    ims_emulator.drop_faults()
+    ims_emulator.add_fault("spurious_ignore", times=1)
+    assert counts(run(ids, store=MortalStore(kept, Life()))) == {"deleted": 20}
+
+
+def test_an_exception_between_the_line_and_the_count_leaves_them_in_agreement(
+    ims_emulator: Emulator, run: Run, client: IMSClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ids = ims_emulator.generate(100)
+    kept: dict[str, str] = {}
+    write = Report.write
+    writes = []
+
+    def write_and_fail(self: Report, lines: Any) -> None:
+        write(self, lines)
+        writes.append(threading.current_thread())
+        if len(writes) == 2:
+            raise OSError("disk full")
+
+    options = {"report_base": storage_path(str(tmp_path)), "max_concurrency": 2}
+    monkeypatch.setattr(Report, "write", write_and_fail)
+    with pytest.raises(OSError, match="disk full"):
+        run(ids, store=MortalStore(kept, Life()), **options)
+    # Airflow's timeouts are exceptions out of nowhere in the main thread.
+    assert threading.main_thread() not in writes
+    result = run(ids, store=MortalStore(kept, Life()), **options)
+    assert counts(result) == {"deleted": 100}
+    assert sorted(line["media_id"] for line in lines_of(result["report"])) == sorted(ids)
+
+
+def test_a_state_stays_small_however_far_the_others_are_ahead_of_one() -> None:
+    open_batches = set(range(0, 60_000, 1_000))
+    state = RunState(
+        input="x" * 500,
+        in_doubt=128,
+        done=Done(0, set(range(60_000)) - open_batches),
+        aside={1_000_000 + number: number % 2 == 0 for number in range(MAX_OPEN + 64 * 20)},
+    )
+    text = json.dumps(state.to_json())
+    assert len(text) < 24_000
+    assert RunState.from_json(json.loads(text)) == state
+
+
+def test_a_result_stays_small_with_urls_beyond_ascii(ims_emulator: Emulator, run: Run) -> None:
+    urls = [
+        f"https://bucket.oss-cn-shanghai.aliyuncs.com/{'视频' * 60}/{number}.mp4" for number in range(600)
+    ]
+    ims_emulator.seed(
+        [{"url": url, "protected": number % 3 == 0} for number, url in enumerate(urls) if number % 3 < 2]
+    )
+    kept: dict[str, str] = {}
+    result = run(read_targets(input_urls=urls), store=MortalStore(kept, Life()))
+    assert counts(result) == {"deleted": 200, "forbidden": 200, "missing": 200}
+    assert len(json.dumps(result)) < 24_000
+    assert len(kept[KEY]) < 24_000

@@ -1,0 +1,235 @@
+"""Every spelling of the targets, every refusal, every form of nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_ims.deletion.targets import (
+    MAX_BATCH_QUERY_BYTES,
+    Targets,
+    batches,
+    match_key,
+    read_targets,
+)
+
+A, B, C = ("a" * 32, "b" * 32, "c" * 32)
+
+
+def values(targets: Targets) -> list[str]:
+    return [target.value for target in targets]
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        [A, B],
+        (A, B),
+        {A: 1, B: 2}.keys(),
+        f"{A},{B}",
+        f"{A}\n{B}\n",
+        f" {A} ,\r\n{B},",
+        json.dumps([A, B]),
+        str([A, B]),
+        str((A, B)),
+        [f" {A}\n", B],
+    ],
+    ids=repr,
+)
+def test_every_spelling_names_the_same_media(spelled: Any) -> None:
+    targets = read_targets(media_ids=spelled)
+    assert values(targets) == [A, B]
+    assert targets.kind == "media_id"
+
+
+@pytest.mark.parametrize("nothing", [None, [], (), "", " \n", "[]", "None", "null"], ids=repr)
+@pytest.mark.parametrize("name", ["media_ids", "input_urls"])
+def test_nothing_means_nothing(name: str, nothing: Any) -> None:
+    assert values(read_targets(**{name: nothing})) == []
+
+
+@pytest.mark.parametrize("nothing", ["", "None", "[]"])
+def test_a_manifest_of_nothing_means_nothing(nothing: str) -> None:
+    assert values(read_targets(manifest=nothing)) == []
+
+
+def test_an_empty_file_names_nothing(tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text("\n\n")
+    assert values(read_targets(manifest=str(tmp_path / "ids.txt"))) == []
+
+
+def test_duplicates_are_dropped_and_counted() -> None:
+    targets = read_targets(media_ids=[A, B, A, f" {A} "])
+    assert (values(targets), targets.duplicates) == ([A, B], 2)
+
+
+def test_a_url_is_one_whatever_its_schemes_case_and_empty_query() -> None:
+    targets = read_targets(input_urls=["OSS://bucket/key", "oss://bucket/key?", "oss://bucket/Key"])
+    assert (values(targets), targets.duplicates) == (["OSS://bucket/key", "oss://bucket/Key"], 1)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["a b", "a\tb", ["a,b"], ["a\x00b"], "https://bucket/key", ["None"], ["a" * 129], "['a', 'None']"],
+    ids=repr,
+)
+def test_what_is_no_id_is_refused_by_name(bad: Any) -> None:
+    with pytest.raises(ValueError, match="media_ids") as refused:
+        read_targets(media_ids=bad)
+    assert len(str(refused.value)) < 250
+
+
+@pytest.mark.parametrize(
+    "bad", [[None], [A, 7], [""], ["[]"], {"a": 1}, 7, b"abc", "[broken", "['a', None]"], ids=repr
+)
+def test_what_is_no_list_of_ids_is_refused(bad: Any) -> None:
+    with pytest.raises(ValueError, match="media_ids"):
+        read_targets(media_ids=bad)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "ftp://bucket/key",
+        "bucket/key",
+        "oss://",
+        "file:///etc/passwd",
+        ["https://bucket.oss-cn-shanghai.aliyuncs.com/a,b.mp4"],
+        ["https://bucket/a\x01.mp4"],
+    ],
+    ids=repr,
+)
+def test_what_is_no_registered_url_is_refused_by_name(bad: Any) -> None:
+    with pytest.raises(ValueError, match="input_urls"):
+        read_targets(input_urls=bad)
+
+
+def test_a_signed_url_is_refused_without_showing_its_signature() -> None:
+    with pytest.raises(ValueError, match="has a query") as refused:
+        read_targets(input_urls=["https://bucket/key.mp4?Expires=1&Signature=c2VjcmV0"])
+    assert "c2VjcmV0" not in str(refused.value)
+    assert "Expires" not in str(refused.value)
+
+
+def test_a_list_in_a_text_is_refused_without_showing_a_signature() -> None:
+    with pytest.raises(ValueError, match="input_urls") as refused:
+        read_targets(input_urls="['https://bucket/key.mp4?Signature=c2VjcmV0'")
+    assert "c2VjcmV0" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"media_ids": [A], "input_urls": ["oss://b/k"]},
+        {"media_ids": [], "manifest": "x"},
+        {"media_ids": [A], "input_urls": ["oss://b/k"], "manifest": "x"},
+    ],
+)
+def test_several_inputs_at_once_are_refused(inputs: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="only one of them"):
+        read_targets(**inputs)
+
+
+def test_a_url_may_hold_blanks_and_anything_of_unicode() -> None:
+    url = "https://b.oss-cn-shanghai.aliyuncs.com/a b/中~*'().mp4"
+    assert values(read_targets(input_urls=[url])) == [url]
+
+
+def test_a_text_file_has_one_id_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "ids.txt"
+    file.write_bytes(b"\xef\xbb\xbf" + f"{A}\r\n\r\n  {B}  \n{A}".encode())
+    targets = read_targets(manifest=str(file))
+    assert (values(targets), targets.duplicates) == ([A, B], 1)
+    assert targets.manifest_digest == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"abc\nde f\n", "line 2"),
+        (b"abc\noss://b/k\n", "is a URL"),
+        (b"abc\n\xff\xfe\n", "line 2: not UTF-8"),
+        (b'{"media_id": "abc"}\n', "lacks the first line of a plan"),
+        (b'{"media_id": "abc", "outcome": "deleted"}\n', "is a report"),
+        (b'{"plan": 1}\n{"title": "x"}\n', "line 2: has no media_id"),
+        (b'{"plan": 1}\n{"media_id": "ab', "line 2: not a whole JSON object"),
+        (b'{"plan": 1}\nabc\n', "line 2: not a line of a plan"),
+        (b"x" * 2_000_000, "longer than"),
+    ],
+)
+def test_a_manifest_that_is_none_is_refused_with_its_line(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "manifest").write_bytes(content)
+    with pytest.raises(ValueError, match=said) as refused:
+        read_targets(manifest=str(tmp_path / "manifest"))
+    assert str(tmp_path / "manifest") in str(refused.value)
+
+
+def test_a_manifest_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="does not exist"):
+        read_targets(manifest=str(tmp_path / "nowhere.txt"))
+    with pytest.raises(ValueError, match="is a folder"):
+        read_targets(manifest=str(tmp_path))
+
+
+def test_a_plan_keeps_its_columns_and_its_first_line(tmp_path: Path) -> None:
+    file = tmp_path / "plan.jsonl"
+    file.write_text(
+        '{"plan": 1, "region": "cn-beijing"}\n' + json.dumps({"media_id": A, "title": "é"}) + "\n"
+    )
+    targets = read_targets(manifest=str(file))
+    assert targets.plan_header == {"plan": 1, "region": "cn-beijing"}
+    assert [target.columns for target in targets] == [{"media_id": A, "title": "é"}]
+
+
+def test_what_was_checked_is_what_is_deleted_even_if_the_file_changes(tmp_path: Path) -> None:
+    file = tmp_path / "ids.txt"
+    file.write_text(f"{A}\n{B}\n")
+    targets = read_targets(manifest=str(file))
+    file.write_text(f"{C}\n")
+    assert values(targets) == [A, B]
+
+
+def test_of_a_report_only_what_was_deleted_is_waited_for(tmp_path: Path) -> None:
+    part = tmp_path / "part-00001.jsonl"
+    lines = [
+        {"media_id": A, "outcome": "deleted"},
+        {"media_id": B, "outcome": "forbidden"},
+        {"media_id": C, "outcome": "deleted", "preview": True},
+    ]
+    part.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"media_id": "cut')
+    assert values(read_targets(manifest=str(tmp_path), from_report=True)) == [A]
+
+
+def test_batches_hold_at_most_20_and_fit_a_request_line() -> None:
+    ids = [f"{number:032x}" for number in range(137)]
+    sizes = [len(batch.targets) for batch in batches(read_targets(media_ids=ids))]
+    assert sizes == [20] * 6 + [17]
+    urls = [f"https://bucket/{'中' * 300}/{number}" for number in range(30)]
+    cut = list(batches(read_targets(input_urls=urls)))
+    assert [target.value for batch in cut for target in batch.targets] == urls
+    assert all(len(batch.targets) * 2700 <= MAX_BATCH_QUERY_BYTES + 2700 for batch in cut)
+    assert [batch.number for batch in cut] == list(range(len(cut)))
+
+
+def test_the_same_input_has_the_same_digest_and_another_has_not() -> None:
+    assert read_targets(media_ids=[A, B]).digest == read_targets(media_ids=f"{A},{B},{A}").digest
+    assert read_targets(media_ids=[A, B]).digest != read_targets(media_ids=[B, A]).digest
+    assert read_targets(media_ids=[A]).digest != read_targets(media_ids=[A, B]).digest
+
+
+@pytest.mark.parametrize(
+    ("sent", "echoed"),
+    [
+        ("abc", "abc\n"),
+        ("abc", " abc "),
+        ("OSS://b/k", "oss://b/k"),
+        ("oss://b/k", "oss://b/k?"),
+        ("oss://b/k", "oss://b/k\n"),
+    ],
+)
+def test_an_echo_is_recognised(sent: str, echoed: str) -> None:
+    assert match_key(sent) == match_key(echoed)

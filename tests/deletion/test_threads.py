@@ -1,0 +1,123 @@
+"""Work in a thread of its own: an exception may strike the waiting thread between any two steps."""
+
+from __future__ import annotations
+
+import faulthandler
+import itertools
+import random
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from airflow_provider_ims.deletion.threads import run_interruptible
+
+
+class TaskTimeout(BaseException):
+    """What Airflow raises in a signal handler."""
+
+
+class Work:
+    """Goes on until it is cancelled, or for a moment."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.cancelled = threading.Event()
+        self.began = self.ended = 0
+
+    def __call__(self) -> None:
+        self.began += 1
+        self.cancelled.wait(self.seconds)
+        self.ended += 1
+
+
+def wait_apart(work: Work) -> None:
+    run_interruptible(work, name="work", cancel=work.cancelled.set)
+
+
+def strike_at(step: int, work: Work) -> tuple[str, BaseException | None]:
+    """Raise before the n-th step of the interpreter while waiting: where that was, and what came of it."""
+    steps = itertools.count()
+    where = ""
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal where
+        frame.f_trace_opcodes = True
+        if event == "opcode" and not where and next(steps) == step:
+            where = f"{frame.f_code.co_name}, line {frame.f_lineno}"
+            raise TaskTimeout
+        return trace
+
+    sys.settrace(trace)
+    try:
+        wait_apart(work)
+    except BaseException as error:  # noqa: BLE001 - what it is, is the question
+        return where, error
+    finally:
+        sys.settrace(None)
+    return where, None
+
+
+@pytest.fixture(autouse=True)
+def _no_hanging() -> Iterator[None]:
+    """A wait that never ends can't be told from outside; all stacks are shown, and the tests end."""
+    faulthandler.dump_traceback_later(60, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+def test_it_can_be_struck_before_any_step() -> None:
+    for step in itertools.count():
+        work = Work(seconds=0.02)
+        where, error = strike_at(step, work)
+        assert work.began == work.ended, f"{where}: the work still goes on"
+        if not where:
+            assert error is None
+            assert work.ended == 1
+            assert step > 20
+            return
+        assert isinstance(error, TaskTimeout), f"{where}: {error!r}"
+
+
+def test_it_can_be_struck_by_a_signal_at_any_time() -> None:
+    def strike(*_: object) -> None:
+        raise TaskTimeout
+
+    chance = random.Random(1)
+    struck = 0
+    before = signal.signal(signal.SIGALRM, strike)
+    try:
+        for _ in range(400):
+            work = Work(seconds=0.001)
+            try:
+                signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.00005, 0.0015))
+                wait_apart(work)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except TaskTimeout:
+                struck += 1
+            assert work.began == work.ended
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert 100 < struck < 400
+
+
+def test_the_errors_of_the_work_are_raised() -> None:
+    def work() -> None:
+        raise ValueError("of the work")
+
+    with pytest.raises(ValueError, match="of the work"):
+        run_interruptible(work, name="work", cancel=lambda: None)
+
+
+def test_a_thread_that_cannot_be_started_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        run_interruptible(lambda: None, name="work", cancel=lambda: None)

@@ -1,0 +1,247 @@
+"""A listing is whole, or an error. What the service does to it here was seen, documented or feared."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from airflow_provider_ims.api.errors import IMSAPIError
+from airflow_provider_ims.api.times import read_time, write_time
+from airflow_provider_ims.retention import listing
+from airflow_provider_ims.retention.listing import list_whole
+from tests.retention.listing_service import Faults, ListingService, Medium, library
+
+GENERATED_RUNS = int(os.environ.get("GENERATED_RUNS", "100"))
+
+
+@pytest.fixture(scope="module")
+def running_service() -> Iterator[ListingService]:
+    with ListingService() as service:
+        yield service
+
+
+@pytest.fixture
+def service(running_service: ListingService, monkeypatch: pytest.MonkeyPatch) -> ListingService:
+    monkeypatch.setattr(listing, "PAUSE_SECONDS", 0)
+    return running_service
+
+
+def listed(service: ListingService, until: float | None = None) -> list[str]:
+    moment = datetime.fromtimestamp(time.time() if until is None else until, UTC)
+    client = service.client(retry_seconds=10)
+    try:
+        return [medium.media_id for medium in list_whole(client, moment)]
+    finally:
+        client.close()
+
+
+def check_whole(service: ListingService) -> None:
+    """List, and hold the result against what is there."""
+    there = [medium.media_id for medium in service.media]
+    found = listed(service)
+    assert len(found) == len(set(found))
+    assert sorted(found) == sorted(there)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 99, 100, 101, 199, 200, 201, 1000])
+def test_lists_everything(service: ListingService, count: int) -> None:
+    service.load(library(count))
+    check_whole(service)
+    assert service.requests <= count / 99 + 3
+
+
+def test_lists_from_old_to_new(service: ListingService) -> None:
+    service.load(library(500))
+    assert listed(service) == [medium.media_id for medium in service.media]
+
+
+@pytest.mark.parametrize("count", [1, 99, 100, 101, 350])
+def test_media_of_one_second(service: ListingService, count: int) -> None:
+    now = time.time() - 3600
+    service.load([Medium(f"{number:032x}", int(now)) for number in range(count)])
+    check_whole(service)
+
+
+def test_crowded_seconds_among_others(service: ListingService) -> None:
+    service.load(library(2000, per_second=150))
+    check_whole(service)
+
+
+def test_ends_at_the_second_asked_for(service: ListingService) -> None:
+    now = int(time.time() - 3600)
+    service.load([Medium(f"{number:032x}", now + number) for number in range(300)])
+    assert len(listed(service, until=now + 120)) == 121
+
+
+FAULTS = {
+    "only the first 100 matches": Faults(cap=100),
+    "only the first 100 matches, and no more are counted": Faults(cap=100, total_is_capped=True),
+    "only the first 10 matches, and no more are counted": Faults(cap=10, total_is_capped=True),
+    "short pages": Faults(short_pages=0.5),
+    "an empty page in the middle": Faults(empty_pages=0.2),
+    "skipped entries": Faults(skips=0.3),
+    "repeated entries": Faults(repeats=0.5),
+    "lost tokens": Faults(lost_tokens=1),
+    "newest first": Faults(order="desc"),
+    "no order": Faults(order="random"),
+    "no order, and only 100 matches are shown and counted": Faults(
+        cap=100, total_is_capped=True, order="random"
+    ),
+    "an inclusive start": Faults(start_is_inclusive=True),
+}
+
+
+@pytest.mark.parametrize("faults", FAULTS.values(), ids=FAULTS.keys())
+def test_completes_in_spite_of(service: ListingService, faults: Faults) -> None:
+    service.load(library(730, seed=1, per_second=3), faults)
+    check_whole(service)
+
+
+def test_a_wrong_order_that_adds_up(service: ListingService) -> None:
+    """The newest in place of the oldest: as many as there should be, and not those that are there."""
+    service.load(library(300, per_second=1), Faults(order="swapped once"))
+    check_whole(service)
+
+
+def test_fractions_of_seconds_that_are_not_shown(service: ListingService) -> None:
+    rng = random.Random(2)
+    newest = int(time.time() - 7200)
+    service.load([Medium(f"{number:032x}", newest - rng.random() * 20) for number in range(1500)])
+    check_whole(service)
+
+
+@pytest.mark.parametrize("readable", [0.0, 0.02, 0.9])
+def test_media_without_a_creation_time(service: ListingService, readable: float) -> None:
+    rng = random.Random(3)
+    media = library(400, seed=3)
+    for medium in media:
+        if rng.random() > readable:
+            medium.basic = {"CreateTime": rng.choice([None, "", "yesterday", "2026-01-01"])}
+    service.load(media)
+    check_whole(service)
+
+
+def test_media_that_others_delete_meanwhile(service: ListingService) -> None:
+    service.load(library(1000, seed=4), Faults(deletes=5))
+    before = {medium.media_id for medium in service.media}
+    found = listed(service)
+    after = {medium.media_id for medium in service.media}
+    assert len(found) == len(set(found))
+    assert after <= set(found) <= before
+    assert len(after) < len(before)
+
+
+NEVER_WHOLE = {
+    "more in one second than are shown": Faults(cap=100),
+    "more in one second than are shown and counted": Faults(cap=100, total_is_capped=True),
+    "tokens that are never accepted": Faults(bad_tokens=1),
+    "tokens that are never given": Faults(lost_tokens=1),
+    "tokens that never end": Faults(endless_tokens=True),
+    "a medium that is counted and never shown": Faults(skips=1),
+    "no count is told": Faults(wrong_total=None),
+    "nothing is counted": Faults(wrong_total=0),
+    "less is counted": Faults(wrong_total=7),
+    "more is counted": Faults(wrong_total=7000),
+    "nothing is shown": Faults(empty_pages=1),
+}
+
+
+@pytest.mark.parametrize("faults", NEVER_WHOLE.values(), ids=NEVER_WHOLE.keys())
+def test_fails_rather_than_show_a_part(service: ListingService, faults: Faults) -> None:
+    now = int(time.time() - 3600)
+    service.load([Medium(f"{number:032x}", now - number // 200) for number in range(400)], faults)
+    with pytest.raises(IMSAPIError) as raised:
+        listed(service)
+    assert raised.value.code == "IncompleteListing"
+    assert "TotalCount" in str(raised.value) or "may not be all" in str(raised.value)
+
+
+def test_fails_when_the_window_is_not_kept_to(service: ListingService) -> None:
+    service.load(library(300), Faults(ignores_start=True))
+    with pytest.raises(IMSAPIError, match="asked for media created from"):
+        listed(service)
+
+
+def test_a_refusal_is_not_taken_for_the_end(service: ListingService) -> None:
+    service.load(library(300), Faults(throttles=1))
+    client = service.client(retry_seconds=0.1)
+    with pytest.raises(IMSAPIError, match="Throttling"):
+        list(list_whole(client, datetime.now(UTC)))
+
+
+def any_faults(rng: random.Random) -> Faults:
+    """Put two or three ways to misbehave together."""
+    faults = Faults()
+    ways = {
+        "cap": 100,
+        "short_pages": rng.random(),
+        "empty_pages": rng.random() / 4,
+        "skips": rng.random() / 3,
+        "repeats": rng.random(),
+        "bad_tokens": rng.random() / 2,
+        "lost_tokens": rng.random(),
+        "throttles": 0.03,
+        "unavailable": 0.03,
+        "resets": 0.03,
+        "deletes": rng.randint(1, 5),
+        "total_is_capped": True,
+        "start_is_inclusive": True,
+        "order": rng.choice(["desc", "random"]),
+    }
+    for name in rng.sample(sorted(ways), rng.choice([1, 2, 2, 3])):
+        setattr(faults, name, ways[name])
+    return faults
+
+
+def test_generated_runs(service: ListingService) -> None:
+    """None of many libraries under many faults is listed wrongly without an error."""
+    outcomes: Counter[str] = Counter()
+    for seed in range(GENERATED_RUNS):
+        rng = random.Random(seed)
+        faults = any_faults(rng)
+        media = library(rng.randrange(500), seed=seed, per_second=rng.choice([1, 1, 3, 30, 150]))
+        service.load(media, faults, seed)
+        before = {medium.media_id for medium in service.media}
+        try:
+            found = listed(service)
+        except IMSAPIError as error:
+            outcomes[error.code] += 1
+            continue
+        after = {medium.media_id for medium in service.media}
+        assert len(found) == len(set(found)), (seed, faults)
+        assert after <= set(found) <= before, (seed, faults)
+        outcomes["whole"] += 1
+    print(f"\n{GENERATED_RUNS:,} generated listings: {dict(outcomes)}, 0 wrong without an error")
+    # A listing that always fails would be right, and of no use.
+    assert outcomes["whole"] > GENERATED_RUNS * 0.8
+
+
+def test_progress_is_logged(
+    service: ListingService, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "SECONDS_BETWEEN_LOG_LINES", 0)
+    service.load(library(250))
+    with caplog.at_level(logging.INFO):
+        listed(service)
+    assert "Listed 99 of 250 media, up to those created " in caplog.text
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "2026-01-31", "2026-01-31T12:00:00", "31.01.2026", "1769860800", "soon"]
+)
+def test_what_names_no_moment_is_not_guessed(text: str | None) -> None:
+    assert read_time(text) is None
+
+
+def test_times_are_read_and_written_as_the_service_does() -> None:
+    moment = read_time("2026-01-31T20:00:00+08:00")
+    assert moment == read_time("2026-01-31T12:00:00Z")
+    assert moment is not None
+    assert write_time(moment) == "2026-01-31T12:00:00Z"

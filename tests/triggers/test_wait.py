@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import BaseOperator, TaskDeferred
+
+from airflow_provider_ims.api.client import IMSClient
+from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.exceptions import IMSAuthError
+from airflow_provider_ims.hooks.ims import IMSHook
+from airflow_provider_ims.pytest_plugin import MakeConnection
+from airflow_provider_ims.triggers.events import WaitTimedOut
+from airflow_provider_ims.triggers.wait import MediaWait, wait_until_gone
+
+
+@pytest.fixture(autouse=True)
+def connection(ims_connection: str, make_ims_connection: MakeConnection) -> MakeConnection:
+    return make_ims_connection
+
+
+def wait(ids: list[str], **options: Any) -> None:
+    wait_until_gone(
+        BaseOperator(task_id="waits"),
+        MediaWait(IMSHook(), "media_id", ids),
+        **{
+            "poll_interval": 0.3,
+            "deadline": time.time() + 15,
+            "deferrable": False,
+            "kwargs": {"result": {"deleted": 3}},
+            **options,
+        },
+    )
+
+
+def test_returns_when_all_are_gone_and_asks_only_for_what_is_left(ims_emulator: Emulator) -> None:
+    ids = ims_emulator.generate(40)
+    hook = IMSHook()
+    hook.delete_media_infos(media_ids=ids[:20])
+    threading.Timer(1, lambda: hook.delete_media_infos(media_ids=ids[20:])).start()
+    wait(ids)
+    first, second, *later = ims_emulator.requests("BatchGetMediaInfos")
+    assert {len(first["targets"]), len(second["targets"])} == {20}
+    assert later
+    assert all(sorted(request["targets"]) == sorted(ids[20:]) for request in later)
+
+
+def test_says_how_many_are_left_when_time_is_up(ims_emulator: Emulator) -> None:
+    ids = ims_emulator.generate(3)
+    with pytest.raises(WaitTimedOut, match="3 were still pending"):
+        wait(ids, deadline=time.time() + 1)
+
+
+def test_defers_with_what_is_left(ims_emulator: Emulator) -> None:
+    ids = ims_emulator.generate(3)
+    IMSHook().delete_media_infos(media_ids=ids[:1])
+    with pytest.raises(TaskDeferred) as caught:
+        wait(ids, deferrable=True)
+    assert caught.value.trigger.serialize()[1]["media_ids"] == ids[1:]
+    assert caught.value.method_name == "execute_complete"
+    assert caught.value.kwargs == {"result": {"deleted": 3}}
+
+
+def test_what_is_gone_is_not_deferred(ims_emulator: Emulator) -> None:
+    wait(["0123456789abcdef0123456789abcdef"], deferrable=True)
+
+
+def test_a_refusal_ends_it_with_few_requests(ims_emulator: Emulator, connection: MakeConnection) -> None:
+    connection(password="wrong")
+    with pytest.raises(IMSAuthError):
+        wait(ims_emulator.generate(1000))
+    assert ims_emulator.stats()["requests"] <= 20
+
+
+def test_trouble_after_the_first_look_is_ridden_out(
+    ims_emulator: Emulator,
+    connection: MakeConnection,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ids = ims_emulator.generate(2)
+    connection(extra={"retry_seconds": 0})
+    monkeypatch.setitem(IMSClient.__init__.__kwdefaults__, "min_tries", 2)
+    ims_emulator.add_fault("reset", action="BatchGetMediaInfos", skip=1, times=2)
+    threading.Timer(1.5, lambda: IMSHook().delete_media_infos(media_ids=ids)).start()
+    wait(ids)
+    assert "This look failed" in caplog.text
