@@ -18,8 +18,8 @@ from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 from airflow_provider_ims.arguments import NOTHING
-from airflow_provider_ims.deletion.ledger import MAX_SAMPLES
 from airflow_provider_ims.deletion.policies import OutcomePolicies, OutcomePolicy, check_digest
+from airflow_provider_ims.deletion.record import MAX_SAMPLES
 from airflow_provider_ims.deletion.resolve import Outcome
 from airflow_provider_ims.deletion.targets import check_media_id
 from airflow_provider_ims.exceptions import IMSDeletionError
@@ -187,7 +187,7 @@ def merge_results(
         wrong.append(f"{judged:,} of {merged['requested']:,} have an outcome")
     if wrong:
         raise IMSDeletionError(f"The shards don't add up: {'; '.join(wrong)}", merged)
-    policies.judge(merged)
+    policies.enforce(merged)
     return merged
 
 

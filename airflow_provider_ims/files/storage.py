@@ -6,6 +6,8 @@ Says where and how, not what: plans, reports and shards are the business of thei
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterable
 from typing import IO, TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -34,6 +36,26 @@ def open_new(path: ObjectStoragePath) -> IO[bytes]:
     if is_local(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     return cast("IO[bytes]", path.open("wb"))  # type: ignore[no-untyped-call]
+
+
+def write_whole(path: ObjectStoragePath, chunks: Iterable[bytes]) -> None:
+    """Write a file that appears whole or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part") if is_local(path) else path
+    with open_new(part) as file:
+        for chunk in chunks:
+            file.write(chunk)
+        if part is not path:
+            file.flush()
+            os.fsync(file.fileno())
+    if part is not path:
+        os.replace(part.path, path.path)
+
+
+def describe_error(error: Exception) -> str:
+    """Say in one line what a store says."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"{type(error).__name__}: {' '.join(str(error).split()) or 'no reason is given'}"
 
 
 def to_line(value: Any) -> bytes:

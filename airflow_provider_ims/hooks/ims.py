@@ -220,7 +220,14 @@ class IMSHook(BaseHook):
         if (header := targets.plan_header) is not None:
             check_plan(header, region=self.region, host=self.host, rows=len(targets) + targets.duplicates)
             options["why_kept"] = partial(why_kept, header["policy"])
-        return DeletionRun(self.client, targets, region=self.region, policies=policies, **options)
+        return DeletionRun(
+            self.client,
+            targets,
+            region=self.region,
+            connection=self.ims_conn_id,
+            policies=policies,
+            **options,
+        )
 
     def delete_media(self, targets: Targets | Iterable[str] | str | None, **options: Any) -> dict[str, Any]:
         """Delete any number of media and find out what became of each.

@@ -100,7 +100,7 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
         preview: bool = False,
         report: str | ObjectStoragePath | None = None,
         durable: bool = True,
-        max_concurrency: int = 8,
+        max_concurrency: int = 32,
         wait_for_completion: bool = False,
         poll_interval: float = 30,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
@@ -199,7 +199,7 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
             preview=self.preview,
             max_concurrency=self.max_concurrency,
             stop=self._stop,
-            on_verdict=self._dropped.hear if self.delete_physical_files and not self.preview else None,
+            on_result=self._dropped.record if self.delete_physical_files and not self.preview else None,
             # Nothing to delete leaves nothing behind.
             **({"store": store, **report_options} if len(targets) else {}),
         )
