@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 MAX_LINE_BYTES = 2**20
 
 _READ_BYTES = 4 * 2**20
-"""One request to a store; a reader holds no more than this and a line."""
+"""What one request to a store reads."""
 
 _ONE_PUT_BYTES = 8 * 2**20
 """A file up to here is written to a store in one request; a larger one in parts, which are joined at its end."""
@@ -109,18 +110,18 @@ def lines(path: ObjectStoragePath) -> Iterator[bytes]:
     :raises StorageError: if it can't be read.
     """
     number = 0
-    rest = b""
-    for chunk in _chunks(path):
-        *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
+    with _open_to_read(path) as file:
+        while True:
+            with _store_errors(path, "read"):
+                line = file.readline(MAX_LINE_BYTES + 1)
+            if not line:
+                return
             number += 1
-            if len(line) >= MAX_LINE_BYTES:
-                raise _too_long(path, number)
-            yield line + b"\n"
-        if len(rest) > MAX_LINE_BYTES:
-            raise _too_long(path, number + 1)
-    if rest:
-        yield rest
+            if len(line) > MAX_LINE_BYTES:
+                raise ValueError(
+                    f"{path}, line {number}: longer than {MAX_LINE_BYTES >> 20} MiB, so it is no manifest"
+                )
+            yield line
 
 
 def read_whole(path: ObjectStoragePath) -> bytes:
@@ -129,7 +130,8 @@ def read_whole(path: ObjectStoragePath) -> bytes:
     :raises FileNotFoundError: if it is not there, ``IsADirectoryError`` if it is a folder.
     :raises StorageError: if it can't be read.
     """
-    return b"".join(_chunks(path))
+    with _open_to_read(path) as file, _store_errors(path, "read"):
+        return file.read()
 
 
 def write_whole(path: ObjectStoragePath, chunks: Iterable[bytes], content_type: str | None = None) -> str:
@@ -250,30 +252,23 @@ def _no_such_store(named: str, scheme: str, error: Exception) -> str:
     return f"{named} can't be used: {_reason(error)}; install the provider that brings {scheme}:// paths"
 
 
-def _too_long(path: ObjectStoragePath, number: int) -> ValueError:
-    return ValueError(f"{path}, line {number}: longer than {MAX_LINE_BYTES >> 20} MiB, so it is no manifest")
-
-
-def _chunks(path: ObjectStoragePath) -> Iterator[bytes]:
-    if is_local(path) and not stat.S_ISREG(mode := os.stat(path.path).st_mode):
+def _open_to_read(path: ObjectStoragePath) -> io.BufferedReader:
+    buffer_size = io.DEFAULT_BUFFER_SIZE
+    if not is_local(path):
+        buffer_size = _READ_BYTES
+        path.fs.invalidate_cache(path.path)
+    elif not stat.S_ISREG(mode := os.stat(path.path).st_mode):
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path.path)
         # Opening a pipe waits for a writer, and a device may never end.
         raise ValueError(f"{path} is no plain file but a pipe, a socket or a device")
     with _store_errors(path, "read"):
-        if not is_local(path):
-            path.fs.invalidate_cache(path.path)
         # A cache would read ahead by what a store thinks best: 50 MiB for S3.
-        file = path.fs.open(path.path, "rb", block_size=_READ_BYTES, cache_type="none")
-    with file:
-        if getattr(file, "details", {}).get("type") == "directory":
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        while True:
-            with _store_errors(path, "read"):
-                chunk = file.read(_READ_BYTES)
-            if not chunk:
-                return
-            yield chunk
+        file = path.fs.open(path.path, "rb", block_size=buffer_size, cache_type="none")
+    if getattr(file, "details", {}).get("type") == "directory":
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    # The buffered files of stores take no size in readline, so a line could be as long as memory.
+    return io.BufferedReader(file, buffer_size)
 
 
 def _write_local(path: ObjectStoragePath, chunks: Iterable[bytes]) -> None:
