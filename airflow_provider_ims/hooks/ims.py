@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_provider_ims.hooks.connection import ConnectionSettings, read_connection
+from airflow_provider_ims.connection import ConnectionSettings, read_connection
 
 if TYPE_CHECKING:
     from airflow_provider_ims.api.client import IMSClient
@@ -250,7 +250,7 @@ class IMSHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Make one cheap read and say in a sentence how it went; never raises, takes 15 s at most."""
-        from airflow_provider_ims.hooks.connection import read_settings
+        from airflow_provider_ims.connection import read_settings
         from airflow_provider_ims.hooks.diagnosis import diagnose
 
         try:
