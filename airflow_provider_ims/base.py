@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
+from airflow_provider_ims.api.identifiers import show
 from airflow_provider_ims.arguments import is_nothing
 from airflow_provider_ims.exceptions import IMSGuardError
 from airflow_provider_ims.hooks.ims import IMSHook
@@ -13,19 +14,21 @@ from airflow_provider_ims.links.ims import IMSConsoleLink
 
 
 class IMSTask:
-    """Mixin for operators and sensors, to stand before Airflow's base class.
+    """A mixin for operators and sensors, to stand before Airflow's base class.
 
     Given and empty is not the same as left out. A filter, cap or path that the DAG's author wrote and that renders
     to nothing (a skipped task upstream, a missing key of the run's conf) must not just disappear: the task would do
     more than its author allowed. :meth:`check_given` refuses that, for every argument in ``template_fields``. An
     argument that was left out, or written as None, is absent.
 
+    :cvar required: arguments without which there is nothing to do.
     :cvar inputs: arguments that may render to nothing, since nothing then means nothing to do.
     :cvar guards: arguments whose failure is an ``IMSGuardError``, which no retry buries.
     """
 
     template_fields: Collection[str] = ("ims_conn_id", "region")
     operator_extra_links: Collection[Any] = (IMSConsoleLink(),)
+    required: ClassVar[frozenset[str]] = frozenset()
     inputs: ClassVar[frozenset[str]] = frozenset()
     guards: ClassVar[frozenset[str]] = frozenset()
 
@@ -57,16 +60,21 @@ class IMSTask:
         :raises ValueError: naming any other argument.
         """
         for name in self.template_fields:
-            if name not in self._written or name in self.inputs or not is_nothing(getattr(self, name)):
+            value = getattr(self, name)
+            if name in self.inputs or not is_nothing(value):
                 continue
-            message = f"{name} is given, but was rendered to {_shown(getattr(self, name))}"
-            if name in self.guards:
-                raise IMSGuardError(f"{message}, so it would guard nothing. Nothing was deleted")
-            raise ValueError(f"{message}; leave it out of the DAG, or write None, to do without it")
-
-
-def _shown(value: Any) -> str:
-    return "an empty text" if isinstance(value, str) and not value.strip() else repr(value)
+            if name in self.required:
+                raise ValueError(f"{name} is {show(value)}, which names nothing, and can't be left out")
+            if name in self.guards & self._written:
+                raise IMSGuardError(
+                    f"{name} is given, but was rendered to {show(value)}, so it would guard nothing. "
+                    "Nothing was deleted"
+                )
+            if name in self._written:
+                raise ValueError(
+                    f"{name} is given, but was rendered to {show(value)}; leave it out of the DAG, "
+                    "or write None, to do without it"
+                )
 
 
 def _mapped_arguments(kwargs: Mapping[str, Any]) -> set[str]:

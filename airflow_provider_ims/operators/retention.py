@@ -73,6 +73,7 @@ class IMSPlanMediaRetentionOperator(IMSBaseOperator):
         *IMSBaseOperator.template_fields,
     )
     template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(LIST_FILTERS, "json")
+    required = frozenset({"manifest"})
     guards = frozenset({"max_media", "max_percent"})
     ui_color = "#e6f0ff"
 

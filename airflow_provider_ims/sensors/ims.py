@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_ims.arguments import check_one_input, is_nothing
+from airflow_provider_ims.arguments import check_one_input
 from airflow_provider_ims.exceptions import IMSJobFailedError
 from airflow_provider_ims.sensors.base import IMSBaseSensor, timed
 
@@ -106,14 +106,13 @@ class IMSTranscodeJobSensor(IMSBaseSensor):
     """
 
     template_fields: Sequence[str] = ("parent_job_id", *IMSBaseSensor.template_fields)
+    required = frozenset({"parent_job_id"})
 
     def __init__(self, *, parent_job_id: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.parent_job_id = parent_job_id
 
     def _look(self) -> dict[str, Any] | None:
-        if is_nothing(self.parent_job_id):
-            raise ValueError(f"parent_job_id is {self.parent_job_id!r}, which names no job")
         job = self.hook.get_transcode_job(self.parent_job_id)
         states = Counter(sub.status or "unknown" for sub in job.sub_jobs)
         shown = ", ".join(f"{number} {state}" for state, number in states.items()) or job.status

@@ -214,7 +214,7 @@ def test_too_many_ids_are_waited_for_in_the_worker_which_says_so(
     with caplog.at_level("INFO"):
         deferred = deferral(gone(media_ids=ids, deferrable=True))
     assert "25 media are too many" in caplog.text
-    assert deferred.trigger.serialize()[1]["media_ids"] == ids[20:]
+    assert deferred.trigger.serialize()[1]["media_ids"] == sorted(ids[20:])
     more = ims_emulator.generate(25, seed=1)
     (tmp_path / "ids.txt").write_text("\n".join(more))
     _, kwargs = deferral(gone(manifest=str(tmp_path / "ids.txt"), deferrable=True)).trigger.serialize()
@@ -350,7 +350,7 @@ def test_a_job_that_is_not_there_is_an_error(ims_emulator: Emulator) -> None:
 
 @pytest.mark.parametrize("nothing", ["", " ", "None", None])
 def test_no_job_is_an_error_and_no_request(ims_emulator: Emulator, nothing: Any) -> None:
-    with pytest.raises(ValueError, match="names no job"):
+    with pytest.raises(ValueError, match="parent_job_id is .* names nothing"):
         finish(done(nothing))
     assert ims_emulator.stats()["requests"] == 0
 
