@@ -6,13 +6,15 @@ written whole, side by side, and never waited for. At the end they become the pa
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import secrets
 import tempfile
 import threading
 import time
 from array import array
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import sha256
@@ -22,7 +24,7 @@ from urllib.parse import quote
 
 from tenacity import (
     Retrying,
-    retry_if_not_exception_type,
+    retry_if_exception,
     sleep_using_event,
     stop_after_delay,
     stop_when_event_set,
@@ -31,7 +33,15 @@ from tenacity import (
 
 from airflow_provider_ims.api.errors import IMSError
 from airflow_provider_ims.exceptions import IMSGuardError
-from airflow_provider_ims.files.storage import describe_error, storage_path, to_line, write_whole
+from airflow_provider_ims.files.manifest import text_lines
+from airflow_provider_ims.files.storage import (
+    StorageError,
+    list_names,
+    read_whole,
+    storage_path,
+    to_line,
+    write_whole,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
@@ -69,21 +79,45 @@ def column_folder(base: str | ObjectStoragePath, columns: Mapping[str, str | int
 def free_attempt(base: ObjectStoragePath, attempt: int) -> int:
     """Return the first number from ``attempt`` on whose folder under ``base`` holds nothing yet.
 
-    :raises IMSGuardError: if that can't be found out.
+    :raises IMSGuardError: if the store refuses to tell, ``StorageError`` if it can't be reached.
     """
     try:
-        while _holds_something(attempt_folder(base, attempt)):
+        while list_names(attempt_folder(base, attempt)):
             attempt += 1
-    except Exception as error:  # stores raise errors of many kinds
-        raise IMSGuardError(
-            f"the report folder {base} can't be read: {describe_error(error)}. No request was sent"
-        ) from error
+    except StorageError as error:
+        raise _before_the_first_request(error) from error
     return attempt
 
 
 def attempt_folder(base: ObjectStoragePath, attempt: int) -> ObjectStoragePath:
     """Return the folder of one start of a run."""
     return base / f"attempt={attempt}"
+
+
+def report_lines(folder: str | ObjectStoragePath) -> Iterator[dict[str, Any]]:
+    """Go through a report's lines, parts in order.
+
+    :raises ValueError: for a line that can't be read, and for a report whose run has not come to an end yet.
+    """
+    parts = report_parts(folder)
+    if not parts and JOURNAL in list_names(storage_path(folder)):
+        raise ValueError(f"the report {folder} is not written yet: its run has not ended, or was cut off")
+    for _, path in parts:
+        for number, line in text_lines(path):
+            try:
+                fields = json.loads(line)
+            except ValueError:
+                fields = None
+            if not isinstance(fields, dict):
+                raise ValueError(f"{path}, line {number}: not a line of a report")
+            yield fields
+
+
+def report_parts(folder: str | ObjectStoragePath) -> list[tuple[int, ObjectStoragePath]]:
+    """List a report folder's part files by their numbers."""
+    base = storage_path(folder)
+    numbers = (re.fullmatch(r"part-([0-9]+)\.jsonl", name) for name in list_names(base))
+    return sorted((int(number[1]), base / number[0]) for number in numbers if number)
 
 
 class Spool:
@@ -157,17 +191,14 @@ class ReportWriter(Generic[T]):
 
         :param journal: of earlier tries, see :attr:`journal`.
         :return: whether files that they wrote are not there.
-        :raises IMSGuardError: if nothing can be written or read.
+        :raises IMSGuardError: if the store refuses it, ``StorageError`` if it can't be reached.
         """
         self._earlier = list(journal)
         try:
             self._cut()()
             return self._read()
-        except Exception as error:  # stores raise errors of many kinds
-            raise IMSGuardError(
-                f"the report folder {self.folder} can't be written to: {describe_error(error)}. "
-                "No request was sent"
-            ) from error
+        except (StorageError, ValueError) as error:
+            raise _before_the_first_request(error) from error
 
     @property
     def journal(self) -> list[tuple[str, int]]:
@@ -195,7 +226,7 @@ class ReportWriter(Generic[T]):
     def catch_up(self) -> None:
         """Begin to write the next file, if one is due; forget what is written.
 
-        :raises IMSError: naming folder and reason, if a file could not be written.
+        :raises StorageError: naming path and reason, if a file could not be written.
         """
         for number, writing in list(self._writing.items()):
             if writing.done():
@@ -207,7 +238,7 @@ class ReportWriter(Generic[T]):
     def flush(self) -> None:
         """Write what waits, and wait for it.
 
-        :raises IMSError: naming folder and reason, if it could not be written.
+        :raises StorageError: naming path and reason, if it could not be written.
         """
         self._write_waiting()
         self.wait()
@@ -220,7 +251,7 @@ class ReportWriter(Generic[T]):
     def write_parts(self, lines: Callable[[], Iterable[bytes]]) -> None:
         """Write the report: what ``lines`` gives, in parts of 100,000 each.
 
-        :raises IMSError: naming folder and reason, if it could not be written.
+        :raises StorageError: naming path and reason, if it could not be written.
         """
 
         def write() -> None:
@@ -244,7 +275,11 @@ class ReportWriter(Generic[T]):
         content, path = b"".join(self._waiting), _piece(self.folder, self._name, self._files)
         self._waiting = []
         self._files += 1
-        return lambda: write_whole(path, [content])
+
+        def write() -> None:
+            write_whole(path, [content])
+
+        return write
 
     def _write_waiting(self) -> None:
         if not self._waiting:
@@ -261,7 +296,7 @@ class ReportWriter(Generic[T]):
 
     def _persistently(self, write: Callable[[], None]) -> None:
         retrying = Retrying(
-            retry=retry_if_not_exception_type(PermissionError),
+            retry=retry_if_exception(lambda error: isinstance(error, StorageError) and not error.final),
             stop=stop_after_delay(self._retry_seconds) | stop_when_event_set(self._stop),
             sleep=sleep_using_event(self._stop),
             wait=wait_random_exponential(multiplier=0.25, max=20),
@@ -269,15 +304,13 @@ class ReportWriter(Generic[T]):
         )
         try:
             retrying(write)
-        except Exception as error:
-            raise IMSError(
-                f"the report under {self.folder} can't be written: {describe_error(error)}"
-            ) from error
+        except StorageError as error:
+            raise StorageError(f"report: {error}", error.final) from error
 
     def _read(self) -> bool:
         def content(path: ObjectStoragePath) -> bytes | None:
             try:
-                return path.read_bytes()
+                return read_whole(path)
             except FileNotFoundError:
                 return None
 
@@ -296,9 +329,7 @@ def remove_journal(folder: ObjectStoragePath) -> None:
         with suppress(FileNotFoundError):
             folder.fs.rm((folder / JOURNAL).path, recursive=True)
     except Exception as error:  # noqa: BLE001
-        log.warning(
-            "%s is not needed any more and can't be removed: %s.", folder / JOURNAL, describe_error(error)
-        )
+        log.warning("%s is not needed any more and can't be removed: %s.", folder / JOURNAL, error)
 
 
 def _pieces(folder: ObjectStoragePath, journal: Sequence[tuple[str, int]]) -> list[ObjectStoragePath]:
@@ -309,8 +340,9 @@ def _piece(folder: ObjectStoragePath, writer: str, number: int) -> ObjectStorage
     return folder / JOURNAL / f"{writer}-{number:06d}.jsonl"
 
 
-def _holds_something(folder: ObjectStoragePath) -> bool:
-    try:
-        return any(True for _ in folder.iterdir())
-    except FileNotFoundError:
-        return False
+def _before_the_first_request(error: StorageError | ValueError) -> IMSError:
+    """Say that nothing has happened. What may heal is for Airflow to try again."""
+    message = f"report: {error}. No request was sent to IMS"
+    if isinstance(error, StorageError) and not error.final:
+        return StorageError(message)
+    return IMSGuardError(message)

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from airflow_provider_ims.api.errors import IMSError
 from airflow_provider_ims.exceptions import IMSGuardError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ _CONTENT_TYPE_ARGUMENTS = {
 _to_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for each line
 
 
-class StorageError(OSError):
+class StorageError(IMSError, OSError):
     """A store could not be read or written: one sentence that names the path, the reason and what to do.
 
     :param message: the sentence.
@@ -122,6 +123,18 @@ def lines(path: ObjectStoragePath) -> Iterator[bytes]:
                     f"{path}, line {number}: longer than {MAX_LINE_BYTES >> 20} MiB, so it is no manifest"
                 )
             yield line
+
+
+def chunks(path: ObjectStoragePath) -> Iterator[bytes]:
+    """Go through a file's bytes in pieces of some MiB.
+
+    :raises ValueError: for what is no plain file (a pipe, a device).
+    :raises FileNotFoundError: if it is not there, ``IsADirectoryError`` if it is a folder.
+    :raises StorageError: if it can't be read.
+    """
+    with _open_to_read(path) as file, _store_errors(path, "read"):
+        while piece := file.read(_READ_BYTES):
+            yield piece
 
 
 def read_whole(path: ObjectStoragePath) -> bytes:
