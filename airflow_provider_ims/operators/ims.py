@@ -152,8 +152,8 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
             raise
         except IMSTransientError as error:
             # Some targets could not be read: the next try asks about them, and this is known until then.
-            if result := getattr(error, "result", None):
-                self._push(context, result)
+            if known := getattr(error, "result", None):
+                self._push(context, known)
             raise
         self._end(context)
         return result

@@ -123,10 +123,12 @@ def test_a_truncated_answer_is_a_lost_one(ims_emulator: Emulator, run: Run) -> N
 
 
 def test_only_the_batch_whose_answer_was_lost_is_inferred(ims_emulator: Emulator, run: Run) -> None:
-    library = ims_emulator.generate(40)
+    library = [f"{number:032x}" for number in range(40)]
+    ims_emulator.seed([{"media_id": one, "url": f"oss://bucket/{one}"} for one in library])
     ims_emulator.add_fault("reset", when="after", action="DeleteMediaInfos", times=1)
-    result = run(library + UNKNOWN_IDS, max_concurrency=1)
-    # The unknown ids share a batch with none of the first 40, so nothing about them was lost.
+    unknown = [f"f{number:031x}" for number in range(10)]
+    result = run(library + unknown, max_concurrency=1)
+    # In the order of the ids, the unknown ones share no batch with the first 40, so nothing about them was lost.
     assert counts(result) == {"deleted": 40, "missing": 10}
     assert result["inferred"] == 20
 
@@ -218,7 +220,7 @@ def test_what_cant_be_read_stays_open_for_the_next_try(
     assert counts(result) == {"missing": 10, "deleted": 1000}
     assert ims_emulator.stats()["requests"] - before <= 3
     lines = lines_of(result["report"])
-    assert [line["media_id"] for line in lines] == UNKNOWN_IDS + library
+    assert [line["media_id"] for line in lines] == sorted(UNKNOWN_IDS + library)
     assert Counter(line["outcome"] for line in lines) == counts(result)
 
 
