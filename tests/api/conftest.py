@@ -239,7 +239,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Makes the pauses between tries short, and tells how long they would have been."""
     asked: list[float] = []
 
-    def wait_a_little(seconds: float, stop: threading.Event | None) -> None:
+    def wait_a_little(seconds: float, cancel: threading.Event) -> None:
         asked.append(seconds)
         threading.Event().wait(min(seconds, 0.001))
 

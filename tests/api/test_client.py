@@ -14,7 +14,7 @@ from functools import partial
 
 import pytest
 
-from airflow_provider_ims.api import answers, signing
+from airflow_provider_ims.api import signing, transport
 from airflow_provider_ims.api.client import MIN_TRIES, RequestStats
 from airflow_provider_ims.api.credentials import Credentials
 from airflow_provider_ims.api.errors import (
@@ -239,11 +239,11 @@ class TestNoAnswer:
         assert error.value.request_id == "R-7"
 
     def test_an_overlong_answer(self, start, connect, pauses, wire, monkeypatch):
-        monkeypatch.setattr(answers, "MAX_ANSWER_BYTES", 2**20)
+        monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", 2**20)
         service = start(default=wire.http(200, b" " * 2**20 + b'{"RequestId": "R"}'))
         error = failing_call(connect(service), IMSTransientError)
         assert (error.code, error.answer_lost) == ("BadAnswer", True)
-        assert "more than 1 MiB" in str(error)
+        assert "longer than any of IMS" in str(error)
 
     def test_half_a_head(self, start, connect, pauses, wire):
         service = start(default=wire.Hangup(b"HTTP/1.1 200 OK\r\nContent-Le"))
@@ -454,7 +454,7 @@ class TestRetries:
         service = start(*[throttle] * 20, *[wire.http(502, "")] * (MIN_TRIES - 1))
         client = connect(service, retry_seconds=60)
         client.call("X", {}, dict)
-        assert client.tally == RequestStats(requests=28, retries=27, throttled=20, lost=7)
+        assert client.tally == RequestStats(requests=28, retries=27, throttled=20, lost=7, answered=21)
 
     def test_throttling_after_a_lost_answer_ends_with_the_retry_time_too(self, start, connect, pauses, wire):
         service = start(wire.Hangup(reset=True), default=wire.refusal(400, "Throttling.User"))
@@ -693,22 +693,31 @@ class TestTLS:
         with pytest.raises(ValueError, match=r"nothing\.pem"):
             connect("https://127.0.0.1")
 
-    def test_no_tls_at_the_other_end(self, connect, pauses):
+    def test_no_tls_at_the_other_end_is_final_at_once(self, connect):
         def answer_in_plain_text(listener):
-            for _ in range(MIN_TRIES):
-                connection, _ = listener.accept()
-                with connection:
-                    heard.append(connection.recv(65536))
-                    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            connection, _ = listener.accept()
+            with connection:
+                heard.append(connection.recv(65536))
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
         heard: list[bytes] = []
         with socket.create_server(("127.0.0.1", 0)) as listener:
             threading.Thread(target=answer_in_plain_text, args=(listener,), daemon=True).start()
-            error = failing_call(connect(f"127.0.0.1:{listener.getsockname()[1]}"), IMSTransientError)
-        assert error.code == "NoConnection"
-        assert "TLS" in str(error)
-        assert len(heard) == MIN_TRIES
+            client = connect(f"127.0.0.1:{listener.getsockname()[1]}", retry_seconds=300)
+            error = failing_call(client)
+        assert (error.code, error.answer_lost) == ("NoTLS", False)
+        assert "http://" in str(error)
         assert b"MediaIds" not in b"".join(heard)
+        assert client.tally == RequestStats(requests=1)
+
+    def test_a_handshake_that_is_broken_off_was_no_request(self, start, connect, pauses, certificate):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            threading.Thread(
+                target=lambda: [listener.accept()[0].close() for _ in range(MIN_TRIES)], daemon=True
+            ).start()
+            client = connect(f"127.0.0.1:{listener.getsockname()[1]}")
+            error = failing_call(client, IMSTransientError)
+        assert (error.code, error.answer_lost, client.tally.lost) == ("NoConnection", False, 0)
 
 
 def test_sixteen_threads_share_one_client(start, connect, pauses, wire):
@@ -720,7 +729,7 @@ def test_sixteen_threads_share_one_client(start, connect, pauses, wire):
     assert [answer.request_id for answer in answers] == [str(n) for n in range(320)]
     nonces = [request.headers["x-acs-signature-nonce"] for request in service.requests]
     assert len(nonces) == len(set(nonces)) == 380
-    assert client.tally == RequestStats(requests=380, retries=60, throttled=20, lost=40)
+    assert client.tally == RequestStats(requests=380, retries=60, throttled=20, lost=40, answered=340)
 
 
 class Recorder:
@@ -744,7 +753,7 @@ def test_the_pace_is_asked_before_and_told_after_each_request(start, connect, pa
     pace = Recorder()
     throttle = wire.refusal(400, "Throttling", headers={"x_acs_retry_after": "2000"})
     service = start(throttle, wire.http(502, ""))
-    connect(service, pace=pace, retry_seconds=60).call("X", {}, dict)
+    connect(service, make_pace=lambda: pace, retry_seconds=60).call("X", {}, dict)
     assert pace.asked == 3
     assert pace.heard == [
         {"throttled": True, "answered": True, "retry_after": 2.0},
