@@ -21,7 +21,7 @@ _RUN = 8
 _QUERY = re.compile(r"(?i)(\?|%3f)[^\s\"'<>]*?(=|%3d)[^\s\"'<>]*")
 _USER = re.compile(r"//[^\s/@]+@")
 _NAMED = re.compile(
-    r"(?i)\b((?:[\w-]*(?:signature|token|secret|password)|authorization)[\"']?\s*[=:]\s*)"
+    r"(?i)\b((?:[\w-]*(?:signature|token|secret|password)|authorization)[\"']?\s*[=:]\s*[\"']?)"
     r"(?!\*\*\*)(?:(?:bearer|basic)\s+)?[^\s&,;\"']+"
 )
 # The service's own ids; none of them is, or has, a part of a secret.

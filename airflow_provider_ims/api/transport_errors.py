@@ -48,7 +48,7 @@ _HOPELESS = (
     _Row(
         (TLSRefused,),
         "NoTLS",
-        "{host} does not speak TLS at that port: it needs the right one, or http:// in front of the host",
+        "{host} speaks no TLS at that port; name the right one, or put http:// in front of the host",
     ),
     _Row(
         (requests.RequestException, _errors.LocationValueError, http.client.InvalidURL),
@@ -119,7 +119,7 @@ def to_api_error(
             return IMSAPIError(message, code=row.code, action=action)
         if status and 400 <= status < 500 and status not in (408, 429):
             return IMSAPIError(
-                f"{message}: it needs another user, or a rule that allows this",
+                f"{message}; check its user and password, and what it allows",
                 code="ProxyRefused",
                 action=action,
             )

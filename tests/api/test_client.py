@@ -193,7 +193,7 @@ class TestNoAnswer:
             "broken chunks": wire.Hangup(chunked + b'5\r\n{"Req'),
         }[broken]
         service = start(default=step)
-        client = connect(service, read_timeout=0.05 if "silence" in broken else 5)
+        client = connect(service, read_timeout=0.2 if "silence" in broken else 5)
         error = failing_call(client, IMSTransientError)
         assert (error.code, error.answer_lost, error.http_status) == ("NoAnswer", True, None)
         assert re.search(words, str(error))
