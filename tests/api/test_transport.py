@@ -38,20 +38,6 @@ TRICKLES = {
 }
 
 
-def trickle(service, pieces, pause=0.05):
-    """Have the service send piece after piece, for ever."""
-
-    def send(_):
-        connection = service.connections[-1]
-        for piece in pieces:
-            if service.closing.wait(pause):
-                break
-            connection.sendall(piece)
-        return b""
-
-    service.default = send
-
-
 @pytest.fixture
 def quick(connect):
     return lambda to, **options: connect(
@@ -60,9 +46,8 @@ def quick(connect):
 
 
 @pytest.mark.parametrize("part", TRICKLES)
-def test_a_call_is_over_however_its_answer_trickles(start, quick, part):
-    service = start()
-    trickle(service, TRICKLES[part])
+def test_a_call_is_over_however_its_answer_trickles(start, quick, wire, part):
+    service = start(default=wire.Trickle(TRICKLES[part], 0.05))
     began = time.monotonic()
     with pytest.raises(IMSTransientError) as error:
         quick(service).call("X", {}, dict)
@@ -73,9 +58,9 @@ def test_a_call_is_over_however_its_answer_trickles(start, quick, part):
 
 @pytest.mark.parametrize("over_tls", [False, True])
 def test_a_slow_answer_that_is_whole_in_time_counts(start, quick, wire, certificate, over_tls):
-    service = start(tls=certificate[0] if over_tls else None)
     answer = wire.ok("R-slow")
-    trickle(service, [answer[:30], answer[30:90], answer[90:]], pause=0.25)
+    slowly = wire.Trickle([answer[:30], answer[30:90], answer[90:]], 0.25)
+    service = start(slowly, tls=certificate[0] if over_tls else None)
     client = quick(service, verify=str(certificate[1]))
     assert client.call("X", {}, dict).request_id == "R-slow"
 
@@ -145,11 +130,10 @@ def test_a_stop_ends_what_is_in_flight_after_a_short_grace(start, connect, monke
     assert client.stop_seconds == pytest.approx(2.3)
 
 
-def test_mass_behind_the_body_is_bounded(start, quick, monkeypatch):
+def test_mass_behind_the_body_is_bounded(start, quick, wire, monkeypatch):
     monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", 2**20)
-    service = start()
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
-    trickle(service, itertools.chain([head], itertools.repeat(b"A: b\r\n" * 2**15)), pause=0)
+    service = start(default=wire.Trickle(itertools.chain([head], itertools.repeat(b"A: b\r\n" * 2**15)), 0))
     with pytest.raises(IMSTransientError) as error:
         quick(service, read_timeout=20).call("X", {}, dict)
     assert (error.value.code, error.value.answer_lost) == ("BadAnswer", True)
