@@ -240,7 +240,12 @@ class IMSClient:
             headers = self._sign(action, query, key)
             is_sent = True
             status, answer_headers, body = self._transport.send(action, query, headers, stop)
-            told = (key.access_key_secret, key.security_token or "", _signature(headers), *self._proxy_secrets)
+            told = (
+                key.access_key_secret,
+                key.security_token or "",
+                _signature(headers),
+                *self._proxy_secrets,
+            )
             answer = read_answer(action, status, answer_headers, body, parse, told)
         except IMSAPIError as refused:
             error = refused

@@ -141,16 +141,18 @@ class FetchedCredentials:
         from airflow_provider_ims.api import credential_library as library
 
         try:
-            with library.unheard():
-                self._client = self._client or library.make_client(self._kind, self._fields)
-                found = self._client.get_credential()
+            is_new = self._client is None
+            if is_new:
+                with library.unheard():
+                    self._client = library.make_client(self._kind, self._fields)
+            found = library.get_credentials(self._client, self._kind, is_new=is_new)
             self._latest = Credentials(
                 found.access_key_id, found.access_key_secret, found.security_token or None
             )
             self._ask_again_at = time.monotonic() + _REUSE_SECONDS
             return
         except Exception as error:  # noqa: BLE001 - the library raises whatever happens to it
-            words, is_transient = library.in_words(error)
+            words, is_transient = library.describe(error)
         # Out here, because the caught error holds the signed request.
         if self._latest:
             self._ask_again_at = time.monotonic() + _RETRY_SECONDS

@@ -27,7 +27,17 @@ MAX_PAGE = 100
 # The service signs the URLs in its answers for this many seconds at least. They are dropped, so: the least.
 SIGNED_URL_SECONDS = 1
 # What an answer of any operation may have, besides what it is about.
-_ENVELOPE = ("RequestId", "requestId", "Code", "code", "Message", "message", "Success", "HttpStatusCode", "HostId")
+_ENVELOPE = (
+    "RequestId",
+    "requestId",
+    "Code",
+    "code",
+    "Message",
+    "message",
+    "Success",
+    "HttpStatusCode",
+    "HostId",
+)
 # Far above the size of any file; more digits are no number but an attack on whoever reads them.
 _MAX_DIGITS = 18
 

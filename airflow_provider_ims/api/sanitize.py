@@ -66,7 +66,9 @@ def escape(text: str) -> str:
 def _cut_secrets(text: str, secrets: Iterable[str]) -> str:
     """Cut out every run of characters that stands in a secret; those that are shorter than a run are none."""
     spellings = {
-        form for one in secrets for form in (one, quote(one, safe="~"), quote_plus(one), one.upper(), one.lower())
+        form
+        for one in secrets
+        for form in (one, quote(one, safe="~"), quote_plus(one), one.upper(), one.lower())
     }
     runs = {one[at : at + _RUN] for one in spellings for at in range(len(one) - _RUN + 1)}
     said, end = "", 0

@@ -93,7 +93,7 @@ class Transport:
 
     def start_anew(self) -> None:
         """Begin without a connection."""
-        self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=_POOL_SIZE)
+        self._adapter = BoundedAdapter(pool_connections=1, pool_maxsize=_POOL_SIZE)
         self._lock = threading.Lock()
         self._route: tuple[Any, str] | None = None
 
@@ -131,25 +131,26 @@ class Transport:
         :raises IMSTransientError: when none came; ``answer_lost`` tells whether the request may have been read.
         :raises IMSAPIError: when none can ever come this way.
         """
-        exchange = _current.exchange = _Exchange(self, stop)
+        exchange = Exchange(self.read_timeout, self.deadline_seconds, stop)
         try:
-            pool, path = self._route or self._find_route()
-            response = pool.urlopen(
-                "POST",
-                f"{path}?{query}",
-                headers=headers,
-                timeout=urllib3.Timeout(connect=self.connect_timeout, read=self.read_timeout),
-                retries=False,
-                redirect=False,
-                assert_same_host=False,
-                preload_content=False,
-            )
-            try:
-                return Answer(response.status, response.headers, _read_body(response))
-            finally:
-                # One whose answer was read to its end is back in the pool by now.
-                response.close()
-                response.release_conn()
+            with exchange:
+                pool, path = self._route or self._find_route()
+                response = pool.urlopen(
+                    "POST",
+                    f"{path}?{query}",
+                    headers=headers,
+                    timeout=urllib3.Timeout(connect=self.connect_timeout, read=self.read_timeout),
+                    retries=False,
+                    redirect=False,
+                    assert_same_host=False,
+                    preload_content=False,
+                )
+                try:
+                    return Answer(response.status, response.headers, _read_body(response))
+                finally:
+                    # One whose answer was read to its end is back in the pool by now.
+                    response.close()
+                    response.release_conn()
         except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
             trouble = to_api_error(
                 error,
@@ -159,8 +160,6 @@ class Transport:
                 connect_timeout=self.connect_timeout,
                 answer_timeout=exchange.waited or self.read_timeout,
             )
-        finally:
-            _current.exchange = None
         # Raised out here, because the caught error holds the signed request.
         raise trouble
 
@@ -174,24 +173,41 @@ class Transport:
                 request.url = f"{self.url}/"
                 pool = adapter.get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert)
                 adapter.cert_verify(pool, request.url, verify, cert)
-                pool.ConnectionCls = type("BoundedConnection", (_Bounded, pool.ConnectionCls), {})
                 self._route = pool, adapter.request_url(request, proxies)
             return self._route
 
 
-class _Exchange:
-    """How far one exchange is, and what bounds it."""
+class Exchange:
+    """One exchange of this thread, as a context: how far it is, and what bounds it.
 
-    def __init__(self, transport: Transport, stop: threading.Event | None) -> None:
-        self._read_timeout = transport.read_timeout
+    :param read_timeout: seconds to wait for each part of the answer.
+    :param seconds: how long all of it may take.
+    :param stop: once set, :data:`STOP_GRACE_SECONDS` are left.
+    :param max_bytes: of the answer, its head included.
+    """
+
+    def __init__(
+        self,
+        read_timeout: float,
+        seconds: float,
+        stop: threading.Event | None = None,
+        max_bytes: int | None = None,
+    ) -> None:
+        self._read_timeout = read_timeout
         self._stop = stop
         self._began = time.monotonic()
-        self._end = self._began + transport.deadline_seconds
+        self._end = self._began + seconds
         self._stopped = False
-        self._bytes = 0
+        self._bytes_left = max_bytes or MAX_ANSWER_BYTES
         self.is_connecting = False
         # Seconds that the answer was waited for, once that was too long.
         self.waited = 0.0
+
+    def __enter__(self) -> None:
+        _current.exchange = self
+
+    def __exit__(self, *_: object) -> None:
+        _current.exchange = None
 
     def read(self, sock: Any, buffer: Any) -> int:
         """Read what there is of the answer, or wait for it, but not too long.
@@ -213,8 +229,8 @@ class _Exchange:
             except TimeoutError:
                 now = time.monotonic()
                 continue
-            self._bytes += count
-            if self._bytes > MAX_ANSWER_BYTES:
+            self._bytes_left -= count
+            if self._bytes_left < 0:
                 raise AnswerTooLong
             return cast("int", count)
 
@@ -222,7 +238,7 @@ class _Exchange:
 class _Current(threading.local):
     """The exchange that this thread is busy with."""
 
-    exchange: _Exchange | None = None
+    exchange: Exchange | None = None
 
 
 _current = _Current()
@@ -234,7 +250,7 @@ class _BoundedReader(io.RawIOBase):
     :param raw: what the socket is read with otherwise; keeps it open as long as it is needed.
     """
 
-    def __init__(self, sock: Any, raw: io.RawIOBase, exchange: _Exchange) -> None:
+    def __init__(self, sock: Any, raw: io.RawIOBase, exchange: Exchange) -> None:
         self._sock = sock
         self._raw = raw
         self._exchange = exchange
@@ -254,14 +270,14 @@ class _Response(http.client.HTTPResponse):
     def __init__(self, sock: Any, *args: Any, **options: Any) -> None:
         super().__init__(sock, *args, **options)
         assert _current.exchange
-        raw = cast("io.BufferedReader", self.fp).detach()
-        self.fp = io.BufferedReader(_BoundedReader(sock, raw, _current.exchange))
+        reader = _BoundedReader(sock, self.fp.detach(), _current.exchange)
+        self.fp = io.BufferedReader(reader)
 
     def begin(self) -> None:
         super().begin()
         # urllib3 would log what it can't read of the headers, with the URL of the request.
         self.headers.defects = []
-        self.headers.set_payload(None)
+        self.headers.set_payload("")
 
 
 class _Bounded:
@@ -285,6 +301,17 @@ class _Bounded:
                 raise ProxyRefused(int(refused[1])) from error
             raise
         _current.exchange.is_connecting = False
+
+
+class BoundedAdapter(HTTPAdapter):
+    """Makes connections that are used within an :class:`Exchange`."""
+
+    def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
+        """Return the pool for a request; its connections are bounded."""
+        pool: Any = super().get_connection_with_tls_context(*args, **options)
+        if not issubclass(pool.ConnectionCls, _Bounded):
+            pool.ConnectionCls = type("BoundedConnection", (_Bounded, pool.ConnectionCls), {})
+        return pool
 
 
 def _read_body(response: Any) -> bytes:

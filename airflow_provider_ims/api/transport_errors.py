@@ -59,9 +59,7 @@ _HOPELESS = (
 # Before a request was sent.
 _CONNECTING = (
     _Row((ProxyRefused,), "NoConnection", "the proxy let no connection to {host} through (HTTP {status})"),
-    _Row(
-        (_errors.ProxyError,), "NoConnection", "the proxy on the way to {host} could not be used: {reason}"
-    ),
+    _Row((_errors.ProxyError,), "NoConnection", "the proxy on the way to {host} could not be used: {reason}"),
     _Row((_errors.NameResolutionError,), "NoConnection", "the host {host} is not known"),
     _Row((_errors.NewConnectionError,), "NoConnection", "{host} could not be reached: {reason}"),
     _Row(

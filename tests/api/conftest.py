@@ -195,7 +195,14 @@ def refusal(
 def wire() -> SimpleNamespace:
     """The parts that scripts are written with."""
     return SimpleNamespace(
-        http=http, ok=ok, refusal=refusal, Hangup=Hangup, Trickle=Trickle, key_id=KEY_ID, secret=SECRET, token=TOKEN
+        http=http,
+        ok=ok,
+        refusal=refusal,
+        Hangup=Hangup,
+        Trickle=Trickle,
+        key_id=KEY_ID,
+        secret=SECRET,
+        token=TOKEN,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import re
 import socket
 import threading
@@ -13,6 +14,8 @@ from email.utils import format_datetime, formatdate
 from functools import partial
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_provider_ims.api import signing, transport
 from airflow_provider_ims.api.client import MIN_TRIES, RequestStats
@@ -25,6 +28,7 @@ from airflow_provider_ims.api.errors import (
     IMSThrottlingError,
     IMSTransientError,
 )
+from airflow_provider_ims.api.responses import read_answer
 
 
 def failing_call(client, error=IMSAPIError, **options):
@@ -893,3 +897,78 @@ def test_no_secret_in_errors_of_the_connection(start, connect, pauses, wire, cap
     assert "MediaIds" not in shown
     for secret in (wire.secret, wire.token, "Signature="):
         assert secret not in shown + caplog.text
+
+
+class TestNonsenseInHeaders:
+    @pytest.mark.parametrize(
+        "value",
+        ["9" * 400, "9" * 5000, "-1", "1e999", "nan", "inf", "0x10", "1,000", "1 000", "\xb2", "?", ""],
+    )
+    def test_a_retry_after_that_is_none_counts_as_absent(self, start, connect, pauses, wire, value):
+        service = start(wire.refusal(429, "Throttling", headers={"x_acs_retry_after": value}))
+        connect(service, retry_seconds=60).call("X", {}, dict)
+        assert pauses[0] <= 0.25
+
+    @given(text=st.text(st.characters(codec="latin-1", exclude_characters="\r\n\0"), max_size=40))
+    def test_any_header_is_read_or_absent(self, text):
+        with pytest.raises(IMSAPIError) as error:
+            read_answer(
+                "X", 400, {"Date": text, "x-acs-retry-after": text, "x-acs-request-id": text}, b"{}", dict
+            )
+        assert 0 <= (error.value.retry_after or 0) <= 60
+        assert (error.value.request_id or "").isprintable()
+
+    @pytest.mark.parametrize(
+        "date",
+        [
+            "Wed, 25 Nov 2026 22:22:51 +9999",
+            "Wed, 25 Nov 2026 22:22:51 +" + "9" * 400,
+            "Wed, 25 Nov 2026 22:22:51 -" + "9" * 20,
+            "Wed, 25 Nov " + "9" * 5000 + " 22:22:51 GMT",
+            "Fri, 31 Dec 9999 23:59:59 -2359",
+            "99 99 99",
+            ",,,",
+        ],
+    )
+    def test_a_date_that_is_none_counts_as_absent(self, start, connect, wire, date):
+        service = start(default=wire.refusal(400, "InvalidTimeStamp.Expired", headers={"date": date}))
+        error = failing_call(connect(service), IMSAuthError)
+        assert error.service_date is None
+        assert len(service.requests) == 1
+
+    @pytest.mark.parametrize("days", [-400, -1.1, 1.1, 400, "9999"])
+    def test_a_clock_that_is_off_by_more_than_a_day_is_not_taken_over(self, start, connect, wire, days):
+        date = (
+            "Fri, 31 Dec 9999 23:59:59 GMT"
+            if days == "9999"
+            else format_datetime(datetime.now(UTC) + timedelta(days=days), usegmt=True)
+        )
+        service = start(default=wire.refusal(400, "InvalidTimeStamp.Expired", headers={"date": date}))
+        client = connect(service)
+        error = failing_call(client, IMSAuthError)
+        assert "more than a day" in str(error)
+        assert len(service.requests) == 1
+        assert not client.clock_offset
+        failing_call(client, IMSAuthError)
+        dated = service.requests[-1].headers["x-acs-date"]
+        assert abs(datetime.fromisoformat(dated) - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+def test_refusals_name_the_connection_and_lost_answers_the_host(start, connect, wire, pauses):
+    service = start(wire.refusal(403, "Forbidden.RAM"), default=wire.http(502, ""))
+    client = connect(service, connection="ims_eu")
+    error = failing_call(client, IMSPermissionError)
+    assert (error.connection, str(error)[-20:]) == ("ims_eu", ", connection ims_eu)")
+    assert pickle.loads(pickle.dumps(error)).connection == "ims_eu"
+    assert failing_call(client, IMSTransientError).connection is None
+
+
+def test_what_could_not_be_sent_is_no_request(service, connect, renewable):
+    client = connect(service, renewable(Credentials("id", "secret", "TOKEN\n")))
+    failing_call(client, IMSAuthError)
+    assert client.tally == RequestStats()
+
+
+def test_interim_answers_alone_are_a_lost_answer(start, connect, pauses, wire):
+    error = failing_call(connect(start(default=wire.http(103, ""))), IMSTransientError)
+    assert (error.code, error.answer_lost) == ("BadAnswer", True)

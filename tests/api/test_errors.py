@@ -108,7 +108,9 @@ def test_a_prefix_is_only_a_prefix_at_the_start():
     assert classify("NotForbidden", 400).error is IMSAPIError
 
 
-@pytest.mark.parametrize("code", ["Rejected.Throttling", "Forbidden.Throttling", "SOME.throttling.user", "NoPermission.Throttling"])
+@pytest.mark.parametrize(
+    "code", ["Rejected.Throttling", "Forbidden.Throttling", "SOME.throttling.user", "NoPermission.Throttling"]
+)
 @pytest.mark.parametrize("status", [200, 400, 403, 429, 503])
 def test_a_code_that_says_throttling_anywhere_is_one(code, status):
     assert classify(code, status).error is IMSThrottlingError

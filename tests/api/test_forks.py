@@ -91,7 +91,9 @@ def test_children_of_a_used_client_get_their_own_answers(ims_emulator, client):
     assert [len(one) for one in found] == [50] * 4
     ids = [entry[0] for one in found for entry in one]
     assert len(set(ids)) == 200, "each answer was heard once"
-    assert all(len(entry) == 1 for one in found for entry in one), "nobody's deletion was ignored or forbidden"
+    assert all(len(entry) == 1 for one in found for entry in one), (
+        "nobody's deletion was ignored or forbidden"
+    )
 
 
 def test_children_of_a_busy_client_neither_hang_nor_hear_others(ims_emulator, client):

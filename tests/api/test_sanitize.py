@@ -23,7 +23,11 @@ SECRETS = (SECRET, TOKEN, SIGNATURE)
 
 texts = st.text(st.characters(), max_size=60)
 spelled = st.sampled_from(
-    [one for plain in SECRETS for one in (plain, quote(plain, safe="~"), quote_plus(plain), plain.upper(), plain.lower())]
+    [
+        one
+        for plain in SECRETS
+        for one in (plain, quote(plain, safe="~"), quote_plus(plain), plain.upper(), plain.lower())
+    ]
 )
 
 
@@ -64,7 +68,9 @@ def test_the_query_of_a_url_and_whatever_is_named_a_secret_is_cut_out(url):
     assert said.startswith("Not found: ")
 
 
-@pytest.mark.parametrize("plain", ["Is it there?", "a=b", "The specified bucket (b?) does not exist.", "a?b c=d"])
+@pytest.mark.parametrize(
+    "plain", ["Is it there?", "a=b", "The specified bucket (b?) does not exist.", "a?b c=d"]
+)
 def test_plain_words_stay_as_they_are(plain):
     assert sanitize(plain, secrets=SECRETS) == plain
 
@@ -75,7 +81,10 @@ def test_what_forges_a_line_is_shown(one):
 
 
 def test_request_ids():
-    assert sanitize_id("4E84BE44-58A7-4C2E-8A55-0123456789AB", secrets=SECRETS) == "4E84BE44-58A7-4C2E-8A55-0123456789AB"
+    assert (
+        sanitize_id("4E84BE44-58A7-4C2E-8A55-0123456789AB", secrets=SECRETS)
+        == "4E84BE44-58A7-4C2E-8A55-0123456789AB"
+    )
     assert sanitize_id(SIGNATURE, secrets=SECRETS) == "***"
     assert len(sanitize_id("R" * 2**20)) == MAX_ID
     assert sanitize_id(7) is sanitize_id("") is sanitize_id(None) is None
@@ -96,26 +105,38 @@ def echoes(wire):
     """What could stand in an answer: a copy of the request's head, a link, a mass of text, control characters."""
 
     def head(request):
-        return "\n".join(f"{name}: {value}" for name, value in request.headers.items()) + f"\n{request.target}"
+        return (
+            "\n".join(f"{name}: {value}" for name, value in request.headers.items()) + f"\n{request.target}"
+        )
 
     def answer(say, where):
         def step(request):
             said = say(request)
-            fields = {"RequestId": "R", "Code": "Strange", "Message": "m", **{where: said}}
+            fields = {"RequestId": "R", "Code": "Strange", "Message": "m", where: said}
             if where == "header":
-                return wire.http(400, {"Code": "Strange"}, x_acs_request_id=re.sub(r"[\r\n]", " ", said)[:9000])
+                return wire.http(
+                    400, {"Code": "Strange"}, x_acs_request_id=re.sub(r"[\r\n]", " ", said)[:9000]
+                )
             if where == "status line":
                 return wire.Hangup(b"HTTP/1.1 " + said.encode("utf-8", "replace") + b"\r\n\r\n")
             if where == "no HTTP":
                 return wire.Hangup(said.encode("utf-8", "replace"))
             if where == "chunk size":
                 return wire.Hangup(
-                    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + said.encode("utf-8", "replace") + b"\r\n"
+                    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                    + said.encode("utf-8", "replace")
+                    + b"\r\n"
                 )
             if where == "broken header":
-                return wire.Hangup(b"HTTP/1.1 400 No\r\nA: b\r\n" + said.encode("utf-8", "replace") + b"\r\n\r\n{}")
+                return wire.Hangup(
+                    b"HTTP/1.1 400 No\r\nA: b\r\n" + said.encode("utf-8", "replace") + b"\r\n\r\n{}"
+                )
             if where == "AuthAction":
-                fields = {"RequestId": "R", "Code": "Forbidden.RAM", "AccessDeniedDetail": {"AuthAction": said}}
+                fields = {
+                    "RequestId": "R",
+                    "Code": "Forbidden.RAM",
+                    "AccessDeniedDetail": {"AuthAction": said},
+                }
             if where == "success":
                 return wire.http(200, {"RequestId": said})
             return wire.http(400, fields)
@@ -128,8 +149,21 @@ def echoes(wire):
         "mass": lambda _: "x" * 2**20,
         "evil": lambda _: EVIL,
     }
-    wheres = ["Message", "Code", "RequestId", "header", "status line", "no HTTP", "chunk size", "broken header"]
-    return {f"{what} in {where}": answer(say, where) for what, say in says.items() for where in [*wheres, "AuthAction", "success"]}
+    wheres = [
+        "Message",
+        "Code",
+        "RequestId",
+        "header",
+        "status line",
+        "no HTTP",
+        "chunk size",
+        "broken header",
+    ]
+    return {
+        f"{what} in {where}": answer(say, where)
+        for what, say in says.items()
+        for where in [*wheres, "AuthAction", "success"]
+    }
 
 
 WHERES = ["Message", "Code", "RequestId", "header", "status line", "no HTTP", "chunk size", "broken header"]
@@ -141,7 +175,9 @@ def test_wherever_it_is_said(start, connect, pauses, wire, caplog, where, what):
     caplog.set_level(logging.DEBUG)
     service = start(default=echoes(wire)[f"{what} in {where}"])
     try:
-        shown = repr(connect(service, min_tries=2).call("DeleteMediaInfos", {"MediaIds": "a"}, dict).request_id)
+        shown = repr(
+            connect(service, min_tries=2).call("DeleteMediaInfos", {"MediaIds": "a"}, dict).request_id
+        )
     except IMSAPIError as error:
         shown = f"{error} {error.request_id} {error.code} {error.message} {pickle.dumps(error).decode('latin-1')!r}"
     signatures = [request.headers["authorization"].partition("Signature=")[2] for request in service.requests]

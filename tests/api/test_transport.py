@@ -33,7 +33,8 @@ TRICKLES = {
         [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"], itertools.repeat(b"0")
     ),
     "trailers": itertools.chain(
-        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"], itertools.repeat(b"A: b\r\n")
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"],
+        itertools.repeat(b"A: b\r\n"),
     ),
 }
 
@@ -106,7 +107,9 @@ def test_what_a_proxy_refuses_with_is_told_in_our_words(quick, status, final):
 
         threading.Thread(target=answer, daemon=True).start()
         client = quick(
-            "https://ice.nowhere.invalid", proxy=f"http://127.0.0.1:{listener.getsockname()[1]}", retry_seconds=0
+            "https://ice.nowhere.invalid",
+            proxy=f"http://127.0.0.1:{listener.getsockname()[1]}",
+            retry_seconds=0,
         )
         with pytest.raises(IMSAPIError) as error:
             client.call("X", {}, dict)
@@ -163,9 +166,7 @@ class TestSilence:
     @pytest.mark.parametrize("paced", [False, True])
     def test_it_takes_no_longer_the_more_is_in_flight(self, start, connect, paced):
         service = start(default=b"")
-        client = connect(
-            service, read_timeout=0.2, retry_seconds=1, make_pace=RateLimiter if paced else None
-        )
+        client = connect(service, read_timeout=0.2, retry_seconds=1, make_pace=RateLimiter if paced else None)
         ended: list[float] = []
         began = time.monotonic()
 
