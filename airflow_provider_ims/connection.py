@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from airflow_provider_ims.api.credentials import CredentialSource, FetchedCredentials, StaticCredentials
-from airflow_provider_ims.api.endpoints import REGIONS, Endpoint, parse_host, region_host
+from airflow_provider_ims.api.endpoints import NETWORKS, REGIONS, Endpoint, parse_host, region_host
 
 # Not from common-compat, which has it from 1.22 on: Airflow 3.1.8, for one, came out with 1.14.
 try:
@@ -144,7 +144,10 @@ def _read(connection: Connection, region: str | None, warnings: list[str]) -> Co
     extra = _extra(connection)
     warnings += _unknown_extras(connection, extra)
     region = _text(extra, "region") if region is None else region
-    endpoint, region = _endpoint(connection, region, _text(extra, "network") or "public")
+    network = _text(extra, "network") or "public"
+    if network not in NETWORKS:  # also where a host makes it unused
+        raise ValueError(f"extra 'network' is {network!r}, neither 'public' nor 'vpc'")
+    endpoint, region = _endpoint(connection, region, network)
     if region and region not in REGIONS:
         warnings.append(_unknown_region(region))
     proxy = _url(extra, "proxy")

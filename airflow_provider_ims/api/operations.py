@@ -10,6 +10,7 @@ sister pages for each operation.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,12 +19,27 @@ from typing import Any
 from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.errors import IMSAPIError
 from airflow_provider_ims.api.responses import Response
+from airflow_provider_ims.api.sanitize import escape
 
 # Documented for DeleteMediaInfos; for BatchGetMediaInfos nothing is published, so the same is used.
 MAX_MEDIA_PER_CALL = 20
 MAX_PAGE = 100
 # The service signs the URLs in its answers for this many seconds at least. They are dropped, so: the least.
 SIGNED_URL_SECONDS = 1
+# What an answer of any operation may have, besides what it is about.
+_ENVELOPE = (
+    "RequestId",
+    "requestId",
+    "Code",
+    "code",
+    "Message",
+    "message",
+    "Success",
+    "HttpStatusCode",
+    "HostId",
+)
+# Far above the size of any file; more digits are no number but an attack on whoever reads them.
+_MAX_DIGITS = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +160,7 @@ def delete_media_infos(
             "InputURLs": ",".join(input_urls) or None,
             "DeletePhysicalFiles": delete_physical_files,
         },
-        lambda body: Deletion(_texts(body, "IgnoredList"), _texts(body, "ForbiddenList")),
+        _read_deletion,
         stop=stop,
     )
 
@@ -182,7 +198,7 @@ def delete_play_info(
             "FileURLs": ",".join(file_urls),
             "DeletePhysicalFiles": delete_physical_files,
         },
-        lambda body: Deletion(_texts(body, "IgnoredList"), _texts(body, "ForbiddenList")),
+        _read_deletion,
         stop=stop,
     )
 
@@ -325,8 +341,9 @@ def _text(value: Any) -> str | None:
 
 def _number(value: Any) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    return int(value) if isinstance(value, str) and value.strip().isdecimal() else None
+        return value if abs(value) < 10**_MAX_DIGITS else None
+    is_number = isinstance(value, str) and re.fullmatch(rf"\s*\d{{1,{_MAX_DIGITS}}}\s*", value)
+    return int(value) if is_number else None
 
 
 def _page_token(value: Any) -> str | None:
@@ -340,6 +357,15 @@ def _unsigned(url: Any) -> str | None:
     """Drop the query, which carries the signature."""
     text = _text(url)
     return text.split("?", 1)[0] if text else None
+
+
+def _read_deletion(body: dict[str, Any]) -> Deletion:
+    """Read what was not deleted. What it doesn't name counts as deleted, so it must be of this operation."""
+    others = [name for name in body if name not in _ENVELOPE and body[name] not in (None, "", [], {})]
+    # Neither list is there when all were deleted; then nothing else may be. Beside them, a new field may.
+    if others and ("MediaInfos" in body or not {"IgnoredList", "ForbiddenList"} & body.keys()):
+        raise ValueError(f"it is of another operation, for it has {escape(others[0][:100])}")
+    return Deletion(_texts(body, "IgnoredList"), _texts(body, "ForbiddenList"))
 
 
 def _read_batch(body: dict[str, Any]) -> tuple[MediaInfo, ...]:

@@ -242,9 +242,12 @@ def check_writable(folder: ObjectStoragePath, argument: str) -> None:
 
 
 def to_line(value: Any) -> bytes:
-    """Spell a value as a line of JSON."""
-    # Half a surrogate pair, which JSON can carry and UTF-8 can't, becomes the JSON escape that it came as.
-    return (_to_json(value) + "\n").encode("utf-8", "backslashreplace")
+    """Return a value as one line of JSON, also for readers that end a line at U+2028 and the like."""
+    line = _to_json(value)
+    if not line.isprintable():
+        # What no terminal shows, and half a surrogate pair, which UTF-8 can't carry, becomes a JSON escape.
+        line = "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line)
+    return f"{line}\n".encode()
 
 
 def _require_connection(conn_id: str, named: str) -> None:

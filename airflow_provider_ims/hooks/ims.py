@@ -96,12 +96,13 @@ class IMSHook(BaseHook):
         return IMSClient(
             settings.endpoint,
             settings.credentials,
+            connection=self.ims_conn_id,
             connect_timeout=settings.connect_timeout,
             read_timeout=settings.read_timeout,
             retry_seconds=settings.retry_seconds,
             verify=settings.verify,
             proxy=settings.proxy,
-            pace=RateLimiter(max_requests_per_second=settings.max_requests_per_second),
+            make_pace=partial(RateLimiter, max_requests_per_second=settings.max_requests_per_second),
         )
 
     def get_conn(self) -> IMSClient:
