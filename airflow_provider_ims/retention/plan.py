@@ -186,8 +186,10 @@ def read_caps(max_media: int | str | None, max_percent: float | str | None) -> C
     return Caps(whole_number("max_media", max_media, least=0), percent)
 
 
-def check_plan(header: Mapping[str, Any], *, region: str | None, host: str, rows: int) -> None:
-    """Refuse a plan that must not be deleted from here.
+def check_plan(
+    header: Mapping[str, Any], *, region: str | None, host: str, rows: int
+) -> RetentionPolicy:
+    """Return the policy of a plan that may be deleted from here, and refuse any other plan.
 
     :param header: its first line.
     :param region: of the connection, as ``host``.
@@ -208,7 +210,7 @@ def check_plan(header: Mapping[str, Any], *, region: str | None, host: str, rows
     if header.get("selected") != rows:
         raise _no_go(f"the plan says that it names {header.get('selected')!r} media, but it names {rows:,}")
     try:
-        read_policy(header.get("policy"))
+        return read_policy(header.get("policy"))
     except ValueError as error:
         raise _no_go(f"the plan's policy can't be read: {error}") from None
 

@@ -35,10 +35,10 @@ UNDECIDED = "undecided: "
 
 
 class Exclusion(NamedTuple):
-    """Why a medium is left alone: by which filter of the policy, and in words."""
+    """Why a medium is left alone: the filter of the policy that keeps it, and a message for the report."""
 
     by: str
-    words: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -248,22 +248,21 @@ def read_policy(shown: Any) -> RetentionPolicy:
     return replace(read, older_than=shown["older_than"])
 
 
-def why_kept(header_policy: Mapping[str, Any], row: Mapping[str, Any], now: MediaInfo) -> str | None:
-    """Say why a planned medium must be left alone by now, or None if it may go.
+def why_kept(policy: RetentionPolicy, row: Mapping[str, Any], now: MediaInfo) -> str | None:
+    """Return why a planned medium must be left alone by now, or None if it may go.
 
-    One that reads show as deleted may go: its deletion will find out.
+    One that is proved to be deleted may go: its deletion will find out.
 
-    :param header_policy: from the plan's first line.
+    :param policy: the plan's own.
     :param row: the medium's line of the plan.
     :param now: the medium as it was read just now.
-    :raises ValueError: when the plan's policy can't be read.
     """
     if now.is_gone:
         return None
     if read_time(now.created) is None or read_time(now.created) != read_time(row.get("created")):
         return f"it was created {now.created or 'at an unknown time'}, but {row.get('created')} when it was planned"
-    kept = read_policy(header_policy).why_kept(now)
-    return kept.words if kept else None
+    kept = policy.why_kept(now)
+    return kept.message if kept else None
 
 
 def whole_number(name: str, given: Any, *, least: int) -> int | None:
