@@ -6,7 +6,6 @@ and policy give the same bytes, and the plan's SHA-256 stands for exactly these 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
 from collections import Counter
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_ims.api.operations import MediaInfo
 from airflow_provider_ims.api.times import write_time
 from airflow_provider_ims.exceptions import IMSGuardError
-from airflow_provider_ims.files.storage import open_new, storage_path, to_line
+from airflow_provider_ims.files.storage import storage_path, to_line, write_whole
 from airflow_provider_ims.retention.policy import RetentionPolicy, Selection, read_policy, whole_number
 
 if TYPE_CHECKING:
@@ -141,7 +140,7 @@ def write_plan(
     :param as_of: the moment that ages are counted to.
     :param region: where the library is; ``host`` was asked for it.
     """
-    target = storage_path(path)
+    target = storage_path(path, "manifest")
     spool = _Spool(Selection(policy), as_of)
     # A database without a name lies in a temporary file; a library of any size is sorted in little memory.
     with closing(sqlite3.connect("")) as database:
@@ -151,16 +150,12 @@ def write_plan(
         )
         database.executemany("INSERT INTO plan VALUES (?, ?, ?)", spool.rows(media))
         header = _header(spool, database, caps, region, host)
-        digest = hashlib.sha256()
-        with open_new(target) as file:
-            for line in _lines(header, database):
-                digest.update(line)
-                file.write(line)
+        digest = write_whole(target, _lines(header, database))
         first = _shown(database, "ASC", ROWS_SHOWN)
         last = _shown(database, "DESC", min(ROWS_SHOWN, max(0, header["selected"] - ROWS_SHOWN)))[::-1]
     return Plan(
         target,
-        digest.hexdigest(),
+        digest,
         header,
         policy,
         {month: (count, spool.selected_months[month]) for month, count in sorted(spool.months.items())},
