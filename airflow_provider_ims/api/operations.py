@@ -27,8 +27,8 @@ MAX_PAGE = 100
 SIGNED_URL_SECONDS = 1
 # All that are documented: https://help.aliyun.com/zh/ims/developer-reference/data-type-3. In small letters.
 LIVING_STATUSES = frozenset(
-    "init preparing preparefail normal uploading uploadsucc uploadfail transcoding transcodefail checking blocked"
-    .split()
+    {"init", "preparing", "preparefail", "normal", "uploading", "uploadsucc", "uploadfail"}
+    | {"transcoding", "transcodefail", "checking", "blocked"}
 )
 # Above this a number is none that the service means: no file has so many bytes, no library so many media.
 LARGEST_NUMBER = 2**63 - 1

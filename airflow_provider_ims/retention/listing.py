@@ -31,7 +31,6 @@ from typing import NamedTuple
 from airflow_provider_ims.api import operations
 from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.errors import (
-    CallAbandoned,
     IMSAPIError,
     IMSAuthError,
     IMSPermissionError,
@@ -132,7 +131,9 @@ class _Listing:
 
     def start(self, lister: _WindowLister) -> bool:
         """List a window in a new thread; False if there is no room for another."""
-        thread = threading.Thread(target=self._list, args=(lister,), name=f"list {lister.window}", daemon=True)
+        thread = threading.Thread(
+            target=self._list, args=(lister,), name=f"list {lister.window}", daemon=True
+        )
         with self._lock:
             if len(self._left) >= MAX_WINDOWS:
                 return False

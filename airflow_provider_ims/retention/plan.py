@@ -181,9 +181,7 @@ def read_caps(max_media: int | str | None, max_percent: float | str | None) -> C
     return Caps(whole_number("max_media", max_media, least=0), percent)
 
 
-def check_plan(
-    header: Mapping[str, Any], *, region: str | None, host: str, rows: int
-) -> RetentionPolicy:
+def check_plan(header: Mapping[str, Any], *, region: str | None, host: str, rows: int) -> RetentionPolicy:
     """Return the policy of a plan that may be deleted from here, and refuse any other plan.
 
     :param header: its first line.

@@ -244,7 +244,13 @@ def any_library(rng: random.Random, most: int) -> list[Medium]:
     media = [Medium(f"{rng.getrandbits(128):032x}", created()) for _ in range(count)]
     for medium in rng.sample(media, count // 20):
         medium.basic = rng.choice(
-            [{"MediaTags": "hold"}, {"MediaTags": None}, {"Status": "Init"}, {"CreateTime": None}, {"Title": None}]
+            [
+                {"MediaTags": "hold"},
+                {"MediaTags": None},
+                {"Status": "Init"},
+                {"CreateTime": None},
+                {"Title": None},
+            ]
         )
     return media
 

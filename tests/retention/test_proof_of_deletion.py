@@ -17,10 +17,20 @@ from airflow_provider_ims.retention.listing import list_whole
 from airflow_provider_ims.retention.policy import Selection, make_policy
 from airflow_provider_ims.triggers.status import still_pending
 
-LIVING = "Init Preparing PrepareFail Normal Uploading UploadSucc UploadFail Transcoding TranscodeFail Checking Blocked"
-STATUSES = [*LIVING.split(), "normal", "NORMAL", None, "Deleted", "17"]
+LIVING = ["Init", "Preparing", "PrepareFail", "Normal", "Uploading", "UploadSucc", "UploadFail", "Blocked"]
+STATUSES = [*LIVING, "Transcoding", "TranscodeFail", "Checking", "normal", "NORMAL", None, "Deleted", "17"]
 BEFORE, SAME, LATER = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "2026-01-02T00:00:01Z"
-TIMES = [BEFORE, SAME, LATER, "2026-01-02T08:00:01+08:00", None, "", "0", "0001-01-01T00:00:00+08:00", "2026-01-03"]
+TIMES = [
+    BEFORE,
+    SAME,
+    LATER,
+    "2026-01-02T08:00:01+08:00",
+    None,
+    "",
+    "0",
+    "0001-01-01T00:00:00+08:00",
+    "2026-01-03",
+]
 
 
 @pytest.mark.parametrize("status", STATUSES)
