@@ -82,6 +82,7 @@ class RunState:
     """All that the next try needs, small whatever the size of the run.
 
     :param input: tells the same run again: what is deleted, how and where.
+    :param requested: how many targets there are.
     :param in_doubt: how many of the first batches that are not done may have been sent.
     :param aside: ordinal of a target that is set aside -> whether an answer about it was lost.
     :param report: the report's folder, None without a report.
@@ -103,6 +104,7 @@ class RunState:
     report: str | None = None
     part: int = 1
     lines: int = 0
+    requested: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Spell it for the store: plain JSON, for Airflow refuses tuples and enumerations."""
@@ -138,6 +140,7 @@ class RunState:
                 state.throttled,
                 state.part,
                 state.lines,
+                state.requested,
             )
             if not all(
                 isinstance(number, int) and number >= 0 for number in (*counted, *state.counts.values())

@@ -94,6 +94,7 @@ class Ledger:
             if self._report_base is not None:
                 self._report = Report.begin(self._report_base, self._attempt)
                 self._state.report = str(self._report.folder)
+        self._state.requested = len(self._targets)
         self._doubtful = self._state.in_doubt
         # One half may be in flight, the other be done without being kept.
         self._state.in_doubt = max(self._doubtful, 2 * self._in_flight)

@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, conf
 from airflow_provider_ims.deletion.targets import check_one_input
 from airflow_provider_ims.exceptions import IMSDeletionError
 from airflow_provider_ims.hooks.ims import IMSHook
-from airflow_provider_ims.links.ims import IMSConsoleLink
+from airflow_provider_ims.links.ims import IMSReportLink
 from airflow_provider_ims.operators.retention import IMSPlanMediaRetentionOperator
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
         "ims_conn_id",
         "region",
     )
-    operator_extra_links = (IMSConsoleLink(),)
+    operator_extra_links = (IMSReportLink(),)
     ui_color = "#ffe6cc"
 
     # Made by a run, since Airflow copies operators and an event can't be copied.
@@ -131,6 +131,7 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Delete; then wait, if asked to."""
         began = time.time()
+        IMSReportLink().show(context)
         try:
             run, result = self._delete(store=self._state_store(context), **self._report_options(context))
             if self.wait_for_completion and not self.preview:

@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_ims.exceptions import IMSGuardError
 from airflow_provider_ims.hooks.ims import IMSHook
-from airflow_provider_ims.links.ims import IMSConsoleLink
+from airflow_provider_ims.links.ims import IMSPlanLink
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
@@ -67,7 +67,7 @@ class IMSPlanMediaRetentionOperator(BaseOperator):
     :raises IMSAPIError: with code ``IncompleteListing`` when the service does not show all media that it counts.
     """
 
-    operator_extra_links = (IMSConsoleLink(),)
+    operator_extra_links = (IMSPlanLink(),)
     template_fields: Sequence[str] = (
         "manifest",
         "older_than",

@@ -105,7 +105,7 @@ class _Spool:
 
     def rows(self, media: Iterable[MediaInfo]) -> Iterator[tuple[str, str, bytes]]:
         """Give what is selected: creation time, id, and the plan's line."""
-        for created, medium in self.selection.pick(self._by_month(media)):
+        for created, medium in self.selection.pick(self._count_months(media)):
             self.size += medium.size or 0
             self.size_unknown += medium.size is None
             self.types[str(medium.media_type)] += 1
@@ -118,7 +118,15 @@ class _Spool:
                 to_line(_row(medium, created_text, (self.as_of - created).days)),
             )
 
-    def _by_month(self, media: Iterable[MediaInfo]) -> Iterator[MediaInfo]:
+    def by_month(self) -> dict[str, tuple[int, int]]:
+        """Return how many media were created in a month, and how many of them are selected."""
+        return {month: (count, self.selected_months[month]) for month, count in sorted(self.months.items())}
+
+    def by_type(self) -> dict[str, tuple[int, int]]:
+        """Return how many media of a type are selected, and their bytes."""
+        return {kind: (count, self.type_bytes[kind]) for kind, count in sorted(self.types.items())}
+
+    def _count_months(self, media: Iterable[MediaInfo]) -> Iterator[MediaInfo]:
         for medium in media:
             self.months[(medium.created or "")[:7]] += 1
             yield medium
@@ -158,8 +166,8 @@ def write_plan(
         digest,
         header,
         policy,
-        {month: (count, spool.selected_months[month]) for month, count in sorted(spool.months.items())},
-        {kind: (count, spool.type_bytes[kind]) for kind, count in sorted(spool.types.items())},
+        spool.by_month(),
+        spool.by_type(),
         first,
         last,
     )
@@ -254,6 +262,8 @@ def _header(
         "newest": newest,
         "kept": dict(sorted(selection.kept.items(), key=lambda item: (-item[1], item[0]))),
         "undecided": selection.undecided,
+        "months": spool.by_month(),
+        "types": spool.by_type(),
     }
 
 

@@ -20,7 +20,6 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_ims.api.errors import IMSTransientError
 from airflow_provider_ims.exceptions import IMSJobFailedError
 from airflow_provider_ims.hooks.ims import IMSHook
-from airflow_provider_ims.links.ims import IMSConsoleLink
 from airflow_provider_ims.triggers.events import WaitTimedOut, raise_unless_over
 
 if TYPE_CHECKING:
@@ -41,7 +40,6 @@ class _IMSSensor(BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("ims_conn_id", "region")
-    operator_extra_links = (IMSConsoleLink(),)
 
     def __init__(
         self,
