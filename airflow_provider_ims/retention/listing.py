@@ -24,7 +24,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -81,7 +81,7 @@ class Shown(NamedTuple):
         return len(self.media) == self.total < MAX_PAGE
 
 
-def list_whole(client: IMSClient, until: datetime) -> Iterator[MediaInfo]:
+def list_whole(client: IMSClient, until: datetime) -> Generator[MediaInfo, None, None]:
     """Return every medium of the library that was created up to ``until``, each once, in no particular order.
 
     A medium that is deleted during the listing may be among them or not; every other one is. Close the iterator to
@@ -112,7 +112,7 @@ class _Listing:
         self._error: BaseException | None = None
         self.largest_total = 0
 
-    def media(self) -> Iterator[MediaInfo]:
+    def media(self) -> Generator[MediaInfo, None, None]:
         listed = 0
         next_log_line = time.monotonic() + SECONDS_BETWEEN_LOG_LINES
         self.start(_WindowLister(self, self._whole))
