@@ -110,7 +110,7 @@ def lines(path: ObjectStoragePath) -> Iterator[bytes]:
     """
     number = 0
     rest = b""
-    for chunk in _chunks(path):
+    for chunk in read_chunks(path):
         *whole, rest = (rest + chunk).split(b"\n")
         for line in whole:
             number += 1
@@ -123,13 +123,41 @@ def lines(path: ObjectStoragePath) -> Iterator[bytes]:
         yield rest
 
 
+def read_chunks(path: ObjectStoragePath) -> Iterator[bytes]:
+    """Go through a file's bytes, whatever they are.
+
+    :raises ValueError: for what is no plain file (a pipe, a device).
+    :raises FileNotFoundError: if it is not there, ``IsADirectoryError`` if it is a folder.
+    :raises StorageError: if it can't be read.
+    """
+    if is_local(path) and not stat.S_ISREG(mode := os.stat(path.path).st_mode):
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path.path)
+        # Opening a pipe waits for a writer, and a device may never end.
+        raise ValueError(f"{path} is no plain file but a pipe, a socket or a device")
+    with _store_errors(path, "read"):
+        if not is_local(path):
+            path.fs.invalidate_cache(path.path)
+        # A cache would read ahead by what a store thinks best: 50 MiB for S3.
+        file = path.fs.open(path.path, "rb", block_size=_READ_BYTES, cache_type="none")
+    with file:
+        if getattr(file, "details", {}).get("type") == "directory":
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        while True:
+            with _store_errors(path, "read"):
+                chunk = file.read(_READ_BYTES)
+            if not chunk:
+                return
+            yield chunk
+
+
 def read_whole(path: ObjectStoragePath) -> bytes:
     """Return a file's bytes; for small ones.
 
     :raises FileNotFoundError: if it is not there, ``IsADirectoryError`` if it is a folder.
     :raises StorageError: if it can't be read.
     """
-    return b"".join(_chunks(path))
+    return b"".join(read_chunks(path))
 
 
 def write_whole(path: ObjectStoragePath, chunks: Iterable[bytes], content_type: str | None = None) -> str:
@@ -252,28 +280,6 @@ def _no_such_store(named: str, scheme: str, error: Exception) -> str:
 
 def _too_long(path: ObjectStoragePath, number: int) -> ValueError:
     return ValueError(f"{path}, line {number}: longer than {MAX_LINE_BYTES >> 20} MiB, so it is no manifest")
-
-
-def _chunks(path: ObjectStoragePath) -> Iterator[bytes]:
-    if is_local(path) and not stat.S_ISREG(mode := os.stat(path.path).st_mode):
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path.path)
-        # Opening a pipe waits for a writer, and a device may never end.
-        raise ValueError(f"{path} is no plain file but a pipe, a socket or a device")
-    with _store_errors(path, "read"):
-        if not is_local(path):
-            path.fs.invalidate_cache(path.path)
-        # A cache would read ahead by what a store thinks best: 50 MiB for S3.
-        file = path.fs.open(path.path, "rb", block_size=_READ_BYTES, cache_type="none")
-    with file:
-        if getattr(file, "details", {}).get("type") == "directory":
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        while True:
-            with _store_errors(path, "read"):
-                chunk = file.read(_READ_BYTES)
-            if not chunk:
-                return
-            yield chunk
 
 
 def _write_local(path: ObjectStoragePath, chunks: Iterable[bytes]) -> None:
