@@ -10,7 +10,6 @@ from airflow_provider_ims.api.identifiers import show
 from airflow_provider_ims.arguments import is_nothing
 from airflow_provider_ims.exceptions import IMSGuardError
 from airflow_provider_ims.hooks.ims import IMSHook
-from airflow_provider_ims.links.ims import IMSConsoleLink
 
 
 class IMSTask:
@@ -27,7 +26,6 @@ class IMSTask:
     """
 
     template_fields: Collection[str] = ("ims_conn_id", "region")
-    operator_extra_links: Collection[Any] = (IMSConsoleLink(),)
     required: ClassVar[frozenset[str]] = frozenset()
     inputs: ClassVar[frozenset[str]] = frozenset()
     guards: ClassVar[frozenset[str]] = frozenset()

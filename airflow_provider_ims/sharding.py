@@ -81,6 +81,8 @@ class _Spool:
             "size_unknown": self.size_unknown,
             "oldest": self.created[0] if self.created else None,
             "newest": self.created[-1] if self.created else None,
+            "months": None,  # not known for a shard, as the types are not
+            "types": None,
         }
 
 

@@ -236,6 +236,23 @@ def arguments_of_planning(world: World) -> Iterator[Provocation]:
 
     yield "refused.jsonl", too_much
 
+    def in_place_of(make: Callable[[Path], object]) -> Callable[[], Any]:
+        """Plan to where something else lies."""
+
+        def start() -> Any:
+            place = world.folder / "taken"
+            make(place)
+            try:
+                return plan(manifest=str(place))
+            finally:
+                place.unlink()
+
+        return start
+
+    yield "taken", in_place_of(lambda place: place.symlink_to(world.folder / "elsewhere"))
+    (world.folder / "a-file").write_text("")
+    yield "a-file", lambda: plan(manifest=str(world.folder / "a-file" / "plan.jsonl"))
+
 
 def arguments_of_the_hook(world: World) -> Iterator[Provocation]:
     yield "media_ids and input_urls", lambda: world.hook().delete_media_infos()
@@ -521,7 +538,12 @@ def listings(world: World) -> Iterator[Provocation]:
         media = [medium(number) for number in range(100)]
         return 200, {"RequestId": "R-1", "MediaInfos": media, "TotalCount": 150, "NextToken": "t"}
 
+    def counted_but_not_shown(query: dict[str, str]) -> tuple[int, Any]:
+        total = 7 if query["MaxResults"] == "1" else 0
+        return 200, {"RequestId": "R-1", "MediaInfos": [], "TotalCount": total}
+
     yield "TotalCount", plan_of(untold)
+    yield "counts 7", plan_of(counted_but_not_shown)
     yield f"{1:032x}", plan_of(elsewhere)
     yield LONG_AGO, plan_of(in_one_second)
 

@@ -10,7 +10,6 @@ sister pages for each operation.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.errors import IMSAPIError
 from airflow_provider_ims.api.responses import Response
 from airflow_provider_ims.api.sanitize import escape
+from airflow_provider_ims.api.times import read_time
 
 # Documented for DeleteMediaInfos; for BatchGetMediaInfos nothing is published, so the same is used.
 MAX_MEDIA_PER_CALL = 20
@@ -38,8 +38,13 @@ _ENVELOPE = (
     "HttpStatusCode",
     "HostId",
 )
-# Far above the size of any file; more digits are no number but an attack on whoever reads them.
-_MAX_DIGITS = 18
+# All that are documented: https://help.aliyun.com/zh/ims/developer-reference/data-type-3. In small letters.
+LIVING_STATUSES = frozenset(
+    {"init", "preparing", "preparefail", "normal", "uploading", "uploadsucc", "uploadfail"}
+    | {"transcoding", "transcodefail", "checking", "blocked"}
+)
+# Above this a number is none that the service means: no file has so many bytes, no library so many media.
+LARGEST_NUMBER = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +82,15 @@ class MediaInfo:
 
     @property
     def is_gone(self) -> bool:
-        """Reads may still show a medium that is deleted; then with the time of it."""
-        return bool(self.deleted)
+        """Whether a read that still shows the medium proves its deletion. In doubt it is still there.
+
+        ``DeletedTime`` alone proves nothing: the sample of https://help.aliyun.com/document_detail/441159.htm has
+        one, equal to its ``CreateTime``, on a medium whose ``Status`` is ``Normal``.
+        """
+        created, deleted = read_time(self.created), read_time(self.deleted)
+        if created is None or deleted is None or self.status is None:
+            return False
+        return deleted > created and self.status.casefold() not in LIVING_STATUSES
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,10 +352,14 @@ def _text(value: Any) -> str | None:
 
 
 def _number(value: Any) -> int | None:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value if abs(value) < 10**_MAX_DIGITS else None
-    is_number = isinstance(value, str) and re.fullmatch(rf"\s*\d{{1,{_MAX_DIGITS}}}\s*", value)
-    return int(value) if is_number else None
+    """Read a count or a size; what is none, negative ones and absurd ones included, is unknown."""
+    if isinstance(value, str):
+        digits = value.strip()
+        # Python refuses to read numbers of thousands of digits.
+        value = int(digits) if digits.isdecimal() and len(digits) <= len(str(LARGEST_NUMBER)) else None
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value <= LARGEST_NUMBER else None
 
 
 def _page_token(value: Any) -> str | None:

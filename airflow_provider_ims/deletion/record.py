@@ -103,7 +103,7 @@ class RunRecord:
             self._checkpoint = found
             self.resumed = True
         else:
-            self._checkpoint = Checkpoint(input=identity)
+            self._checkpoint = Checkpoint(input=identity, requested=len(self._targets))
         checkpoint = self._checkpoint
         if self._report_base is not None and not checkpoint.attempt:
             checkpoint.attempt = free_attempt(self._report_base, self._attempt)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from airflow_provider_ims.exceptions import IMSGuardError
-from airflow_provider_ims.files.storage import chunks, lines, storage_path
+from airflow_provider_ims.files.storage import lines, read_chunks, storage_path
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
@@ -102,7 +102,7 @@ def check_digest(found: str | None, *, approved: str) -> None:
 
 def _file_digest(path: ObjectStoragePath) -> str:
     digest = hashlib.sha256()
-    for piece in chunks(path):
+    for piece in read_chunks(path):
         digest.update(piece)
     return digest.hexdigest()
 

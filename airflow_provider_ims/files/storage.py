@@ -125,7 +125,7 @@ def lines(path: ObjectStoragePath) -> Iterator[bytes]:
             yield line
 
 
-def chunks(path: ObjectStoragePath) -> Iterator[bytes]:
+def read_chunks(path: ObjectStoragePath) -> Iterator[bytes]:
     """Go through a file's bytes in pieces of some MiB.
 
     :raises ValueError: for what is no plain file (a pipe, a device).
@@ -297,13 +297,17 @@ def _write_local(path: ObjectStoragePath, chunks: Iterable[bytes]) -> None:
         part = os.path.join(folder, f".{name[:200]}.{secrets.token_hex(4)}.part")
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
-        with open(descriptor, "wb") as file:
+        file = open(descriptor, "wb")  # noqa: SIM115 - closed below, where a with would raise anew
+        try:
             for chunk in chunks:
                 with _store_errors(path, "written"):
                     file.write(chunk)
             with _store_errors(path, "written"):
                 file.flush()
                 os.fsync(file.fileno())
+        finally:
+            with suppress(OSError):  # what kept the rest from being written is raised already
+                file.close()
         with _store_errors(path, "written"):
             os.replace(part, path.path)
     except BaseException:
@@ -357,7 +361,9 @@ def _store_errors(path: ObjectStoragePath, done: str) -> Iterator[None]:
     except Exception as error:
         raise StorageError(
             f"{path} can't be {done}: {_reason(error)}{_advice(path, error)}",
-            final=isinstance(error, PermissionError | NotADirectoryError | ValueError | TypeError),
+            final=isinstance(
+                error, PermissionError | NotADirectoryError | FileExistsError | ValueError | TypeError
+            ),
         ) from error
 
 

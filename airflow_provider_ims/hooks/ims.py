@@ -227,8 +227,9 @@ class IMSHook(BaseHook):
         policies = OutcomePolicies(on_forbidden, on_missing)
         check_guards(targets, max_media=max_media, digest=manifest_digest, protect=protect)
         if (header := targets.plan_header) is not None:
-            check_plan(header, region=self.region, host=self.host, rows=len(targets) + targets.duplicates)
-            options["why_kept"] = partial(why_kept, header["policy"])
+            rows = len(targets) + targets.duplicates
+            policy = check_plan(header, region=self.region, host=self.host, rows=rows)
+            options["why_kept"] = partial(why_kept, policy)
         return DeletionRun(
             self.client,
             targets,

@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_ims.arguments import check_one_input, read_bool, read_whole_number
 from airflow_provider_ims.exceptions import IMSDeletionError, IMSTransientError
+from airflow_provider_ims.links.ims import IMSReportLink
 from airflow_provider_ims.operators.base import IMSBaseOperator
 from airflow_provider_ims.operators.retention import IMSPlanMediaRetentionOperator
 
@@ -90,6 +91,7 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
     )
     inputs = frozenset({"media_ids", "input_urls", "manifest"})
     guards = frozenset({"manifest_digest", "max_media", "protect"})
+    operator_extra_links = (IMSReportLink(),)
     ui_color = "#ffe6cc"
 
     # Made by a run, since Airflow copies operators and an event can't be copied.
@@ -140,6 +142,7 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
         """Delete; then wait, if asked to."""
         self.check_given()
         began = time.time()
+        IMSReportLink().show(context)
         try:
             preview = read_bool("preview", self.preview)
             run, result = self._delete(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class IMSMediaDeletedSensor(IMSBaseSensor):
-    """Waits until all of some media are gone: no longer shown by reads, or shown with the time of deletion.
+    """Waits until all of some media are gone: no longer shown by reads, or shown as deleted beyond doubt.
 
     Exactly one of ``media_ids``, ``input_urls`` and ``manifest`` is given. Naming no medium is success.
     Deferred, the sensor carries up to 500 ids or a file's path, which the triggerer must be able to read; a longer
