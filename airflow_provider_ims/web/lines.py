@@ -41,20 +41,17 @@ class Query(NamedTuple):
     def needle(self) -> bytes:
         """What the line of such a row contains, in small letters."""
         if self.text:
-            return self._spelled
+            return to_line(self.text)[1:-2].lower()
         if self.outcome:
             return to_line({"outcome": self.outcome})[1:-2]
         return b"\n"  # as each line does
-
-    @property
-    def _spelled(self) -> bytes:
-        return to_line(self.text)[1:-2].lower()
 
     def accepts(self, row: Row) -> bool:
         """Whether a row is asked for."""
         if self.outcome and row.get("outcome") != self.outcome:
             return False
-        return not self.text or any(self._spelled in to_line(value).lower() for value in self._values(row))
+        text = _small(self.text)
+        return any(text in _small(value) for value in self._values(row)) if text else True
 
     def _values(self, row: Row) -> Iterator[str]:
         for name in self.fields:
@@ -183,6 +180,10 @@ def _lines_with(needle: bytes, piece: bytes, *, backward: bool) -> Iterator[tupl
         start, end = piece.rfind(b"\n", 0, at) + 1, piece.index(b"\n", at) + 1
         yield start, piece[start:end]
         at = text.rfind(needle, 0, start) if backward else text.find(needle, end)
+
+
+def _small(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass").lower()
 
 
 def _read(line: bytes, to_row: Callable[[Row], Row | None]) -> Row | None:
