@@ -29,7 +29,7 @@ from airflow_provider_ims.retention.plan import file_size
 from airflow_provider_ims.web import deletion, plan
 from airflow_provider_ims.web.lines import PAGE_ROWS, Lines, Page, Row
 from airflow_provider_ims.web.lines import Query as RowQuery
-from airflow_provider_ims.web.task_instance import read_task_instance
+from airflow_provider_ims.web.task_instance import open_question, read_task_instance
 
 MAX_TEXT = 160
 MAX_QUERY = 200
@@ -88,7 +88,10 @@ def plan_page(place: PlaceDep) -> HTMLResponse:
         _refuse("The task has not ended" if not found.ended else "The task left no plan; its log says why")
     file = _shown(lambda: plan.PlanFile(found.result))
     query = RowQuery(plan.SEARCHED, place.q)
-    return _rows_page("plan.html", place, file.lines, query, file.to_row, file.selected, plan=file)
+    question = open_question(place.dag_id, place.run_id)
+    return _rows_page(
+        "plan.html", place, file.lines, query, file.to_row, file.selected, plan=file, question=question
+    )
 
 
 @app.get("/dags/{dag_id}/runs/{run_id}/tasks/{task_id}/{map_index}/deletion", dependencies=[_may_read])

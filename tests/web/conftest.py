@@ -25,9 +25,13 @@ def airflow(
 ) -> Iterator[LocalAirflow]:
     env = {
         "AIRFLOW_CONN_IMS_DEFAULT": ims_emulator_session.airflow_connection(extra={"region": REGION}),
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{name}:{role}" for name, role in USERS.items()),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(
+            f"{name}:{role}" for name, role in USERS.items()
+        ),
         "AIRFLOW__CORE__AUTH_MANAGER": "strict_auth_manager.StrictAuthManager",
-        "PYTHONPATH": os.pathsep.join([str(HERE / "plugins_path"), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "PYTHONPATH": os.pathsep.join(
+            [str(HERE / "plugins_path"), *filter(None, [os.environ.get("PYTHONPATH")])]
+        ),
     }
     home = tmp_path_factory.mktemp("web") / "home"
     with LocalAirflow(home, HERE / "dags", triggerer=False, env=env) as airflow:

@@ -33,7 +33,9 @@ def to_row(fields: Any) -> Any:
 
 
 def rows(count: int, **fields: Any) -> list[dict[str, Any]]:
-    return [{"media_id": f"id-{number:05}", "title": "Take", "tags": ["raw"], **fields} for number in range(count)]
+    return [
+        {"media_id": f"id-{number:05}", "title": "Take", "tags": ["raw"], **fields} for number in range(count)
+    ]
 
 
 def ids(page: Page) -> list[str]:
@@ -72,7 +74,10 @@ def test_each_row_is_found_once_in_both_directions(
 ) -> None:
     text = text.encode("utf-8", "ignore").decode().strip()
     number = iter(range(10_000))
-    library = [[{"media_id": f"m{next(number)}", "title": title, "tags": [title]} for title in part] for part in parts]
+    library = [
+        [{"media_id": f"m{next(number)}", "title": title, "tags": [title]} for title in part]
+        for part in parts
+    ]
     lines = write(tmp_path, [{"plan": 1}], *library)
     if not last_newline and library[-1]:
         file = tmp_path / f"part-{len(library)}.jsonl"
@@ -103,7 +108,9 @@ def test_any_offset_is_a_place(tmp_path: Path, backward: bool) -> None:
     every = [b"id-00000", b"id-00001"]
     for offset in range(-5, lines.size + 5):
         page = (
-            lines.page(NOTHING, to_row, before=offset) if backward else lines.page(NOTHING, to_row, after=offset)
+            lines.page(NOTHING, to_row, before=offset)
+            if backward
+            else lines.page(NOTHING, to_row, after=offset)
         )
         assert all(row in [*rows(3), *rows(2)] for row in page.rows), (offset, page, every)
 

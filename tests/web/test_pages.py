@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -22,7 +18,9 @@ def page(dag: str, run: str, task: str, kind: str, map_index: int = -1) -> str:
 
 
 @pytest.fixture(scope="module")
-def run(airflow: LocalAirflow, ims_emulator_session: Emulator, tmp_path_factory: pytest.TempPathFactory) -> str:
+def run(
+    airflow: LocalAirflow, ims_emulator_session: Emulator, tmp_path_factory: pytest.TempPathFactory
+) -> str:
     """A run that planned and deleted 180 media, of which the service refused 7."""
     ids = ims_emulator_session.generate(200, seed=4, days=400)
     ims_emulator_session.protect(ids[:7])

@@ -11,7 +11,9 @@ from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleA
 class StrictAuthManager(SimpleAuthManager):
     """``stranger`` may see all but the DAG of these tests, ``clerk`` may see all of it but its XComs."""
 
-    def is_authorized_dag(self, *, method: Any, user: Any, access_entity: Any = None, details: Any = None) -> bool:
+    def is_authorized_dag(
+        self, *, method: Any, user: Any, access_entity: Any = None, details: Any = None
+    ) -> bool:
         name = user.get_name()
         if name == "stranger" and (details is None or details.id in (None, "pages")):
             return False
