@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
-import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -24,7 +23,7 @@ from airflow_provider_ims.deletion.resolve import Outcome
 from airflow_provider_ims.deletion.targets import check_media_id
 from airflow_provider_ims.exceptions import IMSDeletionError
 from airflow_provider_ims.files.manifest import ManifestReader, Row
-from airflow_provider_ims.files.storage import is_local, open_new, storage_path, to_line
+from airflow_provider_ims.files.storage import storage_path, to_line, write_whole
 from airflow_provider_ims.retention.plan import check_plan, percentage
 
 if TYPE_CHECKING:
@@ -207,15 +206,7 @@ def _write(path: ObjectStoragePath, first: bytes, rest: IO[bytes]) -> str:
     A try that was thought dead may still be writing while the next one's shards are being deleted.
     """
     rest.seek(0)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part") if is_local(path) else path
-    digest = hashlib.sha256()
-    with open_new(part) as file:
-        for piece in itertools.chain([first], iter(partial(rest.read, PIECE_BYTES), b"")):
-            digest.update(piece)
-            file.write(piece)
-    if part is not path:
-        os.replace(part.path, path.path)
-    return digest.hexdigest()
+    return write_whole(path, itertools.chain([first], iter(partial(rest.read, PIECE_BYTES), b"")))
 
 
 def _sum_up(results: Sequence[Mapping[str, Any]], shards: int) -> dict[str, Any]:

@@ -18,12 +18,20 @@ from typing import Any
 from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.errors import IMSAPIError
 from airflow_provider_ims.api.responses import Response
+from airflow_provider_ims.api.times import read_time
 
 # Documented for DeleteMediaInfos; for BatchGetMediaInfos nothing is published, so the same is used.
 MAX_MEDIA_PER_CALL = 20
 MAX_PAGE = 100
 # The service signs the URLs in its answers for this many seconds at least. They are dropped, so: the least.
 SIGNED_URL_SECONDS = 1
+# All that are documented: https://help.aliyun.com/zh/ims/developer-reference/data-type-3. In small letters.
+LIVING_STATUSES = frozenset(
+    {"init", "preparing", "preparefail", "normal", "uploading", "uploadsucc", "uploadfail"}
+    | {"transcoding", "transcodefail", "checking", "blocked"}
+)
+# Above this a number is none that the service means: no file has so many bytes, no library so many media.
+LARGEST_NUMBER = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +69,15 @@ class MediaInfo:
 
     @property
     def is_gone(self) -> bool:
-        """Reads may still show a medium that is deleted; then with the time of it."""
-        return bool(self.deleted)
+        """Whether a read that still shows the medium proves its deletion. In doubt it is still there.
+
+        ``DeletedTime`` alone proves nothing: the sample of https://help.aliyun.com/document_detail/441159.htm has
+        one, equal to its ``CreateTime``, on a medium whose ``Status`` is ``Normal``.
+        """
+        created, deleted = read_time(self.created), read_time(self.deleted)
+        if created is None or deleted is None or self.status is None:
+            return False
+        return deleted > created and self.status.casefold() not in LIVING_STATUSES
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,9 +339,14 @@ def _text(value: Any) -> str | None:
 
 
 def _number(value: Any) -> int | None:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    return int(value) if isinstance(value, str) and value.strip().isdecimal() else None
+    """Read a count or a size; what is none, negative ones and absurd ones included, is unknown."""
+    if isinstance(value, str):
+        digits = value.strip()
+        # Python refuses to read numbers of thousands of digits.
+        value = int(digits) if digits.isdecimal() and len(digits) <= len(str(LARGEST_NUMBER)) else None
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value <= LARGEST_NUMBER else None
 
 
 def _page_token(value: Any) -> str | None:

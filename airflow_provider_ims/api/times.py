@@ -9,9 +9,9 @@ def read_time(text: str | None) -> datetime | None:
     """Read what the service shows; None for what names no moment for sure."""
     try:
         moment = datetime.fromisoformat(text) if text else None
-    except ValueError:
+        return moment.astimezone(UTC) if moment and moment.tzinfo else None
+    except (ValueError, OverflowError):  # the first year in a zone east of Greenwich lies before all time
         return None
-    return moment.astimezone(UTC) if moment and moment.tzinfo else None
 
 
 def write_time(moment: datetime) -> str:

@@ -331,7 +331,8 @@ def _media_info(call: Call, medium: Medium, lifetime: int, *, with_files: bool) 
             "TranscodeStatus": "Init",
             "CreateTime": created,
             "ModifiedTime": created,
-            "DeletedTime": "",
+            # So does the service's own sample, of a medium that is there: no proof of a deletion.
+            "DeletedTime": created,
             "MediaTags": medium.tags,
             "UserData": "",
         },

@@ -10,15 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from airflow_provider_ims.files.storage import storage_path
+from airflow_provider_ims.files.storage import lines, list_names, storage_path
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
-
-MAX_LINE_BYTES = 2**20
 
 log = logging.getLogger(__name__)
 
@@ -116,35 +115,25 @@ def report_lines(
 def report_parts(folder: str | ObjectStoragePath) -> list[tuple[int, ObjectStoragePath]]:
     """List a report folder's part files by their numbers."""
     base = storage_path(folder)
-    parts = []
-    if base.exists():
-        for path in base.iterdir():
-            name = path.name
-            if name.startswith("part-") and name.endswith(".jsonl") and name[5:-6].isdecimal():
-                parts.append((int(name[5:-6]), path))
-    return sorted(parts, key=lambda part: part[0])
+    numbers = (re.fullmatch(r"part-([0-9]+)\.jsonl", name) for name in list_names(base))
+    return sorted((int(number[1]), base / number[0]) for number in numbers if number)
 
 
 def _lines(path: ObjectStoragePath, digest: _Hash | None = None) -> Iterator[tuple[int, str]]:
     """Give the lines that are not blank, with their numbers."""
     try:
-        with path.open("rb") as file:  # type: ignore[no-untyped-call]
-            number = 0
-            while raw := file.readline(MAX_LINE_BYTES + 1):
-                number += 1
-                if len(raw) > MAX_LINE_BYTES:
-                    raise ValueError(
-                        f"{path}, line {number}: longer than {MAX_LINE_BYTES >> 20} MiB, so it is no manifest"
-                    )
-                if digest:
-                    digest.update(raw)
-                try:
-                    text = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-                except UnicodeDecodeError:
-                    raise ValueError(f"{path}, line {number}: not UTF-8 text") from None
-                if text:
-                    yield number, text
-    except FileNotFoundError:
-        raise ValueError(f"manifest {path} does not exist") from None
+        for number, raw in enumerate(lines(path), start=1):
+            if digest:
+                digest.update(raw)
+            try:
+                text = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+            except UnicodeDecodeError:
+                raise ValueError(f"{path}, line {number}: not UTF-8 text") from None
+            if text:
+                yield number, text
+    except FileNotFoundError as error:
+        # A store can tell that even the bucket is not there; a disk tells the name once more.
+        more = "" if error.strerror or "bucket" not in str(error) else f": {error}"
+        raise ValueError(f"manifest {path} does not exist{more}") from None
     except IsADirectoryError:
         raise ValueError(f"manifest {path} is a folder, not a file") from None

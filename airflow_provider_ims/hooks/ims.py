@@ -218,8 +218,9 @@ class IMSHook(BaseHook):
         policies = OutcomePolicies(on_forbidden, on_missing)
         check_guards(targets, max_media=max_media, digest=manifest_digest)
         if (header := targets.plan_header) is not None:
-            check_plan(header, region=self.region, host=self.host, rows=len(targets) + targets.duplicates)
-            options["why_kept"] = partial(why_kept, header["policy"])
+            rows = len(targets) + targets.duplicates
+            policy = check_plan(header, region=self.region, host=self.host, rows=rows)
+            options["why_kept"] = partial(why_kept, policy)
         return DeletionRun(self.client, targets, region=self.region, policies=policies, **options)
 
     def delete_media(self, targets: Targets | Iterable[str] | str | None, **options: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,6 @@ from airflow_provider_ims.links.ims import IMSPlanLink
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
-    from airflow_provider_ims.retention.plan import Plan
     from airflow_provider_ims.retention.policy import Age, Moment, Texts
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
@@ -58,12 +58,14 @@ class IMSPlanMediaRetentionOperator(BaseOperator):
         without. (templated)
     :param ims_conn_id: the connection. (templated)
     :param region: overrides the connection's. (templated)
-    :returns: ``manifest`` and ``page`` (their paths), ``digest`` (the plan's SHA-256), ``selected``, ``bytes``
+    :returns: ``manifest`` and ``page`` (their paths), ``digest`` (the plan's SHA-256), ``question`` (Markdown for
+        an approval form: how many, how large, how old, a few titles, the policy), ``selected``, ``bytes``
         (of those whose size is known), ``population`` (media in the library), ``percent`` (selected of them),
         ``kept`` (how many of the others each filter keeps), ``undecided``.
-    :raises IMSGuardError: the selection goes over a cap. The plan is there to be looked at, marked so that
-        nothing can be deleted from it.
+    :raises IMSGuardError: the selection goes over a cap: the plan is there to be looked at, marked so that nothing
+        can be deleted from it. Or the plan can't be written: nothing was sent.
     :raises ValueError: an argument makes no sense, or the run lies in the future. Nothing was sent.
+    :raises StorageError: the plan or its page could not be written; what stood in its place is still there.
     :raises IMSAPIError: with code ``IncompleteListing`` when the service does not show all media that it counts.
     """
 
@@ -128,11 +130,11 @@ class IMSPlanMediaRetentionOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Plan."""
-        from airflow_provider_ims.files.storage import storage_path
         from airflow_provider_ims.retention.listing import list_whole
+        from airflow_provider_ims.retention.page import write_page
         from airflow_provider_ims.retention.plan import read_caps, write_plan
-        from airflow_provider_ims.retention.plan_page import write_page
         from airflow_provider_ims.retention.policy import make_policy
+        from airflow_provider_ims.retention.question import write_question
 
         as_of = run_moment(context)
         if as_of > datetime.now(UTC) + CLOCK_TOLERANCE:
@@ -153,27 +155,41 @@ class IMSPlanMediaRetentionOperator(BaseOperator):
             keep_latest=self.keep_latest,
         )
         caps = read_caps(self.max_media, self.max_percent)
-        path = storage_path(self.manifest)
         hook = IMSHook(self.ims_conn_id, self.region)
-        self.log.info("Looking in %s for media that are: %s.", hook.host, "; ".join(policy.in_words()))
-        plan = write_plan(
-            path,
-            list_whole(hook.client, until=as_of),
-            policy=policy,
-            caps=caps,
-            as_of=as_of,
-            region=hook.region,
-            host=hook.host,
+        self.log.info(
+            "Listing the library at %s. A medium is selected if it %s.",
+            hook.host,
+            "; ".join(policy.describe()),
         )
+        with closing(list_whole(hook.client, until=as_of)) as media:
+            plan = write_plan(
+                self.manifest,
+                media,
+                policy=policy,
+                caps=caps,
+                as_of=as_of,
+                region=hook.region,
+                host=hook.host,
+            )
         page = write_page(plan)
-        for line in plan.in_words():
+        for line in plan.describe():
             self.log.info("%s", line)
         self.log.info("A page to look at: %s", page)
         if plan.header["refused"]:
             raise IMSGuardError(
-                f"{plan.header['refused']}; the plan is at {path} to be looked at, and nothing can be deleted from it"
+                f"{plan.header['refused']}; the plan is at {plan.path} to be looked at, and nothing can be deleted "
+                "from it"
             )
-        return _result(plan, str(page))
+        ti: Any = context.get("ti")
+        link = IMSPlanLink().get_link(None, ti_key=ti) if ti else ""
+        counts = ("selected", "bytes", "population", "percent", "kept", "undecided")
+        return {
+            "manifest": str(plan.path),
+            "page": str(page),
+            "digest": plan.digest,
+            "question": write_question(plan, page, link),
+            **{name: plan.header[name] for name in counts},
+        }
 
 
 def run_moment(context: Context) -> datetime:
@@ -185,13 +201,3 @@ def run_moment(context: Context) -> datetime:
     # Airflow 2 lacks run_after; there every run has a data interval. Clearing a run moves its start, not this.
     moment: datetime = context.get("data_interval_end") or getattr(run, "run_after", None) or run.start_date
     return datetime.fromtimestamp(int(moment.timestamp()), UTC)
-
-
-def _result(plan: Plan, page: str) -> dict[str, Any]:
-    counts = ("selected", "bytes", "population", "percent", "kept", "undecided")
-    return {
-        "manifest": str(plan.path),
-        "page": page,
-        "digest": plan.digest,
-        **{name: plan.header[name] for name in counts},
-    }

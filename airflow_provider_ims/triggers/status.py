@@ -20,7 +20,7 @@ def still_pending(
 ) -> set[str]:
     """Ask with one request which of ``values`` must be waited for any longer.
 
-    A medium is gone when reads no longer show it, or show it with the time of its deletion.
+    A medium is gone when reads no longer show it, or prove its deletion (:attr:`MediaInfo.is_gone`).
 
     :param values: up to 20 media ids; or one URL; or one job.
     """

@@ -11,8 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_provider_ims.files.manifest import MAX_LINE_BYTES
-from airflow_provider_ims.files.storage import to_line
+from airflow_provider_ims.files.storage import MAX_LINE_BYTES, to_line
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath

@@ -52,7 +52,7 @@ class PlanFile:
 
     def _read_header(self) -> None:
         header = self.header
-        self.policy = read_policy(header["policy"]).in_words()
+        self.policy = read_policy(header["policy"]).describe()
         self.selected, self.population = int(header["selected"]), int(header["population"])
         self.refused = header["refused"]
         unknown = int(header["size_unknown"])

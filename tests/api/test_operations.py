@@ -227,9 +227,13 @@ class TestMedia:
                 call()
             assert error.value.code == "BadAnswer"
 
-    def test_a_deleted_medium_that_still_shows_is_gone(self, client, answer):
-        answer(MediaInfos=[{"MediaId": ID, "MediaBasicInfo": {"DeletedTime": "2024-01-02T03:04:05Z"}}])
-        assert operations.batch_get_media_infos(client, [ID]).value[0].is_gone
+    @pytest.mark.parametrize("deleted_at", ["2024-01-02T03:04:05Z", "2025-01-01T00:00:00Z"])
+    @pytest.mark.parametrize("status", ["Normal", "Deleted"])
+    def test_a_deleted_medium_that_still_shows(self, client, answer, deleted_at, status):
+        basic = {"Status": status, "CreateTime": "2024-01-02T03:04:05Z", "DeletedTime": deleted_at}
+        answer(MediaInfos=[{"MediaId": ID, "MediaBasicInfo": basic}])
+        is_gone = operations.batch_get_media_infos(client, [ID]).value[0].is_gone
+        assert is_gone == (status == "Deleted" and deleted_at.startswith("2025"))
 
     @pytest.mark.parametrize("ids", [[], ["a"] * 21])
     def test_none_and_too_many_are_refused(self, client, service, ids):

@@ -24,8 +24,8 @@ from airflow_provider_ims.deletion.run import DeletionRun
 from airflow_provider_ims.deletion.targets import read_targets
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.retention.listing import list_whole
+from airflow_provider_ims.retention.page import write_page
 from airflow_provider_ims.retention.plan import Plan, read_caps, write_plan
-from airflow_provider_ims.retention.plan_page import write_page
 from airflow_provider_ims.retention.policy import make_policy, why_kept
 from benchmarks.service import peak_megabytes
 
