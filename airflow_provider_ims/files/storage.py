@@ -132,6 +132,32 @@ def read_whole(path: ObjectStoragePath) -> bytes:
     return b"".join(_chunks(path))
 
 
+def file_length(path: ObjectStoragePath) -> int:
+    """Return how many bytes a file has.
+
+    :raises ValueError: for what is no plain file (a pipe, a device).
+    :raises FileNotFoundError: if it is not there, ``IsADirectoryError`` if it is a folder.
+    :raises StorageError: if the store does not tell.
+    """
+    _require_plain(path)
+    with _store_errors(path, "read"):
+        if not is_local(path):
+            path.fs.invalidate_cache(path.path)
+        found = path.fs.info(path.path)
+    if found["type"] == "directory":
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    return int(found["size"])
+
+
+def read_range(path: ObjectStoragePath, start: int, end: int) -> bytes:
+    """Return some of a file's bytes, in one request to a store.
+
+    :raises StorageError: if it can't be read.
+    """
+    with _store_errors(path, "read"):
+        return bytes(path.fs.cat_file(path.path, start=start, end=end))
+
+
 def write_whole(path: ObjectStoragePath, chunks: Iterable[bytes], content_type: str | None = None) -> str:
     """Write a file that appears whole or not at all, in place of the one that is there; its folder is made.
 
@@ -254,12 +280,16 @@ def _too_long(path: ObjectStoragePath, number: int) -> ValueError:
     return ValueError(f"{path}, line {number}: longer than {MAX_LINE_BYTES >> 20} MiB, so it is no manifest")
 
 
-def _chunks(path: ObjectStoragePath) -> Iterator[bytes]:
+def _require_plain(path: ObjectStoragePath) -> None:
     if is_local(path) and not stat.S_ISREG(mode := os.stat(path.path).st_mode):
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path.path)
         # Opening a pipe waits for a writer, and a device may never end.
         raise ValueError(f"{path} is no plain file but a pipe, a socket or a device")
+
+
+def _chunks(path: ObjectStoragePath) -> Iterator[bytes]:
+    _require_plain(path)
     with _store_errors(path, "read"):
         if not is_local(path):
             path.fs.invalidate_cache(path.path)

@@ -20,18 +20,16 @@ from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from airflow_provider_ims.deletion.resolve import Outcome
 from airflow_provider_ims.links.ims import URL_PREFIX
-from airflow_provider_ims.retention.plan import file_size
+from airflow_provider_ims.retention.page import FILTERS
 from airflow_provider_ims.web import deletion, plan
 from airflow_provider_ims.web.lines import PAGE_ROWS, Lines, Page, Row
 from airflow_provider_ims.web.lines import Query as RowQuery
 from airflow_provider_ims.web.task_instance import open_question, read_task_instance
 
-MAX_TEXT = 160
 MAX_QUERY = 200
 RENEW_SECONDS = 5
 
@@ -206,15 +204,6 @@ async def _no_such_page(request: Request, error: RequestValidationError) -> HTML
     return await _refusal(request, HTTPException(404, "There is no such page"))
 
 
-def _text(value: object, longest: int = MAX_TEXT) -> Markup:
-    """Make anybody's text harmless: cut, escaped, its direction isolated, its invisible characters shown."""
-    text = str(value)
-    if len(text) > longest:
-        text = f"{text[:longest]}… ({len(text):,} characters)"
-    shown = "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
-    return Markup("<bdi>{}</bdi>").format(escape(shown))
-
-
 _templates = Environment(
     loader=PackageLoader("airflow_provider_ims.web"),
     autoescape=True,
@@ -222,8 +211,4 @@ _templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.filters |= {
-    "text": _text,
-    "count": lambda number: f"{number:,}",
-    "size": lambda size: file_size(size) if type(size) is int else "unknown",
-}
+_templates.filters |= FILTERS

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_provider_ims.files.storage import MAX_LINE_BYTES, to_line
+from airflow_provider_ims.files.storage import MAX_LINE_BYTES, file_length, read_range, to_line
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
@@ -77,7 +77,7 @@ class Lines:
     """The lines of some files, one after the other, addressed by their offset in all of them together."""
 
     def __init__(self, files: Sequence[ObjectStoragePath]) -> None:
-        self._files = [(path, int(path.fs.info(path.path)["size"])) for path in files]
+        self._files = [(path, file_length(path)) for path in files]
         self.size = sum(size for _, size in self._files)
 
     def first(self) -> bytes:
@@ -127,7 +127,7 @@ class Lines:
         for path, size in self._files:
             low, high = max(start - begin, 0), min(end - begin, size)
             if low < high:
-                pieces.append(path.fs.cat_file(path.path, start=low, end=high))
+                pieces.append(read_range(path, low, high))
             begin += size
         return b"".join(pieces)
 
