@@ -177,7 +177,4 @@ def get_provider_info() -> dict[str, Any]:
             "airflow_provider_ims.links.ims.IMSPlanLink",
             "airflow_provider_ims.links.ims.IMSReportLink",
         ],
-        "plugins": [
-            {"name": "airflow_provider_ims", "plugin-class": "airflow_provider_ims.web.plugin.IMSPlugin"}
-        ],
     }

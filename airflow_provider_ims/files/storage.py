@@ -147,6 +147,32 @@ def read_whole(path: ObjectStoragePath) -> bytes:
         return file.read()
 
 
+def file_length(path: ObjectStoragePath) -> int:
+    """Return how many bytes a file has.
+
+    :raises ValueError: for what is no plain file (a pipe, a device).
+    :raises FileNotFoundError: if it is not there, ``IsADirectoryError`` if it is a folder.
+    :raises StorageError: if the store does not tell.
+    """
+    _require_plain(path)
+    with _store_errors(path, "read"):
+        if not is_local(path):
+            path.fs.invalidate_cache(path.path)
+        found = path.fs.info(path.path)
+    if found["type"] == "directory":
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    return int(found["size"])
+
+
+def read_range(path: ObjectStoragePath, start: int, end: int) -> bytes:
+    """Return some of a file's bytes, in one request to a store.
+
+    :raises StorageError: if it can't be read.
+    """
+    with _store_errors(path, "read"):
+        return bytes(path.fs.cat_file(path.path, start=start, end=end))
+
+
 def write_whole(path: ObjectStoragePath, chunks: Iterable[bytes], content_type: str | None = None) -> str:
     """Write a file that appears whole or not at all, in place of the one that is there; its folder is made.
 
@@ -268,16 +294,19 @@ def _no_such_store(named: str, scheme: str, error: Exception) -> str:
     return f"{named} can't be used: {_reason(error)}; install the provider that brings {scheme}:// paths"
 
 
-def _open_to_read(path: ObjectStoragePath) -> io.BufferedReader:
-    buffer_size = io.DEFAULT_BUFFER_SIZE
-    if not is_local(path):
-        buffer_size = _READ_BYTES
-        path.fs.invalidate_cache(path.path)
-    elif not stat.S_ISREG(mode := os.stat(path.path).st_mode):
+def _require_plain(path: ObjectStoragePath) -> None:
+    if is_local(path) and not stat.S_ISREG(mode := os.stat(path.path).st_mode):
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path.path)
         # Opening a pipe waits for a writer, and a device may never end.
         raise ValueError(f"{path} is no plain file but a pipe, a socket or a device")
+
+
+def _open_to_read(path: ObjectStoragePath) -> io.BufferedReader:
+    _require_plain(path)
+    buffer_size = io.DEFAULT_BUFFER_SIZE if is_local(path) else _READ_BYTES
+    if not is_local(path):
+        path.fs.invalidate_cache(path.path)
     with _store_errors(path, "read"):
         # A cache would read ahead by what a store thinks best: 50 MiB for S3.
         file = path.fs.open(path.path, "rb", block_size=buffer_size, cache_type="none")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from airflow.models.hitl import HITLDetail
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XCOM_RETURN_KEY, XComModel
 from airflow.utils.session import create_session
@@ -58,6 +59,21 @@ def read_task_instance(dag_id: str, run_id: str, task_id: str, map_index: int) -
         xcom = session.scalar(_select(XComModel, ids, XComModel).where(XComModel.key == XCOM_RETURN_KEY))
         state = str(found[0]) if found[0] else None
         return TaskInstanceInfo(state, _result(xcom.value if xcom else None), _progress(session, ids))
+
+
+def open_question(dag_id: str, run_id: str) -> str | None:
+    """Return the id of a task of a run that waits for a person's answer, None if there is none."""
+    answered: Any = HITLDetail.response_received
+    question = select(TaskInstance.task_id).join(HITLDetail, HITLDetail.ti_id == TaskInstance.id)
+    waiting = question.where(
+        TaskInstance.dag_id == dag_id,
+        TaskInstance.run_id == run_id,
+        TaskInstance.map_index == -1,
+        TaskInstance.state.not_in(ENDED),
+        answered.is_(False),
+    )
+    with create_session() as session:
+        return session.scalar(waiting.limit(1))
 
 
 def _result(value: Any) -> Mapping[str, Any]:
