@@ -33,7 +33,7 @@ from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.pytest_plugin import MakeConnection
 from airflow_provider_ims.sensors.ims import IMSMediaDeletedSensor, IMSTranscodeJobSensor
 from airflow_provider_ims.triggers import ims as triggers
-from airflow_provider_ims.triggers import waiting
+from airflow_provider_ims.triggers import wait as waiting
 from airflow_provider_ims.triggers.ims import IMSMediaDeletedTrigger
 
 try:
