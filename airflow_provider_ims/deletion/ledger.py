@@ -15,10 +15,11 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_ims.api.client import RequestStats
+from airflow_provider_ims.api.identifiers import match_key
 from airflow_provider_ims.deletion.checkpoint import RunState, StateKeeper, StateStore
 from airflow_provider_ims.deletion.policies import outcomes_in_words
 from airflow_provider_ims.deletion.resolve import Outcome, TargetResult
-from airflow_provider_ims.deletion.targets import Batch, Target, Targets, batches, match_key, read_targets
+from airflow_provider_ims.deletion.targets import Batch, Target, Targets, batches, read_targets
 from airflow_provider_ims.files.manifest import report_lines
 from airflow_provider_ims.files.report import Report
 

@@ -28,9 +28,10 @@ from airflow_provider_ims.api.errors import (
     IMSThrottlingError,
     IMSTransientError,
 )
+from airflow_provider_ims.api.identifiers import match_key
 from airflow_provider_ims.api.operations import Deletion, MediaInfo
 from airflow_provider_ims.api.responses import Response
-from airflow_provider_ims.deletion.targets import Target, TargetKind, match_key
+from airflow_provider_ims.deletion.targets import Target, TargetKind
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -264,8 +265,9 @@ class BatchDeleter:
             answer = self._patiently(
                 lambda: operations.batch_get_media_infos(self._client, media_ids, stop=self._stop)
             )
-            media = {medium.media_id: medium for medium in answer.value if not medium.is_gone}
-            return {t: media[t.value] for t in targets if t.value in media}, answer.request_id
+            media = {match_key(medium.media_id): medium for medium in answer.value if not medium.is_gone}
+            by_key = ((target, media.get(match_key(target.value))) for target in targets)
+            return {target: medium for target, medium in by_key if medium}, answer.request_id
         shown: dict[Target, MediaInfo] = {}
         request_id = None
         for target in targets:

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from airflow_provider_ims.exceptions import IMSGuardError
 from airflow_provider_ims.files.storage import storage_path
 
 if TYPE_CHECKING:
@@ -38,12 +39,15 @@ class Row(NamedTuple):
 class ManifestReader:
     """Goes through a manifest once. ``plan_header`` is a plan's first line as soon as rows come, else None.
 
+    :param approved_digest: SHA-256 of the only file that may be read.
+    :raises IMSGuardError: when the file is another one, whether or not it could be read.
     :raises ValueError: naming the file and the line that can't be read.
     """
 
-    def __init__(self, path: str | ObjectStoragePath) -> None:
+    def __init__(self, path: str | ObjectStoragePath, approved_digest: str | None = None) -> None:
         self.path = storage_path(path)
         self.plan_header: dict[str, Any] | None = None
+        self._approved_digest = approved_digest
         self._hash = hashlib.sha256()
 
     @property
@@ -52,6 +56,8 @@ class ManifestReader:
         return self._hash.hexdigest()
 
     def __iter__(self) -> Iterator[Row]:
+        if self._approved_digest is not None and self.path.is_file():
+            check_digest(_file_digest(self.path), approved=self._approved_digest)
         for number, line in _lines(self.path, self._hash):
             if not line.startswith("{"):
                 if self.plan_header is not None:
@@ -82,6 +88,18 @@ class ManifestReader:
                 f"{self.path}, line {number}: not a whole JSON object; is the file cut?"
             ) from None
         return dict(fields)
+
+
+def check_digest(found: str | None, *, approved: str) -> None:
+    """Refuse another manifest than the one that was approved.
+
+    :raises IMSGuardError: if the two SHA-256 differ.
+    """
+    if found != str(approved).strip().lower():
+        raise IMSGuardError(
+            f"the manifest is not the one that was approved: its SHA-256 is {found}, "
+            f"approved was {approved}. Nothing was deleted"
+        )
 
 
 def report_lines(
@@ -123,6 +141,14 @@ def report_parts(folder: str | ObjectStoragePath) -> list[tuple[int, ObjectStora
             if name.startswith("part-") and name.endswith(".jsonl") and name[5:-6].isdecimal():
                 parts.append((int(name[5:-6]), path))
     return sorted(parts, key=lambda part: part[0])
+
+
+def _file_digest(path: ObjectStoragePath) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:  # type: ignore[no-untyped-call]
+        while piece := file.read(MAX_LINE_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def _lines(path: ObjectStoragePath, digest: _Hash | None = None) -> Iterator[tuple[int, str]]:

@@ -130,7 +130,7 @@ class IMSMediaDeletedTrigger(_IMSTrigger):
         return targets.kind, [target.value for target in targets]
 
 
-class _IMSJobTrigger(_IMSTrigger):
+class IMSJobTrigger(_IMSTrigger):
     """Waits until a job is over, well or badly: the worker reads it again and judges.
 
     A subclass names the kind of job, and the argument that is its id.
@@ -146,7 +146,7 @@ class _IMSJobTrigger(_IMSTrigger):
         return self.kind, [getattr(self, self.id_argument)]
 
 
-class IMSMediaConvertJobTrigger(_IMSJobTrigger):
+class IMSMediaConvertJobTrigger(IMSJobTrigger):
     """Waits until a convert job has ended, or one of its outputs has failed.
 
     :param job_id: the job's id.
@@ -162,7 +162,7 @@ class IMSMediaConvertJobTrigger(_IMSJobTrigger):
         self.job_id = job_id
 
 
-class IMSWorkflowTaskTrigger(_IMSJobTrigger):
+class IMSWorkflowTaskTrigger(IMSJobTrigger):
     """Waits until a workflow task has ended.
 
     :param workflow_task_id: the task's id.
@@ -177,7 +177,7 @@ class IMSWorkflowTaskTrigger(_IMSJobTrigger):
         self.workflow_task_id = workflow_task_id
 
 
-class IMSMediaProducingJobTrigger(_IMSJobTrigger):
+class IMSMediaProducingJobTrigger(IMSJobTrigger):
     """Waits until a producing job has ended.
 
     :param job_id: the job's id.
@@ -192,7 +192,7 @@ class IMSMediaProducingJobTrigger(_IMSJobTrigger):
         self.job_id = job_id
 
 
-class IMSTranscodeJobTrigger(_IMSJobTrigger):
+class IMSTranscodeJobTrigger(IMSJobTrigger):
     """Waits until all parts of a transcoding job have succeeded, or one has failed.
 
     :param parent_job_id: the job's id.

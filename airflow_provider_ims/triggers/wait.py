@@ -6,11 +6,11 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_ims.api.errors import IMSTransientError
 from airflow_provider_ims.deletion.threads import run_interruptible
@@ -35,35 +35,45 @@ LOOKING_THREADS = 8
 # How often a task that waits says how many are still shown, in seconds.
 LOG_SECONDS = 60.0
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
+
+
+def interruptible(work: Callable[[threading.Event], T]) -> T:
+    """Do ``work`` in another thread and return what it returns.
+
+    A time-out may strike this thread at any moment, also where it would be lost: so it only waits.
+
+    :param work: is given an event that is set when it shall end soon.
+    """
+    stop = threading.Event()
+    results: list[T] = []
+    run_interruptible(lambda: results.append(work(stop)), name="ims-look", cancel=stop.set)
+    return results[0]
 
 
 def look(hook: IMSHook, kind: SubjectKind, values: Sequence[str]) -> list[str]:
     """Ask once which of ``values`` must be waited for any longer, in their order.
 
-    A time-out may strike at any moment, also where it would be lost: so this thread only waits.
-
     :raises IMSAPIError: what the service says instead; one refusal ends the look.
     """
     client = hook.client
-    stop = threading.Event()
-    pending: list[str] = []
 
-    def ask(piece: Sequence[str]) -> list[str]:
-        left = still_pending(client, kind, piece, stop)
-        return [value for value in piece if value in left]
+    def ask_all(stop: threading.Event) -> list[str]:
+        def ask(piece: Sequence[str]) -> list[str]:
+            left = still_pending(client, kind, piece, stop)
+            return [value for value in piece if value in left]
 
-    def ask_all() -> None:
         pool = ThreadPoolExecutor(LOOKING_THREADS, "ims-look")
         try:
-            for left in pool.map(ask, _pieces(values, MAX_AT_ONCE[kind])):
-                pending.extend(left)
+            answers = pool.map(ask, _pieces(values, MAX_AT_ONCE[kind]))
+            return [value for left in answers for value in left]
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
 
-    run_interruptible(ask_all, name="ims-look", cancel=stop.set)
-    return pending
+    return interruptible(ask_all)
 
 
 class MediaWait:
