@@ -191,37 +191,36 @@ def _shown(body: dict[str, Any], kind: _Kind, job_id: str) -> Job | None:
         return None
     if not isinstance(shown, dict):
         raise ValueError(f"its {kind.field} is no object")
+    if (text(shown.get(kind.parameter)) or "").casefold() != job_id.casefold():
+        raise ValueError(f"its {kind.field} is another than was asked for")
     return kind.read(shown, job_id)
 
 
 def _convert_job(shown: dict[str, Any], job_id: str) -> Job:
     config = mapping(shown.get("Config"))
-    bases: dict[str, str] = {}
-    skipped = {
-        text(group.get("Name"))
-        for group in objects(shown, "OutputGroupDetails")
-        if _is(text(group.get("Status")) or "", "skipped")
-    }
+    details = objects(shown, "OutputGroupDetails")
+    groups = tuple(_part(group) for group in details)
+    # A group that was skipped may show none of its outputs.
+    skipped = {group.name for group in groups if _is(group.state, "skipped")}
     expected = len(objects(config, "Outputs"))
+    outputs = [_convert_output(output) for output in objects(shown, "OutputDetails")]
+    bases: dict[str | None, str | None] = {}
     for group in objects(config, "OutputGroups"):
-        # A group that was skipped may show none of its outputs.
-        expected += 0 if text(group.get("Name")) in skipped else len(objects(group, "Outputs"))
+        name = text(group.get("Name"))
+        expected += 0 if name in skipped else len(objects(group, "Outputs"))
         base = mapping(mapping(group.get("GroupConfig")).get("OutputFileBase"))
-        bases[text(group.get("Name")) or ""] = _media_id(base) or ""
-    outputs = [_convert_output(part) for part in objects(shown, "OutputDetails")]
-    groups = []
-    for group in objects(shown, "OutputGroupDetails"):
-        groups.append(_part(group))
-        # A group may be written into a medium, without its outputs saying so.
-        into = bases.get(text(group.get("Name")) or "") or None
-        outputs += [_convert_output(part, into) for part in objects(group, "Outputs")]
+        bases[name], _ = _file_of(base, "Url")
+    for group in details:
+        # A group may be written into a medium without its outputs saying so.
+        into = bases.get(text(group.get("Name")))
+        outputs += [_convert_output(output, into) for output in objects(group, "Outputs")]
     return Job(
         "media convert job",
-        text(shown.get("JobId")) or job_id,
+        job_id,
         text(shown.get("State")) or "",
         inputs=tuple(_file(mapping(item.get("InputFile"))) for item in objects(config, "Inputs")),
         outputs=tuple(outputs),
-        groups=tuple(groups),
+        groups=groups,
         expected=expected,
         code=text(shown.get("Code")),
         message=text(shown.get("Message")),
@@ -243,7 +242,7 @@ def _convert_output(item: dict[str, Any], into: str | None = None) -> JobPart:
 def _workflow_task(shown: dict[str, Any], job_id: str) -> Job:
     return Job(
         "workflow task",
-        text(shown.get("TaskId")) or job_id,
+        job_id,
         text(shown.get("Status")) or "",
         inputs=tuple(_file(item) for item in (parsed(shown.get("TaskInput")),) if isinstance(item, dict)),
         outputs=_activities(parsed(shown.get("ActivityResults"))),
@@ -279,7 +278,7 @@ def _producing_job(shown: dict[str, Any], job_id: str) -> Job:
     url = unsigned(shown.get("MediaURL"))
     return Job(
         "media producing job",
-        text(shown.get("JobId")) or job_id,
+        job_id,
         text(shown.get("Status")) or "",
         outputs=(JobPart("output", media_id=media_id, url=url),) if media_id or url else (),
         code=text(shown.get("Code")),
@@ -290,7 +289,7 @@ def _producing_job(shown: dict[str, Any], job_id: str) -> Job:
 def _transcode_job(shown: dict[str, Any], job_id: str) -> Job:
     return Job(
         "transcoding job",
-        text(shown.get("ParentJobId")) or job_id,
+        job_id,
         text(shown.get("Status")) or "",
         inputs=tuple(_file(item) for item in objects(shown, "InputGroup")),
         outputs=tuple(_sub_job(item) for item in objects(shown, "TranscodeJobList")),
@@ -365,7 +364,3 @@ def _file_of(item: dict[str, Any], url_field: str) -> tuple[str | None, str | No
     if (text(item.get("Type")) or "").casefold() == "media":
         return media, unsigned(item.get(url_field))
     return None, unsigned(item.get(url_field)) or unsigned(media)
-
-
-def _media_id(item: dict[str, Any]) -> str | None:
-    return _file_of(item, "Url")[0]

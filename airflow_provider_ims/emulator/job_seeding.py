@@ -53,7 +53,7 @@ def read_job(given: dict[str, Any], service: Service) -> Job:
         part.code, part.message = output.get("code", ""), output.get("message", "")
     job.submitted, job.seconds, job.polls = time.time(), seconds, polls
     job.good, job.bad = given.get("good", ""), given.get("bad", "")
-    job.code, job.message = given.get("code") or job.code, given.get("message", "")
+    job.code, job.message = given.get("code", ""), given.get("message", "")
     if "activity_results" in given:
         job.shown["ActivityResults"] = given["activity_results"]
     job.put(statuses, given.get("state"))

@@ -116,6 +116,8 @@ class _IMSJobSensor(IMSBaseSensor):
     """
 
     trigger_class: ClassVar[type[IMSJobTrigger]]
+    # One that renders to nothing is refused here, in words of its own.
+    inputs = frozenset({"job_id", "workflow_task_id", "parent_job_id"})
     accept_skipped = False
 
     @abstractmethod

@@ -162,6 +162,11 @@ class Schedule:
         subject.schedule(asked)
         return waiters
 
+    def is_looked_at(self, waiter: Waiter, now: int) -> bool:
+        """Return whether nothing that it waits for is due in the second ``now``, or is being asked for."""
+        subjects = self._subjects[waiter.kind]
+        return all(now < subjects[value].due < inf for value in waiter.pending if value in subjects)
+
     def requests(self, now: int) -> list[PollRequest]:
         """Return the requests to make in the second ``now``; what they name is left alone until it is answered."""
         return [request for kind in MAX_AT_ONCE for request in self._requests(kind, now)]
@@ -344,16 +349,20 @@ class Poller:
             else:
                 await self._refused(request, asked, error)
             return
+        concerned: set[Waiter] = set()
         for value in request.values:
             is_pending = value in pending
             waiters = self._schedule.answered(request.kind, value, asked, pending=is_pending)
-            for waiter in waiters:
-                if not is_pending:
+            concerned |= waiters
+            if not is_pending:
+                for waiter in waiters:
                     waiter.pending.discard(value)
-                if not waiter.pending or waiter.deadline <= looked_at:
-                    _end(waiter)
-                else:
-                    self._log_pending(waiter)
+        for waiter in concerned:
+            at_the_end = waiter.deadline <= looked_at and self._schedule.is_looked_at(waiter, asked)
+            if at_the_end or not waiter.pending:
+                _end(waiter)
+            else:
+                self._log_pending(waiter)
 
     async def _refused(self, request: PollRequest, asked: int, error: Exception) -> None:
         """Tell those whom a refusal concerns."""

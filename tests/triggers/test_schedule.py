@@ -33,7 +33,8 @@ class Simulation:
         return waiter
 
     def run(self, seconds: int) -> None:
-        for self.now in range(self.now + 1, self.now + seconds + 1):
+        for now in range(self.now + 1, self.now + seconds + 1):
+            self.now = now
             asks = [(self.now, request) for request in self.schedule.requests(self.now)]
             self.asks += asks
             self._waiting += asks
