@@ -728,14 +728,13 @@ def waiting(world: World) -> Iterator[Provocation]:
     yield "job_id", lambda: wait_for("")
     yield "output-1 is Failed", lambda: converted(statuses=["Success", "Failed"])
     yield "output-0 is Skipped", lambda: converted(statuses=["Skipped"], state="Complete")
-    yield "not over after", lambda: converted(seconds=60)
 
     def ended_operation() -> Any:
         sensor = IMSTranscodeJobSensor(task_id="done", parent_job_id="a", poke_interval=0.1, timeout=1)
         return sensor.execute({"ti": Task()})  # type: ignore[typeddict-item]
 
-    gone = {"action": "GetTranscodeJob", "status": 404, "code": "InvalidAction.NotFound"}
-    yield "IMSMediaConvertJobSensor", world.with_fault(ended_operation, {"kind": "refuse", **gone})
+    ended = {"action": "GetTranscodeJob", "status": 404, "code": "InvalidAction.NotFound"}
+    yield "IMSMediaConvertJobSensor", world.with_fault(ended_operation, {"kind": "refuse", **ended})
 
 
 def connection_tests(world: World) -> Iterator[Provocation]:
