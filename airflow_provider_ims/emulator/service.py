@@ -181,7 +181,7 @@ class Service:
         self.settle()
         entry = exchange.entry
         call = Call(
-            params=exchange.request.params,
+            params={**exchange.request.params, **exchange.request.form},
             entry=entry,
             library=self.library,
             jobs=self.jobs,
