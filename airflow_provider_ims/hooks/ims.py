@@ -13,7 +13,8 @@ from airflow_provider_ims.connection import ConnectionSettings, read_connection
 
 if TYPE_CHECKING:
     from airflow_provider_ims.api.client import IMSClient
-    from airflow_provider_ims.api.operations import Deletion, MediaInfo, TranscodeJob
+    from airflow_provider_ims.api.jobs import Job
+    from airflow_provider_ims.api.operations import Deletion, MediaInfo
     from airflow_provider_ims.deletion.policies import OutcomePolicy
     from airflow_provider_ims.deletion.run import DeletionRun
     from airflow_provider_ims.deletion.targets import Targets
@@ -188,11 +189,32 @@ class IMSHook(BaseHook):
 
         return operations.list_all_media(self.client, **filters)
 
-    def get_transcode_job(self, parent_job_id: str) -> TranscodeJob:
-        """Read a transcoding job with all its renditions."""
-        from airflow_provider_ims.api import operations
+    def get_media_convert_job(self, job_id: str) -> Job:
+        """Read a convert job with all its outputs."""
+        from airflow_provider_ims.api.jobs import read_job
 
-        return operations.get_transcode_job(self.client, parent_job_id).value
+        return read_job(self.client, "media convert job", job_id)
+
+    def get_workflow_task(self, task_id: str) -> Job:
+        """Read a workflow task; its outputs are what its activities tell."""
+        from airflow_provider_ims.api.jobs import read_job
+
+        return read_job(self.client, "workflow task", task_id)
+
+    def get_media_producing_job(self, job_id: str) -> Job:
+        """Read a producing job."""
+        from airflow_provider_ims.api.jobs import read_job
+
+        return read_job(self.client, "media producing job", job_id)
+
+    def get_transcode_job(self, parent_job_id: str) -> Job:
+        """Read a transcoding job; its outputs are its sub-jobs.
+
+        IMS announced the end of this operation for the end of 2025: :meth:`get_media_convert_job` is what follows.
+        """
+        from airflow_provider_ims.api.jobs import read_job
+
+        return read_job(self.client, "transcoding job", parent_job_id)
 
     def deletion_run(
         self,

@@ -350,52 +350,6 @@ class TestList:
         assert len(service.requests) == 2
 
 
-class TestTranscodeJob:
-    def test_renditions(self, client, service, answer):
-        answer(
-            TranscodeParentJob={
-                "ParentJobId": "parent",
-                "Status": "Success",
-                "TranscodeJobList": [
-                    {
-                        "JobId": "1",
-                        "Status": "Success",
-                        "Output": {"Type": "OSS", "Media": SIGNED},
-                        "OutFileMeta": {"FileBasicInfo": {"MediaId": ID, "FileUrl": SIGNED}},
-                    },
-                    {
-                        "JobId": "2",
-                        "Status": "Fail",
-                        "Output": {"Type": "Media", "Media": ID, "OutputUrl": SIGNED},
-                    },
-                    {"JobId": "3", "OutFileMeta": {"FileBasicInfo": {"FileUrl": SIGNED}}},
-                    {"Output": None, "OutFileMeta": "text"},
-                ],
-            }
-        )
-        job = operations.get_transcode_job(client, "parent").value
-        url = "https://b.oss-cn-shanghai.aliyuncs.com/a.mp4"
-        assert job == operations.TranscodeJob(
-            "parent",
-            "Success",
-            (
-                operations.TranscodeSubJob("1", "Success", ID, url),
-                operations.TranscodeSubJob("2", "Fail", ID, url),
-                operations.TranscodeSubJob("3", "", None, url),
-                operations.TranscodeSubJob("", "", None, None),
-            ),
-        )
-        assert service.requests[0].query == {"ParentJobId": "parent"}
-
-    @pytest.mark.parametrize(
-        "job", [None, {}, [], "text", {"Status": "Success"}, {"ParentJobId": "p", "TranscodeJobList": {}}]
-    )
-    def test_a_wrong_shape_is_an_error(self, client, answer, job):
-        answer(TranscodeParentJob=job)
-        with pytest.raises(IMSTransientError):
-            operations.get_transcode_job(client, "parent")
-
-
 def _wire_names(body: type) -> set[str]:
     """Return the fields of a model of the official SDK as they are spelled on the wire."""
     return set(re.findall(r"result\['(\w+)'\]", inspect.getsource(body.to_map)))
