@@ -15,7 +15,7 @@ from airflow_provider_ims.files.manifest import report_parts
 from airflow_provider_ims.files.storage import is_local, storage_path, to_line
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow_provider_ims.compat import ObjectStoragePath
 
 
 def column_folder(base: str | ObjectStoragePath, columns: Mapping[str, str | int]) -> ObjectStoragePath:

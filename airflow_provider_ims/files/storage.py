@@ -9,7 +9,7 @@ import json
 from typing import IO, TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow_provider_ims.compat import ObjectStoragePath
 
 _to_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for each line
 
@@ -17,7 +17,7 @@ _to_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make 
 def storage_path(path: str | ObjectStoragePath) -> ObjectStoragePath:
     """Make a path of the user's text; any store that the user's Airflow knows."""
     # Imported late: it loads much that a DAG file never needs.
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow_provider_ims.compat import ObjectStoragePath
 
     found = path if isinstance(path, ObjectStoragePath) else ObjectStoragePath(str(path))
     _ = found.fs  # Airflow 2 would say only later that it knows no such store.

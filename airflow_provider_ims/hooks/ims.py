@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseHook
-
+from airflow_provider_ims.compat import BaseHook
 from airflow_provider_ims.hooks.connection import ConnectionSettings, read_connection
 
 if TYPE_CHECKING:

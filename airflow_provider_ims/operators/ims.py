@@ -8,8 +8,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator, conf
-
+from airflow_provider_ims.compat import BaseOperator, conf
 from airflow_provider_ims.deletion.targets import check_one_input
 from airflow_provider_ims.exceptions import IMSDeletionError
 from airflow_provider_ims.hooks.ims import IMSHook
@@ -17,9 +16,9 @@ from airflow_provider_ims.links.ims import IMSConsoleLink
 from airflow_provider_ims.operators.retention import IMSPlanMediaRetentionOperator
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
     from airflow.providers.openlineage.extractors import OperatorLineage  # type: ignore[import-not-found]
 
+    from airflow_provider_ims.compat import Context, ObjectStoragePath
     from airflow_provider_ims.deletion.checkpoint import StateStore
     from airflow_provider_ims.deletion.policies import OutcomePolicy
     from airflow_provider_ims.deletion.run import DeletionRun

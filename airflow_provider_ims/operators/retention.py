@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator
-
+from airflow_provider_ims.compat import BaseOperator
 from airflow_provider_ims.exceptions import IMSGuardError
 from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.links.ims import IMSConsoleLink
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
-
+    from airflow_provider_ims.compat import Context, ObjectStoragePath
     from airflow_provider_ims.retention.plan import Plan
     from airflow_provider_ims.retention.policy import Age, Moment, Texts
 

@@ -23,7 +23,7 @@ from airflow_provider_ims.files.storage import open_new, storage_path, to_line
 from airflow_provider_ims.retention.policy import RetentionPolicy, Selection, read_policy, whole_number
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow_provider_ims.compat import ObjectStoragePath
 
 PLAN_FORMAT = 1
 ROWS_SHOWN = 20

@@ -14,7 +14,7 @@ from airflow_provider_ims.files.storage import open_new
 from airflow_provider_ims.retention.plan import Plan, file_size
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow_provider_ims.compat import ObjectStoragePath
 
 MAX_TEXT = 160
 MAX_BARS = 36

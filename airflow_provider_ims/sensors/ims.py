@@ -9,23 +9,21 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import (
+from airflow_provider_ims.api.errors import IMSTransientError
+from airflow_provider_ims.compat import (
     AirflowSensorTimeout,
     AirflowSkipException,
     BaseSensorOperator,
     PokeReturnValue,
     conf,
 )
-
-from airflow_provider_ims.api.errors import IMSTransientError
 from airflow_provider_ims.exceptions import IMSJobFailedError
 from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.links.ims import IMSConsoleLink
 from airflow_provider_ims.triggers.events import WaitTimedOut, raise_unless_over
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
-
+    from airflow_provider_ims.compat import Context, ObjectStoragePath
     from airflow_provider_ims.triggers.wait import MediaWait
 
 
