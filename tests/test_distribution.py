@@ -7,10 +7,11 @@ import sys
 import tomllib
 from pathlib import Path
 
-import constraints
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+import constraints
 
 ROOT = Path(__file__).parent.parent
 CONSTRAINTS = sorted((ROOT / "constraints").glob("*.txt"))
