@@ -137,6 +137,8 @@ class IMSClient:
         self._lock = threading.Lock()
         self._tally = RequestStats()
         self.last_answer_at = float("-inf")
+        self.last_error: IMSAPIError | None = None
+        """Why the last request failed; None if it did not."""
 
     @property
     def tally(self) -> RequestStats:
@@ -239,6 +241,7 @@ class IMSClient:
                     retry_after=error.retry_after if error else None,
                 )
             self._count(retry=course.tries > 0, throttled=throttled, lost=bool(error and error.answer_lost))
+        self.last_error = error
         if error:
             course.failed(error)
             log.debug("%s: try %d failed: %s", action, course.tries, error)

@@ -1,4 +1,4 @@
-"""Reading the files that name media: id lists, plans and reports.
+"""Reading the files that name media: id lists and plans.
 
 A plan is JSON lines: the first describes the plan and has no ``media_id``, each other is a medium. A report is a
 folder of part files in JSON lines, one target a line, with its ``outcome``. Everything else is a text file with
@@ -13,12 +13,11 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from airflow_provider_ims.files.storage import storage_path
+from airflow_provider_ims.exceptions import IMSGuardError
+from airflow_provider_ims.files.storage import chunks, lines, storage_path
 
 if TYPE_CHECKING:
     from airflow_provider_ims.compat import ObjectStoragePath
-
-MAX_LINE_BYTES = 2**20
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +37,15 @@ class Row(NamedTuple):
 class ManifestReader:
     """Goes through a manifest once. ``plan_header`` is a plan's first line as soon as rows come, else None.
 
+    :param approved_digest: SHA-256 of the only file that may be read.
+    :raises IMSGuardError: when the file is another one, whether or not it could be read.
     :raises ValueError: naming the file and the line that can't be read.
     """
 
-    def __init__(self, path: str | ObjectStoragePath) -> None:
+    def __init__(self, path: str | ObjectStoragePath, approved_digest: str | None = None) -> None:
         self.path = storage_path(path)
         self.plan_header: dict[str, Any] | None = None
+        self._approved_digest = approved_digest
         self._hash = hashlib.sha256()
 
     @property
@@ -52,7 +54,9 @@ class ManifestReader:
         return self._hash.hexdigest()
 
     def __iter__(self) -> Iterator[Row]:
-        for number, line in _lines(self.path, self._hash):
+        if self._approved_digest is not None and self.path.is_file():
+            check_digest(_file_digest(self.path), approved=self._approved_digest)
+        for number, line in text_lines(self.path, self._hash):
             if not line.startswith("{"):
                 if self.plan_header is not None:
                     raise ValueError(f"{self.path}, line {number}: not a line of a plan")
@@ -84,67 +88,40 @@ class ManifestReader:
         return dict(fields)
 
 
-def report_lines(
-    folder: str | ObjectStoragePath, *, first_part: int = 1
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Go through a report's lines with the number of the part each stands in, parts in order.
+def check_digest(found: str | None, *, approved: str) -> None:
+    """Refuse another manifest than the one that was approved.
 
-    The last line of a part may be cut where a writer was killed; it is left out, as its target gets a line in a
-    later part.
-
-    :raises ValueError: for any other line that can't be read.
+    :raises IMSGuardError: if the two SHA-256 differ.
     """
-    for part, path in report_parts(folder):
-        if part < first_part:
-            continue
-        cut: str | None = None
-        for number, line in _lines(path):
-            if cut:
-                raise ValueError(cut)
-            try:
-                fields = json.loads(line)
-            except ValueError:
-                fields = None
-            if isinstance(fields, dict):
-                yield part, fields
-            else:
-                cut = f"{path}, line {number}: not a line of a report"
-        if cut:
-            log.info("%s ends in a line that was cut when its writer was killed; it does not count.", path)
+    if found != str(approved).strip().lower():
+        raise IMSGuardError(
+            f"the manifest is not the one that was approved: its SHA-256 is {found}, "
+            f"approved was {approved}. Nothing was deleted"
+        )
 
 
-def report_parts(folder: str | ObjectStoragePath) -> list[tuple[int, ObjectStoragePath]]:
-    """List a report folder's part files by their numbers."""
-    base = storage_path(folder)
-    parts = []
-    if base.exists():
-        for path in base.iterdir():
-            name = path.name
-            if name.startswith("part-") and name.endswith(".jsonl") and name[5:-6].isdecimal():
-                parts.append((int(name[5:-6]), path))
-    return sorted(parts, key=lambda part: part[0])
+def _file_digest(path: ObjectStoragePath) -> str:
+    digest = hashlib.sha256()
+    for piece in chunks(path):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
-def _lines(path: ObjectStoragePath, digest: _Hash | None = None) -> Iterator[tuple[int, str]]:
-    """Give the lines that are not blank, with their numbers."""
+def text_lines(path: ObjectStoragePath, digest: _Hash | None = None) -> Iterator[tuple[int, str]]:
+    """Go through the lines that are not blank, with their numbers."""
     try:
-        with path.open("rb") as file:  # type: ignore[no-untyped-call]
-            number = 0
-            while raw := file.readline(MAX_LINE_BYTES + 1):
-                number += 1
-                if len(raw) > MAX_LINE_BYTES:
-                    raise ValueError(
-                        f"{path}, line {number}: longer than {MAX_LINE_BYTES >> 20} MiB, so it is no manifest"
-                    )
-                if digest:
-                    digest.update(raw)
-                try:
-                    text = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-                except UnicodeDecodeError:
-                    raise ValueError(f"{path}, line {number}: not UTF-8 text") from None
-                if text:
-                    yield number, text
-    except FileNotFoundError:
-        raise ValueError(f"manifest {path} does not exist") from None
+        for number, raw in enumerate(lines(path), start=1):
+            if digest:
+                digest.update(raw)
+            try:
+                text = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+            except UnicodeDecodeError:
+                raise ValueError(f"{path}, line {number}: not UTF-8 text") from None
+            if text:
+                yield number, text
+    except FileNotFoundError as error:
+        # A store can tell that even the bucket is not there; a disk tells the name once more.
+        more = "" if error.strerror or "bucket" not in str(error) else f": {error}"
+        raise ValueError(f"manifest {path} does not exist{more}") from None
     except IsADirectoryError:
         raise ValueError(f"manifest {path} is a folder, not a file") from None

@@ -1,26 +1,100 @@
 """Files wherever the user's Airflow can write them: a local folder, or any object storage that it knows.
 
-Says where and how, not what: plans, reports and shards are the business of their own modules.
+Says where and how, not what: plans, reports and shards are the business of their own modules. What is used of a
+store is the contract of fsspec that all of them share. A store differs from a disk in four ways that matter here:
+its files can't grow, each write is a round trip, a "folder" is a part of the name, and making one can make a bucket.
 """
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import io
 import json
-from typing import IO, TYPE_CHECKING, Any, cast
+import os
+import secrets
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow_provider_ims.api.errors import IMSError
+from airflow_provider_ims.exceptions import IMSGuardError
 
 if TYPE_CHECKING:
     from airflow_provider_ims.compat import ObjectStoragePath
 
+MAX_LINE_BYTES = 2**20
+
+_READ_BYTES = 4 * 2**20
+"""What one request to a store reads."""
+
+_ONE_PUT_BYTES = 8 * 2**20
+"""A file up to here is written to a store in one request; a larger one in parts, which are joined at its end."""
+
+_NEEDS = {
+    "s3": "apache-airflow-providers-amazon[s3fs]",
+    "s3a": "apache-airflow-providers-amazon[s3fs]",
+    "gs": "apache-airflow-providers-google",
+    "gcs": "apache-airflow-providers-google",
+    "abfs": "apache-airflow-providers-microsoft-azure",
+    "abfss": "apache-airflow-providers-microsoft-azure",
+    "adl": "apache-airflow-providers-microsoft-azure",
+    "oss": "airflow-provider-ims[oss]",
+}
+"""Which package brings a scheme to Airflow."""
+
+_CONTENT_TYPE_ARGUMENTS = {
+    "s3": "ContentType",
+    "s3a": "ContentType",
+    "gs": "content_type",
+    "gcs": "content_type",
+    "oss": "content_type",
+}
+"""What a file system calls the type of a file that is written to it; others guess or have none."""
+
 _to_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for each line
 
 
-def storage_path(path: str | ObjectStoragePath) -> ObjectStoragePath:
-    """Make a path of the user's text; any store that the user's Airflow knows."""
+class StorageError(IMSError, OSError):
+    """A store could not be read or written: one sentence that names the path, the reason and what to do.
+
+    :param message: the sentence.
+    :param final: whether the store refused it, so that asking again changes nothing; else it may heal.
+    """
+
+    def __init__(self, message: str, final: bool = False) -> None:
+        super().__init__(message)
+        self.final = final
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.final)
+
+
+def storage_path(
+    path: str | ObjectStoragePath, argument: str = "path", *, ims_conn_id: str | None = None
+) -> ObjectStoragePath:
+    """Return a path as Airflow knows it. No request goes to its store.
+
+    :param argument: what the user calls it, for the errors.
+    :param ims_conn_id: the connection whose keys an ``oss://`` path takes that names none.
+    :raises ValueError: if no store is known for it, or its connection or its library is not there.
+    """
     # Imported late: it loads much that a DAG file never needs.
     from airflow_provider_ims.compat import ObjectStoragePath
 
-    found = path if isinstance(path, ObjectStoragePath) else ObjectStoragePath(str(path))
-    _ = found.fs  # Airflow 2 would say only later that it knows no such store.
+    named = f"{argument} {str(path)!r}"
+    # Before Airflow makes a file system of it: for a connection that does not exist that is one without any.
+    if conn_id := urlsplit(str(path)).netloc.rpartition("@")[0]:
+        _require_connection(conn_id, named)
+    try:
+        found = path if isinstance(path, ObjectStoragePath) else ObjectStoragePath(str(path))
+        if ims_conn_id and found.protocol == "oss" and not found.conn_id:
+            found = ObjectStoragePath(str(found), conn_id=ims_conn_id)
+        _ = found.fs  # Airflow would say only later that it knows no such store.
+    except (ImportError, ValueError) as error:
+        raise ValueError(_no_such_store(named, str(path).partition("://")[0], error)) from error
     return found
 
 
@@ -29,14 +103,277 @@ def is_local(path: ObjectStoragePath) -> bool:
     return path.protocol in ("", "file", "local")  # "" is that of a plain path
 
 
-def open_new(path: ObjectStoragePath) -> IO[bytes]:
-    """Open a file for writing; its folder is made where there are such things as folders."""
+def lines(path: ObjectStoragePath) -> Iterator[bytes]:
+    """Go through a file's lines, each with its line end, in little memory whatever the file is.
+
+    :raises ValueError: at a line of more than 1 MiB, and for what is no plain file (a pipe, a device).
+    :raises FileNotFoundError: if it is not there, ``IsADirectoryError`` if it is a folder.
+    :raises StorageError: if it can't be read.
+    """
+    number = 0
+    with _open_to_read(path) as file:
+        while True:
+            with _store_errors(path, "read"):
+                line = file.readline(MAX_LINE_BYTES + 1)
+            if not line:
+                return
+            number += 1
+            if len(line) > MAX_LINE_BYTES:
+                raise ValueError(
+                    f"{path}, line {number}: longer than {MAX_LINE_BYTES >> 20} MiB, so it is no manifest"
+                )
+            yield line
+
+
+def chunks(path: ObjectStoragePath) -> Iterator[bytes]:
+    """Go through a file's bytes in pieces of some MiB.
+
+    :raises ValueError: for what is no plain file (a pipe, a device).
+    :raises FileNotFoundError: if it is not there, ``IsADirectoryError`` if it is a folder.
+    :raises StorageError: if it can't be read.
+    """
+    with _open_to_read(path) as file, _store_errors(path, "read"):
+        while piece := file.read(_READ_BYTES):
+            yield piece
+
+
+def read_whole(path: ObjectStoragePath) -> bytes:
+    """Return a file's bytes; for small ones.
+
+    :raises FileNotFoundError: if it is not there, ``IsADirectoryError`` if it is a folder.
+    :raises StorageError: if it can't be read.
+    """
+    with _open_to_read(path) as file, _store_errors(path, "read"):
+        return file.read()
+
+
+def write_whole(path: ObjectStoragePath, chunks: Iterable[bytes], content_type: str | None = None) -> str:
+    """Write a file that appears whole or not at all, in place of the one that is there; its folder is made.
+
+    Whatever goes wrong, ``chunks`` included, leaves what was there as it was.
+
+    :param content_type: such as ``text/html``, where the store can keep one.
+    :returns: the SHA-256 of the bytes, in hex.
+    :raises ValueError: if something else than a plain file has the name.
+    :raises StorageError: if it can't be written.
+    """
+    digest = hashlib.sha256()
+
+    def hashed() -> Iterator[bytes]:
+        for chunk in chunks:
+            digest.update(chunk)
+            yield chunk
+
     if is_local(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    return cast("IO[bytes]", path.open("wb"))  # type: ignore[no-untyped-call]
+        _write_local(path, hashed())
+    else:
+        _write_to_store(path, hashed(), content_type)
+    return digest.hexdigest()
+
+
+def list_names(folder: ObjectStoragePath) -> list[str]:
+    """Return the names of what lies in a folder, sorted; none if there is no such folder.
+
+    :raises StorageError: if the store does not tell.
+    """
+    with _store_errors(folder, "listed"):
+        try:
+            folder.fs.invalidate_cache(folder.path)  # others write there, too
+            found = folder.fs.ls(folder.path, detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+    # Some stores list the folder itself where a console made an empty object of its name.
+    own = folder.path.rstrip("/")
+    return sorted({name.rstrip("/").rpartition("/")[2] for name in found if name.rstrip("/") != own})
+
+
+def exists(path: ObjectStoragePath) -> bool:
+    """Whether there is a file or a folder of this name.
+
+    :raises StorageError: if the store does not tell.
+    """
+    with _store_errors(path, "looked for"):
+        try:
+            path.fs.invalidate_cache(path.path)
+            path.fs.info(path.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+
+def is_folder(path: ObjectStoragePath) -> bool:
+    """Whether there is a folder of this name: in a store, whether a name begins with it.
+
+    :raises StorageError: if the store does not tell.
+    """
+    with _store_errors(path, "looked for"):
+        try:
+            path.fs.invalidate_cache(path.path)
+            return str(path.fs.info(path.path)["type"]) == "directory"
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+
+def delete(path: ObjectStoragePath) -> None:
+    """Delete a file if it is there.
+
+    :raises StorageError: if the store does not delete it.
+    """
+    with _store_errors(path, "deleted"), suppress(FileNotFoundError):
+        path.fs.rm_file(path.path)
+
+
+def check_writable(folder: ObjectStoragePath, argument: str) -> None:
+    """Write an empty file in a folder and delete it: what can't be written is said before anything is deleted.
+
+    :param argument: what the user calls the folder.
+    :raises IMSGuardError: if the store refuses it; no bucket is made.
+    :raises StorageError: if the store can't be reached just now.
+    """
+    probe = folder / f"_writable-{secrets.token_hex(4)}"  # query engines leave out names like this
+    try:
+        write_whole(probe, ())
+        delete(probe)
+    except (StorageError, ValueError) as error:
+        message = f"{argument}: {error}. No request was sent to IMS"
+        if isinstance(error, StorageError) and not error.final:
+            raise StorageError(message) from error
+        raise IMSGuardError(message) from error
 
 
 def to_line(value: Any) -> bytes:
     """Spell a value as a line of JSON."""
     # Half a surrogate pair, which JSON can carry and UTF-8 can't, becomes the JSON escape that it came as.
     return (_to_json(value) + "\n").encode("utf-8", "backslashreplace")
+
+
+def _require_connection(conn_id: str, named: str) -> None:
+    """Raise if a path names a connection that does not exist: stores take that for none, and ask the public cloud."""
+    from airflow_provider_ims.compat import AirflowNotFoundException, BaseHook
+
+    try:
+        BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        raise ValueError(
+            f"{named} names the connection {conn_id!r}, which does not exist; make it, or take it out of the path"
+        ) from None
+
+
+def _no_such_store(named: str, scheme: str, error: Exception) -> str:
+    if package := _NEEDS.get(scheme):
+        return f"{named} needs a package that is not installed; install {package} ({_reason(error)})"
+    return f"{named} can't be used: {_reason(error)}; install the provider that brings {scheme}:// paths"
+
+
+def _open_to_read(path: ObjectStoragePath) -> io.BufferedReader:
+    buffer_size = io.DEFAULT_BUFFER_SIZE
+    if not is_local(path):
+        buffer_size = _READ_BYTES
+        path.fs.invalidate_cache(path.path)
+    elif not stat.S_ISREG(mode := os.stat(path.path).st_mode):
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path.path)
+        # Opening a pipe waits for a writer, and a device may never end.
+        raise ValueError(f"{path} is no plain file but a pipe, a socket or a device")
+    with _store_errors(path, "read"):
+        # A cache would read ahead by what a store thinks best: 50 MiB for S3.
+        file = path.fs.open(path.path, "rb", block_size=buffer_size, cache_type="none")
+    if getattr(file, "details", {}).get("type") == "directory":
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    # The buffered files of stores take no size in readline, so a line could be as long as memory.
+    return io.BufferedReader(file, buffer_size)
+
+
+def _write_local(path: ObjectStoragePath, chunks: Iterable[bytes]) -> None:
+    folder, name = os.path.split(os.path.abspath(path.path))
+    with suppress(FileNotFoundError, NotADirectoryError):
+        if not stat.S_ISREG(os.lstat(path.path).st_mode):
+            raise ValueError(f"{path} is no plain file but a link, a folder, a pipe or a device")
+    with _store_errors(path, "written"):
+        os.makedirs(folder, exist_ok=True)
+        part = os.path.join(folder, f".{name[:200]}.{secrets.token_hex(4)}.part")
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        with open(descriptor, "wb") as file:
+            for chunk in chunks:
+                with _store_errors(path, "written"):
+                    file.write(chunk)
+            with _store_errors(path, "written"):
+                file.flush()
+                os.fsync(file.fileno())
+        with _store_errors(path, "written"):
+            os.replace(part, path.path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(part)
+        raise
+
+
+def _write_to_store(path: ObjectStoragePath, chunks: Iterable[bytes], content_type: str | None) -> None:
+    options = {}
+    if content_type and (argument := _CONTENT_TYPE_ARGUMENTS.get(path.protocol)):
+        options[argument] = content_type
+    first = bytearray()
+    remaining = iter(chunks)
+    for chunk in remaining:
+        first += chunk
+        if len(first) > _ONE_PUT_BYTES:
+            break
+    else:
+        with _store_errors(path, "written"):
+            path.fs.pipe_file(path.path, bytes(first), **options)
+        return
+    with _store_errors(path, "written"):
+        # Not as a context manager: leaving that because of an error would complete the file as it is.
+        file = path.fs.open(path.path, "wb", block_size=_ONE_PUT_BYTES, autocommit=False, **options)
+    try:
+        with _store_errors(path, "written"):
+            file.write(first)
+        for chunk in remaining:
+            with _store_errors(path, "written"):
+                file.write(chunk)
+        with _store_errors(path, "written"):
+            file.close()
+            file.commit()
+    except BaseException:
+        with suppress(Exception):
+            file.discard()
+        file.closed = True  # else its finalizer would write what is left
+        raise
+
+
+@contextmanager
+def _store_errors(path: ObjectStoragePath, done: str) -> Iterator[None]:
+    """Turn what a store raises, which is of many kinds, into a sentence; what is not there stays what it is."""
+    try:
+        yield
+    except (FileNotFoundError, IsADirectoryError) as error:
+        if done != "written":
+            raise
+        raise StorageError(f"{path} can't be written: {_reason(error)}", final=True) from error
+    except Exception as error:
+        raise StorageError(
+            f"{path} can't be {done}: {_reason(error)}{_advice(path, error)}",
+            final=isinstance(error, PermissionError | NotADirectoryError | ValueError | TypeError),
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """Return what a store says, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    said = " ".join(str(error).split())
+    if len(said) > 300:
+        said = said[:300] + "..."
+    return said or type(error).__name__
+
+
+def _advice(path: ObjectStoragePath, error: BaseException) -> str:
+    if is_local(path) or path.protocol == "oss":  # which says so itself
+        return ""
+    if not path.conn_id:
+        return (
+            f"; it was asked without an Airflow connection, which a path can name: "
+            f"{path.protocol}://conn_id@bucket/..."
+        )
+    return f"; see the connection {path.conn_id!r} and its rights"

@@ -12,7 +12,7 @@ from airflow_provider_ims.api.endpoints import region_host
 from airflow_provider_ims.api.errors import IMSAPIError
 
 if TYPE_CHECKING:
-    from airflow_provider_ims.hooks.connection import ConnectionSettings
+    from airflow_provider_ims.connection import ConnectionSettings
 
 # The form waits this long at most, whatever hangs: name resolution and an answer that trickles have no limit.
 PATIENCE_SECONDS = 14.0

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_ims.arguments import is_nothing
 from airflow_provider_ims.compat import BaseHook
-from airflow_provider_ims.hooks.connection import ConnectionSettings, read_connection
+from airflow_provider_ims.connection import ConnectionSettings, read_connection
 
 if TYPE_CHECKING:
     from airflow_provider_ims.api.client import IMSClient
@@ -34,7 +35,7 @@ class IMSHook(BaseHook):
     def __init__(self, ims_conn_id: str = default_conn_name, region: str | None = None) -> None:
         super().__init__()
         self.ims_conn_id = ims_conn_id
-        self._region = region or None  # a template may have rendered to nothing
+        self._region = region
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
@@ -75,8 +76,12 @@ class IMSHook(BaseHook):
     def settings(self) -> ConnectionSettings:
         """What the connection says.
 
-        :raises ValueError: naming the field that makes no sense.
+        :raises ValueError: naming the field that makes no sense, or a region that is given and empty.
         """
+        if self._region is not None and is_nothing(self._region):
+            raise ValueError(
+                f"region is {self._region!r}, which names none; leave it out to use the connection's"
+            )
         return read_connection(self.get_connection(self.ims_conn_id), self._region)
 
     @cached_property
@@ -193,6 +198,7 @@ class IMSHook(BaseHook):
         *,
         max_media: int | None = None,
         manifest_digest: str | None = None,
+        protect: Iterable[str] | str | None = None,
         on_forbidden: OutcomePolicy = "fail",
         on_missing: OutcomePolicy = "warn",
         **options: Any,
@@ -202,6 +208,8 @@ class IMSHook(BaseHook):
         :param targets: what :func:`~airflow_provider_ims.deletion.targets.read_targets` gives.
         :param max_media: more targets than this are an ``IMSGuardError``.
         :param manifest_digest: SHA-256 of the manifest as it was approved.
+        :param protect: ids or URLs of media that must not be among the targets, in any spelling of a list; None
+            protects nothing, and an empty list is an ``IMSGuardError``.
         :param on_forbidden: ``fail``, ``warn`` or ``ignore`` when targets were forbidden, after all were tried.
         :param on_missing: the same for targets that were not there.
         :param options: of :class:`~airflow_provider_ims.deletion.run.DeletionRun`, such as
@@ -215,11 +223,18 @@ class IMSHook(BaseHook):
         from airflow_provider_ims.retention.policy import why_kept
 
         policies = OutcomePolicies(on_forbidden, on_missing)
-        check_guards(targets, max_media=max_media, digest=manifest_digest)
+        check_guards(targets, max_media=max_media, digest=manifest_digest, protect=protect)
         if (header := targets.plan_header) is not None:
             check_plan(header, region=self.region, host=self.host, rows=len(targets) + targets.duplicates)
             options["why_kept"] = partial(why_kept, header["policy"])
-        return DeletionRun(self.client, targets, region=self.region, policies=policies, **options)
+        return DeletionRun(
+            self.client,
+            targets,
+            region=self.region,
+            connection=self.ims_conn_id,
+            policies=policies,
+            **options,
+        )
 
     def delete_media(self, targets: Targets | Iterable[str] | str | None, **options: Any) -> dict[str, Any]:
         """Delete any number of media and find out what became of each.
@@ -242,7 +257,7 @@ class IMSHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Make one cheap read and say in a sentence how it went; never raises, takes 15 s at most."""
-        from airflow_provider_ims.hooks.connection import read_settings
+        from airflow_provider_ims.connection import read_settings
         from airflow_provider_ims.hooks.diagnosis import diagnose
 
         try:

@@ -6,7 +6,6 @@ and policy give the same bytes, and the plan's SHA-256 stands for exactly these 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
 from collections import Counter
@@ -18,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_ims.api.operations import MediaInfo
 from airflow_provider_ims.api.times import write_time
+from airflow_provider_ims.arguments import read_whole_number
 from airflow_provider_ims.exceptions import IMSGuardError
-from airflow_provider_ims.files.storage import open_new, storage_path, to_line
-from airflow_provider_ims.retention.policy import RetentionPolicy, Selection, read_policy, whole_number
+from airflow_provider_ims.files.storage import storage_path, to_line, write_whole
+from airflow_provider_ims.retention.policy import RetentionPolicy, Selection, read_policy
 
 if TYPE_CHECKING:
     from airflow_provider_ims.compat import ObjectStoragePath
@@ -141,7 +141,7 @@ def write_plan(
     :param as_of: the moment that ages are counted to.
     :param region: where the library is; ``host`` was asked for it.
     """
-    target = storage_path(path)
+    target = storage_path(path, "manifest")
     spool = _Spool(Selection(policy), as_of)
     # A database without a name lies in a temporary file; a library of any size is sorted in little memory.
     with closing(sqlite3.connect("")) as database:
@@ -151,16 +151,12 @@ def write_plan(
         )
         database.executemany("INSERT INTO plan VALUES (?, ?, ?)", spool.rows(media))
         header = _header(spool, database, caps, region, host)
-        digest = hashlib.sha256()
-        with open_new(target) as file:
-            for line in _lines(header, database):
-                digest.update(line)
-                file.write(line)
+        digest = write_whole(target, _lines(header, database))
         first = _shown(database, "ASC", ROWS_SHOWN)
         last = _shown(database, "DESC", min(ROWS_SHOWN, max(0, header["selected"] - ROWS_SHOWN)))[::-1]
     return Plan(
         target,
-        digest.hexdigest(),
+        digest,
         header,
         policy,
         {month: (count, spool.selected_months[month]) for month, count in sorted(spool.months.items())},
@@ -183,7 +179,7 @@ def read_caps(max_media: int | str | None, max_percent: float | str | None) -> C
             percent = float("nan")
         if not 0 <= percent <= 100:
             raise ValueError(f"max_percent is {max_percent!r}, not a number from 0 to 100")
-    return Caps(whole_number("max_media", max_media, least=0), percent)
+    return Caps(read_whole_number("max_media", max_media, least=0), percent)
 
 
 def check_plan(header: Mapping[str, Any], *, region: str | None, host: str, rows: int) -> None:

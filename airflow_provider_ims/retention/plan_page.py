@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_ims.files.storage import open_new
+from airflow_provider_ims.files.storage import write_whole
 from airflow_provider_ims.retention.plan import Plan, file_size
 
 if TYPE_CHECKING:
@@ -58,8 +58,7 @@ th { font-weight: 600; color: var(--faint) }
 def write_page(plan: Plan) -> ObjectStoragePath:
     """Write the page next to the plan; give its path."""
     path = plan.path.parent / f"{plan.path.name}.html"
-    with open_new(path) as file:
-        file.write(render(plan).encode())
+    write_whole(path, [render(plan).encode()], "text/html; charset=utf-8")  # so that a console shows it
     return path
 
 

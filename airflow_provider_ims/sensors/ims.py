@@ -2,119 +2,21 @@
 
 from __future__ import annotations
 
-import time
-from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_ims.api.errors import IMSTransientError
-from airflow_provider_ims.compat import (
-    AirflowSensorTimeout,
-    AirflowSkipException,
-    BaseSensorOperator,
-    PokeReturnValue,
-    conf,
-)
+from airflow_provider_ims.arguments import check_one_input
 from airflow_provider_ims.exceptions import IMSJobFailedError
-from airflow_provider_ims.hooks.ims import IMSHook
-from airflow_provider_ims.links.ims import IMSConsoleLink
-from airflow_provider_ims.triggers.events import WaitTimedOut, raise_unless_over
+from airflow_provider_ims.sensors.base import IMSBaseSensor, timed
 
 if TYPE_CHECKING:
     from airflow_provider_ims.compat import Context, ObjectStoragePath
     from airflow_provider_ims.triggers.wait import MediaWait
 
 
-class _IMSSensor(BaseSensorOperator):
-    """What both sensors have in common: one way to look, whether the task sleeps, is rescheduled or deferred.
-
-    A deferrable sensor looks in the worker first and defers out of ``poke``, so that Airflow's own handling of
-    ``soft_fail``, ``never_fail`` and ``silent_fail`` applies to every mode alike.
-
-    :param ims_conn_id: the connection. (templated)
-    :param region: overrides the connection's. (templated)
-    :param deferrable: wait in the triggerer, without a worker. Default: ``[operators] default_deferrable``.
-    """
-
-    template_fields: Sequence[str] = ("ims_conn_id", "region")
-    operator_extra_links = (IMSConsoleLink(),)
-
-    def __init__(
-        self,
-        *,
-        ims_conn_id: str = IMSHook.default_conn_name,
-        region: str | None = None,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.ims_conn_id = ims_conn_id
-        self.region = region
-        self.deferrable = deferrable
-        self._started: float | None = None
-        self._went_through = False
-
-    @cached_property
-    def hook(self) -> IMSHook:
-        """What is asked with."""
-        return IMSHook(self.ims_conn_id, self.region or None)
-
-    @abstractmethod
-    def _look(self) -> dict[str, Any] | None:
-        """Give the result, or None if it is not over."""
-
-    @abstractmethod
-    def _defer(self, started: float, deadline: float) -> None:
-        """Hand over to a trigger; return only if that can't be done, and the task must wait itself."""
-
-    def poke(self, context: Context) -> bool | PokeReturnValue:
-        """Look once.
-
-        Throttling and network trouble are tried again for the connection's ``retry_seconds``, and once a look
-        went through, until the sensor's own time-out. A refusal fails the task at once.
-        """
-        first_poke = _first_reschedule(self, context) if self.reschedule else None
-        self._started = self._started or first_poke or time.time()
-        try:
-            result = self._look()
-        except IMSTransientError as error:
-            if not (first_poke or self._went_through):
-                raise
-            self.log.warning("This look failed and will be repeated: %s.", error)
-            return False
-        self._went_through = True
-        if result is not None:
-            return PokeReturnValue(is_done=True, xcom_value=_timed(result, self._started))
-        if self.deferrable:
-            self._defer(self._started, self._started + self.timeout)
-        return False
-
-    def _check(self, event: dict[str, Any] | None) -> None:
-        """Return if the trigger says that it is over.
-
-        :raises AirflowSensorTimeout: if time is up.
-        :raises IMSAPIError: what the trigger met.
-        """
-        try:
-            raise_unless_over(event)
-        except WaitTimedOut as error:
-            raise AirflowSensorTimeout(f"not over after {self.timeout:g} s: {error}") from None
-
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on after a deferral; ``never_fail`` covers every error, as it does without one."""
-        try:
-            return super().resume_execution(next_method, next_kwargs, context)
-        except AirflowSkipException:
-            raise
-        except Exception as error:
-            if self.never_fail:
-                raise AirflowSkipException(f"skipped, since never_fail is set: {error}") from error
-            raise
-
-
-class IMSMediaDeletedSensor(_IMSSensor):
+class IMSMediaDeletedSensor(IMSBaseSensor):
     """Waits until all of some media are gone: no longer shown by reads, or shown with the time of deletion.
 
     Exactly one of ``media_ids``, ``input_urls`` and ``manifest`` is given. Naming no medium is success.
@@ -130,7 +32,9 @@ class IMSMediaDeletedSensor(_IMSSensor):
     :returns: ``media`` (how many) and ``seconds`` (from the first look to the last).
     """
 
-    template_fields: Sequence[str] = ("media_ids", "input_urls", "manifest", *_IMSSensor.template_fields)
+    template_fields: Sequence[str] = ("media_ids", "input_urls", "manifest", *IMSBaseSensor.template_fields)
+    template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(("media_ids", "input_urls"), "json")
+    inputs = frozenset({"media_ids", "input_urls", "manifest"})
 
     def __init__(
         self,
@@ -141,6 +45,7 @@ class IMSMediaDeletedSensor(_IMSSensor):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_one_input(media_ids=media_ids, input_urls=input_urls, manifest=manifest)
         self.media_ids = media_ids
         self.input_urls = input_urls
         self.manifest = manifest
@@ -183,10 +88,10 @@ class IMSMediaDeletedSensor(_IMSSensor):
     ) -> dict[str, Any]:
         """Go on after a deferral, with the result that the other modes give."""
         self._check(event)
-        return _timed({"media": media}, started)
+        return timed({"media": media}, started)
 
 
-class IMSTranscodeJobSensor(_IMSSensor):
+class IMSTranscodeJobSensor(IMSBaseSensor):
     """Waits until *every* part of a transcoding job has succeeded.
 
     A parent's own ``Success`` may mean only one of its sub-jobs, so these are looked at one by one. A state that is
@@ -199,15 +104,14 @@ class IMSTranscodeJobSensor(_IMSSensor):
     :raises IMSJobFailedError: as soon as a sub-job failed or was deleted; it names them.
     """
 
-    template_fields: Sequence[str] = ("parent_job_id", *_IMSSensor.template_fields)
+    template_fields: Sequence[str] = ("parent_job_id", *IMSBaseSensor.template_fields)
+    required = frozenset({"parent_job_id"})
 
     def __init__(self, *, parent_job_id: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.parent_job_id = parent_job_id
 
     def _look(self) -> dict[str, Any] | None:
-        if str(self.parent_job_id or "").strip() in ("", "None"):
-            raise ValueError(f"parent_job_id is {self.parent_job_id!r}, which names no job")
         job = self.hook.get_transcode_job(self.parent_job_id)
         states = Counter(sub.status or "unknown" for sub in job.sub_jobs)
         shown = ", ".join(f"{number} {state}" for state, number in states.items()) or job.status
@@ -248,26 +152,4 @@ class IMSTranscodeJobSensor(_IMSSensor):
         result = self._look()
         if result is None:
             self._defer(started, started + self.timeout)
-        return _timed(result or {}, started)
-
-
-def _timed(result: dict[str, Any], started: float) -> dict[str, Any]:
-    return {**result, "seconds": round(time.time() - started, 1)}
-
-
-def _first_reschedule(sensor: BaseSensorOperator, context: Context) -> float | None:
-    """When a rescheduled sensor first looked, in seconds since the epoch; None at its first look."""
-    ti: Any = context["ti"]
-    if hasattr(ti, "get_first_reschedule_date"):
-        first = ti.get_first_reschedule_date(context)
-    else:  # Airflow 2
-        from airflow.sensors.base import _orig_start_date  # type: ignore[import-not-found]
-
-        first = _orig_start_date(
-            dag_id=ti.dag_id,
-            task_id=ti.task_id,
-            run_id=ti.run_id,
-            map_index=ti.map_index,
-            try_number=(ti.max_tries or 0) - (sensor.retries or 0) + 1,
-        )
-    return first.timestamp() if first else None
+        return timed(result or {}, started)

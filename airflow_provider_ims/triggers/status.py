@@ -6,6 +6,8 @@ import threading
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Literal
 
+from airflow_provider_ims.api.identifiers import match_key
+
 if TYPE_CHECKING:
     from airflow_provider_ims.api.client import IMSClient
 
@@ -29,8 +31,8 @@ def still_pending(
 
     if kind == "media_id":
         media = operations.batch_get_media_infos(client, list(values), stop=stop).value
-        shown = {medium.media_id.casefold() for medium in media if not medium.is_gone}
-        return {value for value in values if value.casefold() in shown}
+        shown = {match_key(medium.media_id) for medium in media if not medium.is_gone}
+        return {value for value in values if match_key(value) in shown}
     (value,) = values
     if kind == "input_url":
         medium = operations.get_media_info(client, input_url=value, stop=stop).value

@@ -69,7 +69,7 @@ def test_duplicates_are_dropped_and_counted() -> None:
 
 def test_a_url_is_one_whatever_its_schemes_case_and_empty_query() -> None:
     targets = read_targets(input_urls=["OSS://bucket/key", "oss://bucket/key?", "oss://bucket/Key"])
-    assert (values(targets), targets.duplicates) == (["OSS://bucket/key", "oss://bucket/Key"], 1)
+    assert (values(targets), targets.duplicates) == (["oss://bucket/Key", "OSS://bucket/key"], 1)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_batches_hold_at_most_20_and_fit_a_request_line() -> None:
     ids = [f"{number:032x}" for number in range(137)]
     sizes = [len(batch.targets) for batch in batches(read_targets(media_ids=ids))]
     assert sizes == [20] * 6 + [17]
-    urls = [f"https://bucket/{'中' * 300}/{number}" for number in range(30)]
+    urls = [f"https://bucket/{'中' * 300}/{number:02}" for number in range(30)]
     cut = list(batches(read_targets(input_urls=urls)))
     assert [target.value for batch in cut for target in batch.targets] == urls
     assert all(len(batch.targets) * 2700 <= MAX_BATCH_QUERY_BYTES + 2700 for batch in cut)
@@ -217,7 +217,6 @@ def test_batches_hold_at_most_20_and_fit_a_request_line() -> None:
 
 def test_the_same_input_has_the_same_digest_and_another_has_not() -> None:
     assert read_targets(media_ids=[A, B]).digest == read_targets(media_ids=f"{A},{B},{A}").digest
-    assert read_targets(media_ids=[A, B]).digest != read_targets(media_ids=[B, A]).digest
     assert read_targets(media_ids=[A]).digest != read_targets(media_ids=[A, B]).digest
 
 

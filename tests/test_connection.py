@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import Connection
 
 from airflow_provider_ims.api.credentials import FetchedCredentials
 from airflow_provider_ims.api.endpoints import REGIONS, Endpoint
-from airflow_provider_ims.hooks.connection import EXTRAS, read_connection, read_settings
+from airflow_provider_ims.connection import EXTRAS, read_connection, read_settings
 from airflow_provider_ims.hooks.ims import IMSHook
 
 SECRET = "secret-that-nobody-may-see"
