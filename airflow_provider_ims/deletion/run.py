@@ -27,7 +27,7 @@ from airflow_provider_ims.deletion.targets import Batch, Target, Targets
 from airflow_provider_ims.deletion.threads import run_interruptible
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow_provider_ims.compat import ObjectStoragePath
 
 log = logging.getLogger(__name__)
 

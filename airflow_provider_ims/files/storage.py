@@ -23,7 +23,7 @@ from airflow_provider_ims.api.errors import IMSError
 from airflow_provider_ims.exceptions import IMSGuardError
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow_provider_ims.compat import ObjectStoragePath
 
 MAX_LINE_BYTES = 2**20
 
@@ -82,7 +82,7 @@ def storage_path(
     :raises ValueError: if no store is known for it, or its connection or its library is not there.
     """
     # Imported late: it loads much that a DAG file never needs.
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow_provider_ims.compat import ObjectStoragePath
 
     named = f"{argument} {str(path)!r}"
     # Before Airflow makes a file system of it: for a connection that does not exist that is one without any.
@@ -278,7 +278,7 @@ def to_line(value: Any) -> bytes:
 
 def _require_connection(conn_id: str, named: str) -> None:
     """Raise if a path names a connection that does not exist: stores take that for none, and ask the public cloud."""
-    from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+    from airflow_provider_ims.compat import AirflowNotFoundException, BaseHook
 
     try:
         BaseHook.get_connection(conn_id)

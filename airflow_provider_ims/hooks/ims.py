@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseHook
-
 from airflow_provider_ims.arguments import is_nothing
+from airflow_provider_ims.compat import BaseHook
 from airflow_provider_ims.connection import ConnectionSettings, read_connection
 
 if TYPE_CHECKING:
