@@ -85,7 +85,7 @@ class Task:
 
     @property
     def wants_to_start(self) -> bool:
-        return self.waiting_for < self.in_flight and len(self.admitted) + self.waiting_for < self.requests
+        return self.waiting_for < min(self.in_flight, getattr(self.control, "window", 999)) and len(self.admitted) + self.waiting_for < self.requests
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,7 @@ def simulate(
     answer_seconds: float = 0.03,
     heeded: Callable[[float], float | None] = lambda seconds: None,
     lost_share: float = 0.0,
+    throttled_share: float = 0.0,
     until: float = math.inf,
     since: float = 0.0,
     to_the_end: bool = False,
@@ -162,7 +163,7 @@ def simulate(
         wake(task, now)
 
     def arrive(task: Task, control: RateControl, permit: Permit, sent: float, now: float) -> None:
-        admitted = service.admits(now)
+        admitted = not (throttled_share and rng.random() < throttled_share) and service.admits(now)
         retry_after = None if admitted else heeded(service.closed_for(now))
         seconds = (answer_seconds if admitted else min(answer_seconds, 0.03)) * rng.uniform(0.8, 1.2)
         lost = rng.random() < lost_share
@@ -222,6 +223,8 @@ def changing(before: float, after: float, *, at: float) -> Limit:
     return lambda now: before if now < at else after
 
 
+LAW = RateControl
+
 SERVICES: dict[str, Callable[[Limit, int], TokenBucket | FixedWindow]] = {
     "bucket of 1": lambda limit, seed: TokenBucket(limit, 1),
     "bucket of 2": lambda limit, seed: TokenBucket(limit, 2),
@@ -248,7 +251,7 @@ def run(
     rng = random.Random(seed)
     clients = [
         Task(
-            RateControl(max_requests_per_second=ceiling),
+            LAW(max_requests_per_second=ceiling),
             requests,
             in_flight,
             starts_at=number * apart if apart is not None else rng.random() if number else 0.0,
@@ -267,13 +270,13 @@ def run_with_a_kill(service: str, *, limit: float = 50, requests: int = 625, see
     killed_at = 0.4 * 8 * requests / limit
     tasks = [
         Task(
-            RateControl(),
+            LAW(),
             requests,
             in_flight=8,
             starts_at=rng.uniform(0, 5) if number else 0.0,
             killed_at=killed_at if number < 4 else math.inf,
             anew_at=killed_at + rng.uniform(14, 22),
-            control_anew=RateControl(),
+            control_anew=LAW(),
         )
         for number in range(8)
     ]
