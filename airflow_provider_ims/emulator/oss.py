@@ -33,7 +33,7 @@ from typing import Any, Self
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-from airflow_provider_ims.emulator.keys import DEFAULT_KEY, Key
+from airflow_provider_ims.emulator.keys import DEFAULT_KEY, Key, read_key
 
 FAULT_KINDS = {
     "delay": "the answer comes `seconds` late",
@@ -220,9 +220,12 @@ class LocalOSS:
             return sorted(key for key in self.buckets[bucket] if key.startswith(prefix))
 
     def add_key(self, key_id: str, secret: str, **fields: Any) -> None:
-        """Add or replace an AccessKey; ``actions`` such as ``("oss:Get*",)``, ``security_token``, ``expires``."""
+        """Add or replace an AccessKey, as the emulator's ``POST /keys`` takes it.
+
+        :param fields: ``actions`` such as ``["oss:Get*"]``, ``security_token``, ``expires_in``, ``status``.
+        """
         with self.lock:
-            self.keys[key_id] = Key(key_id, secret, **fields)
+            self.keys[key_id] = read_key({"key_id": key_id, "secret": secret, **fields})
 
     def add_fault(self, kind: str, **fields: Any) -> None:
         """Let something go wrong, as :class:`FaultRule` says.

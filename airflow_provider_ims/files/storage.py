@@ -325,21 +325,20 @@ def _write_local(path: ObjectStoragePath, chunks: Iterable[bytes]) -> None:
         os.makedirs(folder, exist_ok=True)
         part = os.path.join(folder, f".{name[:200]}.{secrets.token_hex(4)}.part")
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    file = open(descriptor, "wb")  # noqa: SIM115 - closing writes again what a full disk refused
     try:
-        file = open(descriptor, "wb")  # noqa: SIM115 - closed below, where a with would raise anew
-        try:
-            for chunk in chunks:
-                with _store_errors(path, "written"):
-                    file.write(chunk)
+        for chunk in chunks:
             with _store_errors(path, "written"):
-                file.flush()
-                os.fsync(file.fileno())
-        finally:
-            with suppress(OSError):  # what kept the rest from being written is raised already
-                file.close()
+                file.write(chunk)
+        with _store_errors(path, "written"):
+            file.flush()
+            os.fsync(descriptor)
+            file.close()
         with _store_errors(path, "written"):
             os.replace(part, path.path)
     except BaseException:
+        with suppress(OSError):
+            file.close()
         with suppress(FileNotFoundError):
             os.unlink(part)
         raise
@@ -391,7 +390,7 @@ def _store_errors(path: ObjectStoragePath, done: str) -> Iterator[None]:
         raise StorageError(
             f"{path} can't be {done}: {_reason(error)}{_advice(path, error)}",
             final=isinstance(
-                error, PermissionError | NotADirectoryError | FileExistsError | ValueError | TypeError
+                error, PermissionError | FileExistsError | NotADirectoryError | ValueError | TypeError
             ),
         ) from error
 
