@@ -15,7 +15,9 @@ from starlette.routing import Route
 
 from airflow_provider_ims.emulator import page, seeding, times
 from airflow_provider_ims.emulator.faults import read_rule
-from airflow_provider_ims.emulator.jobs import ParentJob, SubJob
+from airflow_provider_ims.emulator.job_seeding import read_job
+from airflow_provider_ims.emulator.job_shapes import show_job
+from airflow_provider_ims.emulator.jobs import Job
 from airflow_provider_ims.emulator.keys import DEFAULT_KEY, read_key
 from airflow_provider_ims.emulator.library import Filter, Library, Medium, Position, shown_title
 from airflow_provider_ims.emulator.operations import OPERATIONS
@@ -38,7 +40,7 @@ GET  /deleted     every deletion since the start or the last reset; ?after=N (sk
 GET  /requests    the last requests and what came of each; ?after=NUMBER ?limit= ?action=
 GET  /keys        the AccessKeys, without secrets
 GET  /faults      the rules in force, how often each looked and struck
-GET  /jobs/ID     a transcoding job as the service shows it
+GET  /jobs/ID     a job as the service shows it
 GET  /overview    what the page shows: counts, rules, newest requests and deletions, media (?after=)
 
 POST /seed        {"media": [{"url": ..., "media_id", "created", "title", "media_type", "source", "business_type",
@@ -49,8 +51,12 @@ POST /protect     {"media_ids": [...], "protected": true|false, "undeletable": t
 POST /keys        {"key_id", "secret", "actions": ["ice:Get*"], "security_token", "expires" or "expires_in" s,
                   "status": "active"|"inactive"}; a known key_id is replaced
 POST /faults      one rule or a list of rules; DELETE /faults drops all of them
-POST /jobs        {"outputs": [url, ...], "statuses": ["Success", ...], "seconds": N}: a transcoding job
-POST /jobs/ID     {"statuses": ["Success", "Fail", ...]}: one for each sub-job; any state may be named
+POST /jobs        a job: {"kind": "transcode"|"convert"|"workflow"|"producing", "outputs": [url or {"url", "name",
+                  "media_id" (a stream of that medium), "code", "message"}, ...], "source": media id or URL,
+                  "seconds": N or "polls": reads until its end, "good" and "bad": its words for either end,
+                  "statuses", "state": where it stands, "code", "message", "grouped": true|false (convert),
+                  "activity_results": text (workflow)}
+POST /jobs/ID     {"statuses": ["Success", "Fail", ...], "state": text}: one status for each output; any may be named
 POST /reset       back to the state at the start: library, keys and rules as given then, books empty
 """
 
@@ -269,45 +275,34 @@ class _Endpoints:
         return JSONResponse({"changed": len(media)})
 
     async def add_job(self, request: Request) -> Response:
-        given = _object(await request.json())
-        statuses = _texts(given["statuses"], "statuses") if "statuses" in given else None
-        count = 1 if statuses is None else len(statuses)
-        outputs = [f"oss://media-team/transcoded/{index}.mp4" for index in range(count)]
-        if "outputs" in given:
-            outputs = _texts(given["outputs"], "outputs")
-        seconds = given.get("seconds", self.service.settings.job_seconds)
-        if not outputs or not isinstance(seconds, int | float):
-            raise ValueError("a job needs at least one output, and 'seconds' must be a number")
-        job = ParentJob(
-            submitted=time.time(),
-            seconds=seconds,
-            inputs=[{"Type": "OSS", "Media": "oss://media-team/masters/input.mp4"}],
-            sub_jobs=[SubJob({"Type": "OSS", "Media": url}) for url in outputs],
-        )
-        if statuses is not None:
-            job.put(statuses)
+        job = read_job(_object(await request.json()), self.service)
         self.service.jobs.submit(job)
-        return JSONResponse(self._describe_job(job), 201)
+        return JSONResponse(self._show_job(job), 201)
 
     async def job(self, request: Request) -> Response:
-        return JSONResponse(self._describe_job(self._job(request)))
+        return JSONResponse(self._show_job(self._job(request)))
 
     async def put_job(self, request: Request) -> Response:
         job = self._job(request)
-        statuses = _texts(_object(await request.json()).get("statuses"), "statuses")
-        job.put(statuses)
+        given = _object(await request.json())
+        statuses = _texts(given["statuses"], "statuses") if "statuses" in given else None
+        state = given.get("state")
+        if (statuses is None and state is None) or not isinstance(state, str | None):
+            raise ValueError("give 'statuses', one for each output, or 'state', the job's own")
+        job.put(statuses, state)
         self.service.jobs.resume(job)
-        return JSONResponse(self._describe_job(job))
+        return JSONResponse(self._show_job(job))
 
-    def _job(self, request: Request) -> ParentJob:
+    def _job(self, request: Request) -> Job:
         job = self.service.jobs.get(request.path_params["job_id"])
         if job is None:
             raise _NotFound(request.path_params["job_id"])
         return job
 
-    def _describe_job(self, job: ParentJob) -> dict[str, Any]:
+    def _show_job(self, job: Job) -> dict[str, Any]:
         self.service.settle()
-        return job.describe(self.service.library, time.time())
+        (shown,) = show_job(job, self.service.library, time.time()).values()
+        return dict(shown)
 
     async def reset(self, request: Request) -> Response:
         self.service.reset()

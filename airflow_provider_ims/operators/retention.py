@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
-
-from airflow.providers.common.compat.sdk import BaseOperator
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_ims.exceptions import IMSGuardError
-from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.links.ims import IMSPlanLink
+from airflow_provider_ims.operators.base import IMSBaseOperator
+from airflow_provider_ims.retention.filters import LIST_FILTERS, RETENTION_FILTERS
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
-    from airflow_provider_ims.retention.policy import Age, Moment, Texts
+    from airflow_provider_ims.retention.filters import Age, Moment, StrOrList
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
-class IMSPlanMediaRetentionOperator(BaseOperator):
+class IMSPlanMediaRetentionOperator(IMSBaseOperator):
     """Write down which media a retention policy selects, for a person to approve and for the delete operator.
 
     Reads the whole library, or fails; never deletes. The plan is a file of JSON lines: the first describes it,
@@ -72,21 +71,14 @@ class IMSPlanMediaRetentionOperator(BaseOperator):
     operator_extra_links = (IMSPlanLink(),)
     template_fields: Sequence[str] = (
         "manifest",
-        "older_than",
-        "created_before",
-        "media_type",
-        "source",
-        "business_type",
-        "status",
-        "require_tags",
-        "exclude_tags",
-        "title_pattern",
-        "keep_latest",
+        *RETENTION_FILTERS,
         "max_media",
         "max_percent",
-        "ims_conn_id",
-        "region",
+        *IMSBaseOperator.template_fields,
     )
+    template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(LIST_FILTERS, "json")
+    required = frozenset({"manifest"})
+    guards = frozenset({"max_media", "max_percent"})
     ui_color = "#e6f0ff"
 
     def __init__(
@@ -95,18 +87,16 @@ class IMSPlanMediaRetentionOperator(BaseOperator):
         manifest: str | ObjectStoragePath,
         older_than: Age | None = None,
         created_before: Moment | None = None,
-        media_type: Texts | None = None,
-        source: Texts | None = None,
-        business_type: Texts | None = None,
-        status: Texts = ("Normal",),
-        require_tags: Texts | None = None,
-        exclude_tags: Texts | None = None,
+        media_type: StrOrList | None = None,
+        source: StrOrList | None = None,
+        business_type: StrOrList | None = None,
+        status: StrOrList = ("Normal",),
+        require_tags: StrOrList | None = None,
+        exclude_tags: StrOrList | None = None,
         title_pattern: str | None = None,
         keep_latest: int | str | None = None,
         max_media: int | str | None = 1000,
         max_percent: float | str | None = 20.0,
-        ims_conn_id: str = IMSHook.default_conn_name,
-        region: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -125,8 +115,6 @@ class IMSPlanMediaRetentionOperator(BaseOperator):
         self.keep_latest = keep_latest
         self.max_media = max_media
         self.max_percent = max_percent
-        self.ims_conn_id = ims_conn_id
-        self.region = region
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Plan."""
@@ -136,26 +124,15 @@ class IMSPlanMediaRetentionOperator(BaseOperator):
         from airflow_provider_ims.retention.policy import make_policy
         from airflow_provider_ims.retention.question import write_question
 
+        self.check_given()
         as_of = run_moment(context)
         if as_of > datetime.now(UTC) + CLOCK_TOLERANCE:
             raise ValueError(
                 f"the run is for {as_of.isoformat()}, which lies in the future: ages can't be told yet"
             )
-        policy = make_policy(
-            as_of=as_of,
-            older_than=self.older_than,
-            created_before=self.created_before,
-            media_type=self.media_type,
-            source=self.source,
-            business_type=self.business_type,
-            status=self.status,
-            title_pattern=self.title_pattern,
-            require_tags=self.require_tags,
-            exclude_tags=self.exclude_tags,
-            keep_latest=self.keep_latest,
-        )
+        policy = make_policy(as_of=as_of, **{name: getattr(self, name) for name in RETENTION_FILTERS})
         caps = read_caps(self.max_media, self.max_percent)
-        hook = IMSHook(self.ims_conn_id, self.region)
+        hook = self.hook
         self.log.info(
             "Listing the library at %s. A medium is selected if it %s.",
             hook.host,

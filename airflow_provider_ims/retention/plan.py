@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_ims.api.operations import MediaInfo
 from airflow_provider_ims.api.times import read_time, write_time
+from airflow_provider_ims.arguments import read_whole_number
 from airflow_provider_ims.exceptions import IMSGuardError
 from airflow_provider_ims.files.storage import (
     MAX_LINE_BYTES,
@@ -28,13 +29,7 @@ from airflow_provider_ims.files.storage import (
     to_line,
     write_whole,
 )
-from airflow_provider_ims.retention.policy import (
-    UNDECIDED,
-    RetentionPolicy,
-    Selection,
-    read_policy,
-    whole_number,
-)
+from airflow_provider_ims.retention.policy import UNDECIDED, RetentionPolicy, Selection, read_policy
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
@@ -226,7 +221,7 @@ def read_caps(max_media: int | str | None, max_percent: float | str | None) -> C
             percent = float("nan")
         if not 0 <= percent <= 100:
             raise ValueError(f"max_percent is {max_percent!r}, not a number from 0 to 100")
-    return Caps(whole_number("max_media", max_media, least=0), percent)
+    return Caps(read_whole_number("max_media", max_media, least=0), percent)
 
 
 def check_plan(header: Mapping[str, Any], *, region: str | None, host: str, rows: int) -> RetentionPolicy:

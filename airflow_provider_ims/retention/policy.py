@@ -1,33 +1,34 @@
 """A retention policy -> which media it selects, and why it leaves each other one alone.
 
 Everything unclear is kept: a medium whose creation time, status, type or tags can't be read is never selected.
-A filter that is given and names nothing is refused, so that a template that renders to nothing does not widen
-the selection.
 """
 
 from __future__ import annotations
 
-import ast
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import cached_property
 from heapq import heappush, heappushpop
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import pendulum
 
+from airflow_provider_ims.api.identifiers import check_media_id
 from airflow_provider_ims.api.operations import MediaInfo
 from airflow_provider_ims.api.times import read_time, write_time
-from airflow_provider_ims.arguments import NOTHING
-
-Age = timedelta | str
-Moment = datetime | date | str
-Texts = str | Collection[str]
+from airflow_provider_ims.arguments import read_whole_number, read_words
+from airflow_provider_ims.retention.filters import (
+    LIST_FILTERS,
+    RetentionFilters,
+    read_duration,
+    read_moment,
+    read_pattern,
+)
 
 KEEP_LATEST = "keep_latest"
 DELETED = "already deleted"
@@ -46,10 +47,6 @@ EXCLUSIONS = {
     DELETED: "are deleted already",
 }
 """Why media stay, by the filter that keeps them: ends of a sentence that begins "they"."""
-
-
-# No other id can be named in a request, nor so in a plan.
-_MEDIA_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
 class Exclusion(NamedTuple):
@@ -134,7 +131,7 @@ class RetentionPolicy:
         return {**shown, **lists, "created_before": write_time(self.created_before)}
 
     def _unreadable(self, medium: MediaInfo) -> str | None:
-        if not _MEDIA_ID.fullmatch(medium.media_id):
+        if not _is_media_id(medium.media_id):
             return "media id"
         if read_time(medium.created) is None:
             return "creation time"
@@ -189,6 +186,13 @@ def describe_duration(spelled: str) -> str:
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else spelled
 
 
+def _is_media_id(value: str) -> bool:
+    try:
+        return check_media_id(value) == value
+    except ValueError:
+        return False
+
+
 def _tags(tags: tuple[str, ...], joined_by: str) -> str:
     return f"the {'tag' if len(tags) == 1 else 'tags'} {f' {joined_by} '.join(tags)}"
 
@@ -238,51 +242,30 @@ class Selection:
         return sum(count for by, count in self.kept.items() if by.startswith(UNDECIDED))
 
 
-def make_policy(
-    *,
-    as_of: datetime,
-    older_than: Age | None = None,
-    created_before: Moment | None = None,
-    media_type: Texts | None = None,
-    source: Texts | None = None,
-    business_type: Texts | None = None,
-    status: Texts = ("Normal",),
-    title_pattern: str | None = None,
-    require_tags: Texts | None = None,
-    exclude_tags: Texts | None = None,
-    keep_latest: int | str | None = None,
-) -> RetentionPolicy:
+def make_policy(*, as_of: datetime, **filters: Unpack[RetentionFilters]) -> RetentionPolicy:
     """Check a policy as a user writes it.
 
     :param as_of: the moment that ages are counted to.
-    :param older_than: a duration above zero (``pendulum.Duration``, ``timedelta``, or text such as ``P90D``).
-    :param created_before: instead of ``older_than``; a date means its first moment in UTC.
-    :param media_type: a text or several, of which one has to fit, compared without regard to case; so are
-        ``source``, ``business_type`` and ``status``. None takes any.
-    :param title_pattern: ``*``, ``?`` and ``[...]`` as in a shell; has to fit the whole title, case included.
-    :param require_tags: all of them are needed, spelled just so.
-    :param exclude_tags: one of them is enough to keep a medium, whatever its case or character width.
-    :param keep_latest: at least 1.
-    :raises ValueError: naming the parameter that makes no sense.
+    :param filters: see :class:`~airflow_provider_ims.retention.filters.RetentionFilters`; None does without one.
+    :raises ValueError: naming the filter that makes no sense.
     """
+    given = {"status": ("Normal",), **filters}
+    older_than, created_before = given.get("older_than"), given.get("created_before")
     if (older_than is None) == (created_before is None):
         raise ValueError("exactly one of older_than and created_before is needed")
-    age = None if older_than is None else _duration(older_than)
-    limit = _moment(created_before) if age is None else _back(as_of, age)
-    statuses = _texts("status", status)
-    if statuses is None:
+    age = None if older_than is None else read_duration(older_than)
+    limit = read_moment(created_before) if age is None else _back(as_of, age)
+    if given["status"] is None:
         raise ValueError("status is None; name the status that media have to have, such as Normal")
+    words: dict[str, Any] = {
+        name: None if given.get(name) is None else read_words(name, given[name]) for name in LIST_FILTERS
+    }
     return RetentionPolicy(
         created_before=datetime.fromtimestamp(int(min(limit, as_of).timestamp()), UTC),
         older_than=None if age is None else _spell(age),
-        media_type=_texts("media_type", media_type),
-        source=_texts("source", source),
-        business_type=_texts("business_type", business_type),
-        status=statuses,
-        title_pattern=_pattern(title_pattern),
-        require_tags=_texts("require_tags", require_tags),
-        exclude_tags=_texts("exclude_tags", exclude_tags),
-        keep_latest=whole_number("keep_latest", keep_latest, least=1),
+        title_pattern=read_pattern(given.get("title_pattern")),
+        keep_latest=read_whole_number("keep_latest", given.get("keep_latest"), least=1),
+        **words,
     )
 
 
@@ -319,33 +302,6 @@ def why_kept(policy: RetentionPolicy, row: Mapping[str, Any], now: MediaInfo) ->
     return kept.message if kept else None
 
 
-def whole_number(name: str, given: Any, *, least: int) -> int | None:
-    """Read a number that may have been rendered to text.
-
-    :raises ValueError: naming the parameter.
-    """
-    if given is None:
-        return None
-    text = str(given).strip()
-    if isinstance(given, bool | float) or not (text.isascii() and text.isdecimal()) or int(text) < least:
-        raise ValueError(f"{name} is {given!r}, not a whole number from {least} on")
-    return int(text)
-
-
-def _duration(given: Age) -> pendulum.Duration:
-    read: Any = given
-    if isinstance(given, str):
-        try:
-            read = pendulum.parse(given.strip(), exact=True)
-        except (ValueError, OverflowError):
-            read = None
-    if isinstance(read, pendulum.Duration) and not isinstance(read, pendulum.Interval):
-        return read
-    if isinstance(read, timedelta):
-        return pendulum.duration(days=read.days, seconds=read.seconds, microseconds=read.microseconds)
-    raise ValueError(f"older_than is {given!r}, not a duration such as P90D or timedelta(days=90)")
-
-
 def _back(as_of: datetime, age: pendulum.Duration) -> datetime:
     try:
         # Made anew: a pendulum moment in a zone that is not pendulum's loses the zone when it is reckoned with.
@@ -366,51 +322,6 @@ def _spell(age: pendulum.Duration) -> str:
     clock = ((age.hours, "H"), (age.minutes, "M"), (age.remaining_seconds, "S"))
     time_part = "".join(f"{number}{unit}" for number, unit in clock if number)
     return f"P{date_part}T{time_part}" if time_part else f"P{date_part or '0D'}"
-
-
-def _moment(given: Moment | None) -> datetime:
-    read: Any = given
-    # Without its digits checked, pendulum would also take "now" and times of today.
-    if isinstance(given, str) and re.match(r"\d{4}-\d{2}-\d{2}", given.strip()):
-        try:
-            read = pendulum.parse(given.strip(), exact=True, tz=None)
-        except ValueError:
-            read = None
-    if isinstance(read, datetime):
-        if read.tzinfo is None:
-            raise ValueError(f"created_before is {str(given)!r}, which has no time zone; add Z for UTC")
-        return read
-    if isinstance(read, date):
-        return datetime(read.year, read.month, read.day, tzinfo=UTC)
-    raise ValueError(
-        f"created_before is {given!r}, not a date or time such as 2026-01-31 or 2026-01-31T12:00:00Z"
-    )
-
-
-def _texts(name: str, given: Texts | None) -> tuple[str, ...] | None:
-    """Take one text, several, or what a template renders of several; None stands for no such filter."""
-    if given is None:
-        return None
-    values: Any = given
-    if isinstance(given, str):
-        try:
-            values = ast.literal_eval(given.strip()) if given.strip()[:1] in ("[", "(") else given.split(",")
-        except (ValueError, SyntaxError):
-            values = None
-    if not isinstance(values, Collection) or isinstance(values, Mapping):
-        raise ValueError(f"{name} is {given!r}, not a list of texts")
-    texts = tuple(value.strip() if isinstance(value, str) else "" for value in values)
-    if not texts or any(text in NOTHING for text in texts):
-        raise ValueError(f"{name} is {given!r}, which names nothing; leave it out to do without this filter")
-    return tuple(sorted(set(texts)))
-
-
-def _pattern(given: str | None) -> str | None:
-    if given is not None and (not isinstance(given, str) or given.strip() in NOTHING):
-        raise ValueError(
-            f"title_pattern is {given!r}, which names nothing; leave it out to do without this filter"
-        )
-    return given
 
 
 def _folded(tags: Iterable[str]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from airflow.utils.session import create_session
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from airflow_provider_ims.deletion.checkpoint import KEY, RunState
+from airflow_provider_ims.deletion.checkpoint import KEY, Checkpoint
 
 try:
     from airflow.models.task_state_store import TaskStateStoreModel
@@ -27,7 +27,7 @@ ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
 class Progress(NamedTuple):
     """What a running deletion has kept, and when."""
 
-    run: RunState
+    run: Checkpoint
     at: datetime
 
 
@@ -92,7 +92,7 @@ def _progress(session: Session, ids: Mapping[str, Any]) -> Progress | None:
     model = TaskStateStoreModel
     kept = session.execute(_select(model, ids, model.value, model.updated_at).where(model.key == KEY)).first()
     try:
-        return Progress(RunState.from_json(json.loads(kept[0])), kept[1]) if kept else None
+        return Progress(Checkpoint.from_json(json.loads(kept[0])), kept[1]) if kept else None
     except ValueError:  # of another release, or kept elsewhere by a backend
         return None
 
