@@ -1,4 +1,4 @@
-"""Makes plans and deletions to look at."""
+"""Makes plans and deletions to look at, and results that name anything."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from airflow.providers.common.compat.sdk import DAG, task
 
 from airflow_provider_ims.operators.ims import IMSDeleteMediaInfosOperator, IMSPlanMediaRetentionOperator
 
-with DAG("pages", schedule=None, start_date=pendulum.datetime(2026, 1, 1, tz="UTC")):
+START = pendulum.datetime(2026, 1, 1, tz="UTC")
+
+with DAG("pages", schedule=None, start_date=START):
     plan = IMSPlanMediaRetentionOperator(
         task_id="plan",
         manifest="{{ dag_run.conf['folder'] }}/plan.jsonl",
@@ -26,20 +28,17 @@ with DAG("pages", schedule=None, start_date=pendulum.datetime(2026, 1, 1, tz="UT
     )
     plan >> delete
 
+with DAG("delete_by_id", schedule=None, start_date=START):
+    IMSDeleteMediaInfosOperator(task_id="delete", media_ids="{{ dag_run.conf['media_ids'] }}", preview=True)
 
-with DAG("anything", schedule=None, start_date=pendulum.datetime(2026, 1, 1, tz="UTC")):
-
-    @task
-    def returns(value: Any) -> Any:
-        return value
-
-    @task
-    def fails() -> None:
-        raise ValueError
+with DAG("anything", schedule=None, start_date=START):
 
     @task
     def values(**context: Any) -> Any:
         return context["dag_run"].conf["values"]
 
+    @task
+    def returns(value: Any) -> Any:
+        return value
+
     returns.expand(value=values())
-    fails()
