@@ -102,7 +102,7 @@ class IMSHook(BaseHook):
             retry_seconds=settings.retry_seconds,
             verify=settings.verify,
             proxy=settings.proxy,
-            make_pace=partial(RateLimiter, max_requests_per_second=settings.max_requests_per_second),
+            pace=RateLimiter(max_requests_per_second=settings.max_requests_per_second),
         )
 
     def get_conn(self) -> IMSClient:
