@@ -77,6 +77,7 @@ class Transport:
         self.host = url.partition("://")[2]
         self.connect_timeout = connect_timeout
         self.read_timeout = read_timeout
+        self._timeout = urllib3.Timeout(connect=connect_timeout, read=_LOOK_SECONDS)
         # The environment is read once: there is one host, and reading it costs more than signing.
         self._options: dict[str, Any] = {
             **requests.Session().merge_environment_settings(
@@ -139,7 +140,7 @@ class Transport:
                     "POST",
                     f"{path}?{query}",
                     headers=headers,
-                    timeout=urllib3.Timeout(connect=self.connect_timeout, read=self.read_timeout),
+                    timeout=self._timeout,
                     retries=False,
                     redirect=False,
                     assert_same_host=False,
@@ -223,7 +224,8 @@ class Exchange:
             if left <= 0:
                 self.waited = now - (part_began if now < self._end else self._began)
                 raise TimeoutError
-            sock.settimeout(min(left, _LOOK_SECONDS))
+            if sock.gettimeout() != (look := min(left, _LOOK_SECONDS)):
+                sock.settimeout(look)
             try:
                 count = sock.recv_into(buffer)
             except TimeoutError:
@@ -266,18 +268,28 @@ class _BoundedReader(io.RawIOBase):
         super().close()
 
 
+class _BoundedSocket:
+    """A socket, as far as ``http.client`` reads answers from it."""
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        assert _current.exchange
+        raw = self._sock.makefile(mode, buffering=0)
+        return io.BufferedReader(_BoundedReader(self._sock, raw, _current.exchange))
+
+
 class _Response(http.client.HTTPResponse):
     def __init__(self, sock: Any, *args: Any, **options: Any) -> None:
-        super().__init__(sock, *args, **options)
-        assert _current.exchange
-        reader = _BoundedReader(sock, self.fp.detach(), _current.exchange)
-        self.fp = io.BufferedReader(reader)
+        super().__init__(cast("Any", _BoundedSocket(sock)), *args, **options)
 
     def begin(self) -> None:
         super().begin()
         # urllib3 would log what it can't read of the headers, with the URL of the request.
-        self.headers.defects = []
-        self.headers.set_payload("")
+        if self.headers.defects or self.headers.get_payload():
+            self.headers.defects = []
+            self.headers.set_payload("")
 
 
 class _Bounded:
