@@ -76,7 +76,7 @@ class Pace(Protocol):
         answered: bool = True,
         retry_after: float | None = None,
     ) -> None:
-        """Say how the request went (``retry_after`` in seconds)."""
+        """Record how the request went (``retry_after`` in seconds)."""
 
 
 class IMSClient:
@@ -427,7 +427,7 @@ class _RetryState:
         self.answer_lost = False
 
     def failed(self, error: IMSAPIError) -> None:
-        """Take note of a try that failed."""
+        """Record a try that failed."""
         self.tries += 1
         self.throttled = isinstance(error, IMSThrottlingError)
         self.unanswered += isinstance(error, IMSTransientError) and not self.throttled
@@ -472,7 +472,7 @@ class _RetryState:
 
 
 def encode_params(params: Mapping[str, Any]) -> dict[str, str]:
-    """Spell parameters as the documentation does: ``true``/``false``, decimal numbers, ``None`` left out.
+    """Return parameters spelled as the documentation does: ``true``/``false``, decimal numbers, ``None`` left out.
 
     :raises ValueError: for a value of another kind.
     """

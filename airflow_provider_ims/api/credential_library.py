@@ -249,7 +249,7 @@ def _network_trouble(error: requests.RequestException) -> tuple[str, bool]:
 
 
 def _refusal(text: str) -> tuple[str, bool]:
-    """Take status and code out of a text that may hold a whole answer, secrets included."""
+    """Return status and code out of a text that may hold a whole answer, secrets included."""
     status = re.search(r"(?i)http_?code[=: ]+(\d{3})", text)
     code = re.search(r'"(?:Code|code)"\s*:\s*"([A-Za-z.]{1,64})"', text)
     if not status and (not code or code[1] == "Success"):

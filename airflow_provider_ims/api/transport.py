@@ -41,7 +41,7 @@ STOP_GRACE_SECONDS = 5.0
 # How often an exchange that waits looks whether it shall stop.
 _LOOK_SECONDS = 0.25
 # No more connections are kept than were once in use at the same time; of which there are far fewer.
-_POOL_SIZE = 1024
+_POOL_SIZE = 256
 # What OpenSSL says of a port that speaks no TLS, or none that this machine speaks. The next try won't change it.
 _NO_TLS = re.compile(
     "WRONG_VERSION_NUMBER|HTTP_REQUEST|HTTPS_PROXY_REQUEST|UNKNOWN_PROTOCOL|UNSUPPORTED_PROTOCOL|PROTOCOL_VERSION"
@@ -211,7 +211,7 @@ class Exchange:
         _current.exchange = None
 
     def read(self, sock: Any, buffer: Any) -> int:
-        """Read what there is of the answer, or wait for it, but not too long.
+        """Return how many bytes of the answer came; wait for some, but not too long.
 
         :raises TimeoutError: when nothing came in time, or not the whole.
         """
@@ -293,7 +293,7 @@ class _Response(http.client.HTTPResponse):
 
 
 class _Bounded:
-    """Makes a connection of urllib3 into one that knows its exchange."""
+    """A connection of urllib3 that knows its exchange."""
 
     response_class = _Response
 
@@ -316,7 +316,7 @@ class _Bounded:
 
 
 class BoundedAdapter(HTTPAdapter):
-    """Makes connections that are used within an :class:`Exchange`."""
+    """An adapter whose connections are used within an :class:`Exchange`."""
 
     def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
         """Return the pool for a request; its connections are bounded."""
@@ -327,7 +327,7 @@ class BoundedAdapter(HTTPAdapter):
 
 
 def _read_body(response: Any) -> bytes:
-    """Read all of an answer. What is encoded may be longer than what was read of it.
+    """Return all of an answer. What is encoded may be longer than what was read of it.
 
     :raises AnswerTooLong: when it is.
     """
