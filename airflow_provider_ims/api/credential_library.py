@@ -85,16 +85,18 @@ def get_credentials(client: Client, kind: str, *, is_new: bool) -> Any:
     token = _is_ours.set(False)
     try:
         with unheard():
-            return client.get_credential()
+            found = client.get_credential()
+        is_ours = _is_ours.get()
     finally:
-        # Those of the default chain may come out of a file.
-        if is_new and kind != "default" and not _is_ours.get():
-            log.error(
-                "alibabacloud-credentials %s no longer sends its requests as this provider expects: redirects are "
-                "followed, and answers of any length are read. Report it, and use an older version until then.",
-                version("alibabacloud-credentials"),
-            )
         _is_ours.reset(token)
+    # Those of the default chain may come out of a file.
+    if is_new and kind != "default" and not is_ours:
+        log.error(
+            "alibabacloud-credentials %s no longer sends its requests as this provider expects: redirects are "
+            "followed, and answers of any length are read. Report it, and use an older version until then.",
+            version("alibabacloud-credentials"),
+        )
+    return found
 
 
 class NoneFound(Exception):
