@@ -435,6 +435,8 @@ def refusals(world: World) -> Iterator[Provocation]:
             "Message": said if "ignature" in rule.prefix else "Refused.",
         }
         yield f"({rule.prefix}, ", lambda body=body: world.ask(world.answering(400, body))
+    throttled = {"RequestId": "R-1", "Code": "Rejected.Throttling", "Message": "Refused."}
+    yield "Rejected.Throttling", lambda: world.ask(world.answering(403, throttled))
     for status in (400, 401, 403, 408, 418, 429, 500):
         body = {"RequestId": "R-1", "Code": "SomethingNew", "Message": "Refused."}
         yield f"HTTP {status}", lambda body=body, status=status: world.ask(world.answering(status, body))
@@ -451,6 +453,7 @@ def refusals(world: World) -> Iterator[Provocation]:
     ask = lambda: world.hook().batch_get_media_infos(["a"])  # noqa: E731
     yield "127.0.0.1", world.with_fault(ask, {"kind": "wrong_clock", "seconds": 3600})
     yield "127.0.0.1", world.with_fault(ask, {"kind": "wrong_clock", "seconds": -3600})
+    yield "more than a day", world.with_fault(ask, {"kind": "wrong_clock", "seconds": 90_000})
 
 
 def answers(world: World) -> Iterator[Provocation]:
@@ -481,8 +484,9 @@ def answers(world: World) -> Iterator[Provocation]:
     yield "status 201", lying(read_list, {}, 201)
     yield "JSON", lying(read_list, b"<html>")
     yield "RequestId", lying(read_list, {"RequestId": None})
-    yield "64 MiB", lying(read_list, b" " * (65 << 20))
+    yield "longer than any", lying(read_list, b" " * (65 << 20))
     yield "IgnoredList", lying(delete_one, {"IgnoredList": "a,b"})
+    yield "another operation", lying(delete_one, {"MediaInfos": [], "TotalCount": 7})
     yield "MediaInfos", lying(read_batch, {"MediaInfos": ["a"]})
     yield "MediaInfos nor IgnoredList", lying(read_batch, {})
     yield "NextToken", lying(read_list, {"NextToken": 7})
@@ -504,6 +508,13 @@ def networks(world: World) -> Iterator[Provocation]:
         lambda: world.ask("http://ice.nowhere.invalid", proxy=f"http://user:{SECRET}@{closed_port()}"),
     )
     yield "ice.nowhere.invalid", lambda: world.ask("http://ice.nowhere.invalid", proxy="gopher://127.0.0.1:1")
+    for status in (403, 407, 502):
+        yield (
+            f"HTTP {status}",
+            lambda status=status: world.ask(
+                "https://ice.nowhere.invalid", proxy=world.answering(status, b"")
+            ),
+        )
     yield "127.0.0.1", lambda: world.ask(f"http://{closed_port()}")
     yield "127.0.0.1", lambda: world.ask(world.full(), connect_timeout=0.05)
     yield "127.0.0.1", lambda: world.ask(world.silent(), read_timeout=0.2)
@@ -801,6 +812,8 @@ OURS = (
     "OtherProduct",
     "BadAnswer",
     "UntrustedCertificate",
+    "NoTLS",
+    "ProxyRefused",
     "NoConnection",
     "NoAnswer",
     "Fetched",

@@ -321,7 +321,7 @@ def _unsigned(url: Any) -> str | None:
 
 
 def _read_deletion(body: dict[str, Any]) -> Deletion:
-    """Read what was not deleted. What it doesn't name counts as deleted, so it must be of this operation."""
+    """Return what was not deleted. What it doesn't name counts as deleted, so it must be of this operation."""
     others = [name for name in body if name not in _ENVELOPE and body[name] not in (None, "", [], {})]
     # Neither list is there when all were deleted; then nothing else may be. Beside them, a new field may.
     if others and ("MediaInfos" in body or not {"IgnoredList", "ForbiddenList"} & body.keys()):
