@@ -24,6 +24,7 @@ from airflow_provider_ims.emulator.service import Service
 _PAGE = 1000
 _SHOWN = 50
 """How many requests, deletions and media the page shows at a time."""
+_OSS_CALLS = ("make_bucket", "put", "get", "remove", "names", "leave_files", "add_fault", "drop_faults")
 _GENERATOR_OPTIONS = {"count", "seed", "days", "protected", "twice", "until"}
 
 GUIDE = """\
@@ -51,6 +52,9 @@ POST /keys        {"key_id", "secret", "actions": ["ice:Get*"], "security_token"
 POST /faults      one rule or a list of rules; DELETE /faults drops all of them
 POST /jobs        {"outputs": [url, ...], "statuses": ["Success", ...], "seconds": N}: a transcoding job
 POST /jobs/ID     {"statuses": ["Success", "Fail", ...]}: one for each sub-job; any state may be named
+POST /oss/CALL    something in the local OSS: make_bucket {"bucket"}, put {"bucket", "key", "content"},
+                  get and remove {"bucket", "key"}, names {"bucket", "prefix"}, leave_files {"buckets": [...]},
+                  add_fault {"kind", "operation", "every", "skip", "times", "seconds", "status", "code"}, drop_faults
 POST /reset       back to the state at the start: library, keys and rules as given then, books empty
 """
 
@@ -73,6 +77,7 @@ def control_app(service: Service, address: str) -> Starlette:
         ("GET", "/requests", endpoints.requests),
         ("GET", "/keys", endpoints.keys),
         ("POST", "/keys", endpoints.add_key),
+        ("POST", "/oss/{call}", endpoints.oss),
         ("GET", "/faults", endpoints.faults),
         ("POST", "/faults", endpoints.add_faults),
         ("DELETE", "/faults", endpoints.drop_faults),
@@ -308,6 +313,22 @@ class _Endpoints:
     def _describe_job(self, job: ParentJob) -> dict[str, Any]:
         self.service.settle()
         return job.describe(self.service.library, time.time())
+
+    async def oss(self, request: Request) -> Response:
+        """Do something in the local OSS."""
+        oss, call = self.service.settings.oss, request.path_params["call"]
+        if oss is None:
+            raise ValueError("there is no local OSS; start the emulator with --oss-port")
+        if call not in _OSS_CALLS:
+            raise ValueError(f"no such call {call!r}; known are {', '.join(_OSS_CALLS)}")
+        arguments = _object(await request.json())
+        if "content" in arguments:
+            arguments["content"] = str(arguments["content"]).encode()
+        try:
+            found = getattr(oss, call)(**arguments)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{call}: {error}") from None
+        return JSONResponse({"result": found.decode() if isinstance(found, bytes) else found})
 
     async def reset(self, request: Request) -> Response:
         self.service.reset()
