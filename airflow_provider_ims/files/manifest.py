@@ -41,7 +41,7 @@ class ManifestReader:
     """
 
     def __init__(self, path: str | ObjectStoragePath) -> None:
-        self.path = storage_path(path)
+        self.path = storage_path(path, "manifest")
         self.plan_header: dict[str, Any] | None = None
         self._hash = hashlib.sha256()
 

@@ -128,7 +128,7 @@ class IMSPlanMediaRetentionOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Plan."""
-        from airflow_provider_ims.files.storage import storage_path
+        from airflow_provider_ims.files.storage import check_writable, storage_path
         from airflow_provider_ims.retention.listing import list_whole
         from airflow_provider_ims.retention.plan import read_caps, write_plan
         from airflow_provider_ims.retention.plan_page import write_page
@@ -153,7 +153,8 @@ class IMSPlanMediaRetentionOperator(BaseOperator):
             keep_latest=self.keep_latest,
         )
         caps = read_caps(self.max_media, self.max_percent)
-        path = storage_path(self.manifest)
+        path = storage_path(self.manifest, "manifest", ims_conn_id=self.ims_conn_id)
+        check_writable(path.parent, "manifest")
         hook = IMSHook(self.ims_conn_id, self.region)
         self.log.info("Looking in %s for media that are: %s.", hook.host, "; ".join(policy.in_words()))
         plan = write_plan(
