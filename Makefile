@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # What is about Airflow; the rest does not know which one it is.
-AIRFLOW2_TESTS := $(addprefix tests/,operators sensors triggers hooks links test_example_dags.py test_pytest_plugin.py)
+AIRFLOW2_TESTS := $(addprefix tests/,files operators sensors triggers hooks links test_example_dags.py test_pytest_plugin.py)
 # Never look for the metadata of a cloud machine: off the cloud that only waits.
 export ALIBABA_CLOUD_ECS_METADATA_DISABLED := true
 

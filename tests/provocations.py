@@ -674,6 +674,12 @@ def reports(world: World) -> Iterator[Provocation]:
         return Report.begin(storage_path(str(world.folder / "blocked")), 1)
 
     yield "a-file/reports", under_a_file
+    for about, report in (
+        ("nobody", "s3://nobody@bucket/reports"),
+        ("gs://bucket/reports", "gs://bucket/reports"),
+        ("foo://bucket/reports", "foo://bucket/reports"),
+    ):
+        yield about, lambda report=report: delete(media_ids=["a"], report=report)
     yield "blocked", file_for_a_folder
 
 

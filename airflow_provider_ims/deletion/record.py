@@ -314,8 +314,9 @@ class RunRecord:
 
         None when that is not known: an earlier try left more alone than a checkpoint names, and there is no report.
         """
-        if self.report:
-            return (target.value for target in read_targets(manifest=self.report, from_report=True))
+        if self._report_base is not None:
+            folder = attempt_folder(self._report_base, self._checkpoint.attempt)
+            return (target.value for target in read_targets(manifest=folder, from_report=True))
         if not self._left_alone_is_known:
             return None
         return (target.value for target in self._targets if target.value not in self._left_alone)

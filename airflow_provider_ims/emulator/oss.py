@@ -22,7 +22,7 @@ import struct
 import threading
 import time
 from calendar import timegm
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from fnmatch import fnmatchcase
@@ -154,6 +154,7 @@ class LocalOSS:
         self.faults: list[FaultRule] = []
         self.requests: list[dict[str, Any]] = []
         self.listing_delay = 0.0
+        self.left_behind: set[str] = set()
         self._server = _Server(("127.0.0.1", port), self)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
@@ -215,6 +216,16 @@ class LocalOSS:
         with self.lock:
             self.buckets.get(bucket, {}).pop(key, None)
 
+    def leave_files(self, buckets: Iterable[str]) -> None:
+        """Let the service delete no files in some buckets, as where its role lacks the right."""
+        with self.lock:
+            self.left_behind = set(buckets)
+
+    def remove_for_service(self, bucket: str, key: str) -> None:
+        """Take a file out as the service does when media are deleted together with their files."""
+        if bucket not in self.left_behind:
+            self.remove(bucket, key)
+
     def names(self, bucket: str, prefix: str = "") -> list[str]:
         """Return the keys of a bucket that begin with something, sorted."""
         with self.lock:
@@ -251,6 +262,7 @@ class LocalOSS:
             self.keys = {DEFAULT_KEY.key_id: DEFAULT_KEY}
             self.uploads.clear()
             self.requests.clear()
+            self.left_behind.clear()
             self.drop_faults()
 
     def store(self, bucket: str, key: str, content: bytes, content_type: str, etag: str = "") -> StoredObject:

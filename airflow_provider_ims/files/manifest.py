@@ -43,7 +43,7 @@ class ManifestReader:
     """
 
     def __init__(self, path: str | ObjectStoragePath, approved_digest: str | None = None) -> None:
-        self.path = storage_path(path)
+        self.path = storage_path(path, "manifest")
         self.plan_header: dict[str, Any] | None = None
         self._approved_digest = approved_digest
         self._hash = hashlib.sha256()

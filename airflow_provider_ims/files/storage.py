@@ -86,11 +86,11 @@ def storage_path(
 
     named = f"{argument} {str(path)!r}"
     # Before Airflow makes a file system of it: for a connection that does not exist that is one without any.
-    if conn_id := urlsplit(str(path)).netloc.rpartition("@")[0]:
+    if conn_id := _conn_id(path):
         _require_connection(conn_id, named)
     try:
         found = path if isinstance(path, ObjectStoragePath) else ObjectStoragePath(str(path))
-        if ims_conn_id and found.protocol == "oss" and not found.conn_id:
+        if ims_conn_id and found.protocol == "oss" and not conn_id:
             found = ObjectStoragePath(str(found), conn_id=ims_conn_id)
         _ = found.fs  # Airflow would say only later that it knows no such store.
     except (ImportError, ValueError) as error:
@@ -276,6 +276,11 @@ def to_line(value: Any) -> bytes:
     return f"{line}\n".encode()
 
 
+def _conn_id(path: str | ObjectStoragePath) -> str:
+    """Return the connection that a path names; Airflow 2 does not tell it otherwise."""
+    return urlsplit(str(path)).netloc.rpartition("@")[0]
+
+
 def _require_connection(conn_id: str, named: str) -> None:
     """Raise if a path names a connection that does not exist: stores take that for none, and ask the public cloud."""
     from airflow_provider_ims.compat import AirflowNotFoundException, BaseHook
@@ -408,9 +413,10 @@ def _reason(error: BaseException) -> str:
 def _advice(path: ObjectStoragePath, error: BaseException) -> str:
     if is_local(path) or path.protocol == "oss":  # which says so itself
         return ""
-    if not path.conn_id:
+    conn_id = _conn_id(path)
+    if not conn_id:
         return (
             f"; it was asked without an Airflow connection, which a path can name: "
-            f"{path.protocol}://conn_id@bucket/..."
+            f"{path.protocol}://conn_id@bucket/folder"
         )
-    return f"; see the connection {path.conn_id!r} and its rights"
+    return f"; see the connection {conn_id!r} and its rights"

@@ -190,13 +190,14 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
         """Say where the report goes: a folder for this task instance, and in it one for this try."""
         from airflow_provider_ims.files.report import column_folder
 
-        if not self.report:
+        base = self.storage_path("report")
+        if base is None:
             return {}
         ti = context["ti"]
         columns = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id}
         if (map_index := getattr(ti, "map_index", -1)) >= 0:
             columns["map_index"] = str(map_index)
-        return {"report_base": column_folder(self.report, columns), "attempt": ti.try_number}
+        return {"report_base": column_folder(base, columns), "attempt": ti.try_number}
 
     def _delete(
         self, preview: bool, store: StateStore | None = None, **report_options: Any
@@ -209,7 +210,10 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
         self._stop = threading.Event()
         self._dropped = DroppedFiles()
         targets = read_targets(
-            self.media_ids, self.input_urls, self.manifest, manifest_digest=self.manifest_digest
+            self.media_ids,
+            self.input_urls,
+            self.storage_path("manifest") or self.manifest,
+            manifest_digest=self.manifest_digest,
         )
         run = self.hook.deletion_run(
             targets,

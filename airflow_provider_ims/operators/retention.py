@@ -139,7 +139,7 @@ class IMSPlanMediaRetentionOperator(IMSBaseOperator):
         )
         with closing(list_whole(hook.client, until=as_of)) as media:
             plan = write_plan(
-                self.manifest,
+                self.storage_path("manifest") or self.manifest,
                 media,
                 policy=policy,
                 caps=caps,

@@ -67,7 +67,12 @@ class IMSMediaDeletedSensor(IMSBaseSensor):
         """What is looked at; it remembers what is gone already."""
         from airflow_provider_ims.deletion.targets import read_targets
 
-        targets = read_targets(self.media_ids, self.input_urls, self.manifest, from_report=True)
+        targets = read_targets(
+            self.media_ids,
+            self.input_urls,
+            self.storage_path("manifest") or self.manifest,
+            from_report=True,
+        )
         self._count = len(targets)
         if not targets:
             self.log.warning("No media are named, so there is nothing to wait for.")

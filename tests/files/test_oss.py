@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,23 +109,8 @@ def test_a_file_is_dropped_when_an_error_comes_before_its_end(oss, base, size, m
 
 
 def test_a_task_of_a_plain_dag(oss, airflow_database, monkeypatch):
-    from airflow.providers.common.compat.sdk import DAG, task
-
     monkeypatch.setenv("AIRFLOW_CONN_IMS_DEFAULT", oss.airflow_connection())
-    with DAG("plain", schedule=None) as dag:
-
-        @task
-        def write() -> ObjectStoragePath:
-            path = ObjectStoragePath(f"oss://{BUCKET}/plain.txt")
-            path.write_text("from a task")
-            return path
-
-        @task
-        def read(path: ObjectStoragePath) -> str:
-            return path.read_text()
-
-        read(write())
-    run = dag.test()
+    run = runpy.run_path(str(Path(__file__).parents[1] / "dags" / "plain_paths.py"))["dag"].test()
     assert run.state == "success"
     assert oss.get(BUCKET, "plain.txt") == b"from a task"
 
@@ -270,7 +257,7 @@ def test_the_endpoint_is_the_regions_unless_it_is_given():
 
     def endpoint(**extra: str) -> str:
         connection = Connection(
-            "c", "alibaba_ims", login="key-id", password="secret", extra=json.dumps(extra)
+            conn_id="c", conn_type="alibaba_ims", login="key-id", password="secret", extra=json.dumps(extra)
         )
         found = read_settings(connection).oss_endpoint
         assert found
