@@ -126,6 +126,11 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
         examples=["true", "/etc/ssl/certs/ca-certificates.crt", "false"],
     ),
     "proxy": _text("Proxy", "URL of a proxy. Default: HTTPS_PROXY and NO_PROXY of the environment."),
+    "oss_endpoint": _text(
+        "OSS endpoint",
+        "For oss:// paths. Default: the region's own, such as https://oss-cn-shanghai.aliyuncs.com, and the "
+        "internal one where Network is vpc.",
+    ),
 }
 
 
@@ -167,11 +172,9 @@ def get_provider_info() -> dict[str, Any]:
                 "conn-fields": CONNECTION_FIELDS,
             }
         ],
+        "filesystems": ["airflow_provider_ims.files.oss"],
         "extra-links": [
             "airflow_provider_ims.links.ims.IMSPlanLink",
             "airflow_provider_ims.links.ims.IMSReportLink",
-        ],
-        "plugins": [
-            {"name": "airflow_provider_ims", "plugin-class": "airflow_provider_ims.web.plugin.IMSPlugin"}
         ],
     }

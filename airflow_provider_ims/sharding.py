@@ -18,8 +18,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from airflow_provider_ims.api.identifiers import check_media_id
 from airflow_provider_ims.arguments import is_nothing
-from airflow_provider_ims.deletion.ledger import MAX_SAMPLES
 from airflow_provider_ims.deletion.policies import OutcomePolicies, OutcomePolicy
+from airflow_provider_ims.deletion.record import MAX_SAMPLES
 from airflow_provider_ims.deletion.resolve import Outcome
 from airflow_provider_ims.exceptions import IMSDeletionError
 from airflow_provider_ims.files.manifest import ManifestReader, Row
@@ -27,7 +27,7 @@ from airflow_provider_ims.files.storage import storage_path, to_line, write_whol
 from airflow_provider_ims.retention.plan import check_plan, percentage
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow_provider_ims.compat import ObjectStoragePath
 
 MAX_SHARDS = 128
 """Paths and digests of all shards must fit into an XCom, which MySQL may cut at 64 KB; and each is an open file."""
@@ -188,7 +188,7 @@ def merge_results(
         wrong.append(f"{judged:,} of {merged['requested']:,} have an outcome")
     if wrong:
         raise IMSDeletionError(f"The shards don't add up: {'; '.join(wrong)}", merged)
-    policies.judge(merged)
+    policies.enforce(merged)
     return merged
 
 

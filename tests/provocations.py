@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_ims.api import operations
+from airflow_provider_ims.api import jobs, operations
 from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.credentials import FetchedCredentials, StaticCredentials
 from airflow_provider_ims.api.endpoints import parse_host
@@ -35,7 +35,11 @@ from airflow_provider_ims.hooks import diagnosis
 from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.operators.ims import IMSDeleteMediaInfosOperator, IMSPlanMediaRetentionOperator
 from airflow_provider_ims.retention.policy import make_policy
-from airflow_provider_ims.sensors.ims import IMSMediaDeletedSensor, IMSTranscodeJobSensor
+from airflow_provider_ims.sensors.ims import (
+    IMSMediaConvertJobSensor,
+    IMSMediaDeletedSensor,
+    IMSTranscodeJobSensor,
+)
 from airflow_provider_ims.sharding import merge_results, split_manifest
 from airflow_provider_ims.triggers.ims import IMSMediaDeletedTrigger
 from tests.deletion.conftest import MemoryStore
@@ -472,7 +476,7 @@ def answers(world: World) -> Iterator[Provocation]:
         return operations.list_media_basic_infos(client)
 
     def read_job(client: IMSClient) -> Any:
-        return operations.get_transcode_job(client, "a")
+        return jobs.read_job(client, "media convert job", "a")
 
     yield "status 201", lying(read_list, {}, 201)
     yield "JSON", lying(read_list, b"<html>")
@@ -485,7 +489,9 @@ def answers(world: World) -> Iterator[Provocation]:
     yield "MediaInfo", lying(read_one, {"MediaInfo": "a"})
     yield "MediaBasicInfo", lying(read_one, {"MediaInfo": {"MediaBasicInfo": "a"}})
     yield "MediaId", lying(read_one, {"MediaInfo": {"MediaBasicInfo": {"Title": "a"}}})
-    yield "TranscodeParentJob", lying(read_job, {})
+    yield "Job is no object", lying(read_job, {"Job": "a"})
+    yield "another than was asked for", lying(read_job, {"Job": {"JobId": "b"}})
+    yield "there is no media convert job a", lying(read_job, {})
     yield "page token", lying(lambda client: list(operations.list_all_media(client)), {"NextToken": "t"})
 
 
@@ -732,16 +738,25 @@ def waiting(world: World) -> Iterator[Provocation]:
 
     yield "now.txt", changed_manifest
 
-    def job(job_id: str) -> Any:
-        sensor = IMSTranscodeJobSensor(task_id="done", parent_job_id=job_id, poke_interval=0.1, timeout=1)
+    def wait_for(job_id: str, **arguments: Any) -> Any:
+        sensor = IMSMediaConvertJobSensor(
+            task_id="done", job_id=job_id, poke_interval=0.1, timeout=1, **arguments
+        )
         return sensor.execute({"ti": Task()})  # type: ignore[typeddict-item]
 
-    def failed_job() -> Any:
-        made = world.emulator.add_job(outputs=["oss://b/1", "oss://b/2"], statuses=["Success", "Fail"])
-        return job(made["ParentJobId"])
+    def converted(**fields: Any) -> Any:
+        return wait_for(world.emulator.add_job(kind="convert", **fields)["JobId"])
 
-    yield "parent_job_id", lambda: job("")
-    yield "transcoding job", failed_job
+    yield "job_id", lambda: wait_for("")
+    yield "output-1 is Failed", lambda: converted(statuses=["Success", "Failed"])
+    yield "output-0 is Skipped", lambda: converted(statuses=["Skipped"], state="Complete")
+
+    def ended_operation() -> Any:
+        sensor = IMSTranscodeJobSensor(task_id="done", parent_job_id="a", poke_interval=0.1, timeout=1)
+        return sensor.execute({"ti": Task()})  # type: ignore[typeddict-item]
+
+    ended = {"action": "GetTranscodeJob", "status": 404, "code": "InvalidAction.NotFound"}
+    yield "IMSMediaConvertJobSensor", world.with_fault(ended_operation, {"kind": "refuse", **ended})
 
 
 def connection_tests(world: World) -> Iterator[Provocation]:

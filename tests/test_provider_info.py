@@ -11,8 +11,8 @@ import pytest
 from airflow.providers_manager import ProvidersManager
 
 from airflow_provider_ims.api.endpoints import REGIONS
+from airflow_provider_ims.connection import CREDENTIAL_KINDS
 from airflow_provider_ims.get_provider_info import CONNECTION_FIELDS, get_provider_info
-from airflow_provider_ims.hooks.connection import CREDENTIAL_KINDS
 from airflow_provider_ims.hooks.ims import IMSHook
 
 INFO = get_provider_info()

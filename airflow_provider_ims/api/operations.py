@@ -18,6 +18,7 @@ from typing import Any
 from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.errors import IMSAPIError
 from airflow_provider_ims.api.responses import Response
+from airflow_provider_ims.api.sanitize import escape
 from airflow_provider_ims.api.times import read_time
 
 # Documented for DeleteMediaInfos; for BatchGetMediaInfos nothing is published, so the same is used.
@@ -25,6 +26,18 @@ MAX_MEDIA_PER_CALL = 20
 MAX_PAGE = 100
 # The service signs the URLs in its answers for this many seconds at least. They are dropped, so: the least.
 SIGNED_URL_SECONDS = 1
+# What an answer of any operation may have, besides what it is about.
+_ENVELOPE = (
+    "RequestId",
+    "requestId",
+    "Code",
+    "code",
+    "Message",
+    "message",
+    "Success",
+    "HttpStatusCode",
+    "HostId",
+)
 # All that are documented: https://help.aliyun.com/zh/ims/developer-reference/data-type-3. In small letters.
 LIVING_STATUSES = frozenset(
     {"init", "preparing", "preparefail", "normal", "uploading", "uploadsucc", "uploadfail"}
@@ -89,54 +102,6 @@ class MediaPage:
     next_token: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class TranscodeSubJob:
-    """One rendition. ``status``: ``Init``, ``Processing``, ``Success``, ``Fail``, ``Deleted`` or one unknown.
-
-    One that is not documented is taken for running: a source is never deleted on the strength of a guess.
-    """
-
-    job_id: str
-    status: str
-    media_id: str | None
-    output_url: str | None
-
-    @property
-    def has_succeeded(self) -> bool:
-        """Whether it is done."""
-        return self.status.casefold() == "success"
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether nothing will come of it any more."""
-        return _is_failure(self.status)
-
-
-@dataclass(frozen=True, slots=True)
-class TranscodeJob:
-    """A transcoding job and its renditions. A parent's ``Success`` may mean only one of them.
-
-    :param job_count: how many renditions the service says there are; None when it does not.
-    """
-
-    parent_job_id: str
-    status: str
-    sub_jobs: tuple[TranscodeSubJob, ...]
-    job_count: int | None = None
-
-    @property
-    def failures(self) -> list[str]:
-        """The ids of what failed for good: sub-jobs, or the job itself when it shows none."""
-        failed = [sub.job_id for sub in self.sub_jobs if sub.has_failed]
-        return failed or ([self.parent_job_id] if _is_failure(self.status) else [])
-
-    @property
-    def is_over(self) -> bool:
-        """Whether every sub-job has succeeded, or one has failed."""
-        succeeded = sum(sub.has_succeeded for sub in self.sub_jobs)
-        return bool(self.failures) or succeeded == max(len(self.sub_jobs), self.job_count or 1)
-
-
 def delete_media_infos(
     client: IMSClient,
     *,
@@ -159,7 +124,7 @@ def delete_media_infos(
             "InputURLs": ",".join(input_urls) or None,
             "DeletePhysicalFiles": delete_physical_files,
         },
-        lambda body: Deletion(_texts(body, "IgnoredList"), _texts(body, "ForbiddenList")),
+        _read_deletion,
         stop=stop,
     )
 
@@ -197,7 +162,7 @@ def delete_play_info(
             "FileURLs": ",".join(file_urls),
             "DeletePhysicalFiles": delete_physical_files,
         },
-        lambda body: Deletion(_texts(body, "IgnoredList"), _texts(body, "ForbiddenList")),
+        _read_deletion,
         stop=stop,
     )
 
@@ -304,13 +269,6 @@ def list_all_media(client: IMSClient, **filters: Any) -> Iterator[MediaInfo]:
         seen.add(token)
 
 
-def get_transcode_job(
-    client: IMSClient, parent_job_id: str, *, stop: threading.Event | None = None
-) -> Response[TranscodeJob]:
-    """Read a transcoding job with its renditions."""
-    return client.call("GetTranscodeJob", {"ParentJobId": parent_job_id}, _transcode_job, stop=stop)
-
-
 def _at_most_20(values: Sequence[str], what: str = "media") -> None:
     if not 0 < len(values) <= MAX_MEDIA_PER_CALL:
         raise ValueError(f"1 to {MAX_MEDIA_PER_CALL} {what} can be named in one request, not {len(values)}")
@@ -362,6 +320,15 @@ def _unsigned(url: Any) -> str | None:
     return text.split("?", 1)[0] if text else None
 
 
+def _read_deletion(body: dict[str, Any]) -> Deletion:
+    """Read what was not deleted. What it doesn't name counts as deleted, so it must be of this operation."""
+    others = [name for name in body if name not in _ENVELOPE and body[name] not in (None, "", [], {})]
+    # Neither list is there when all were deleted; then nothing else may be. Beside them, a new field may.
+    if others and ("MediaInfos" in body or not {"IgnoredList", "ForbiddenList"} & body.keys()):
+        raise ValueError(f"it is of another operation, for it has {escape(others[0][:100])}")
+    return Deletion(_texts(body, "IgnoredList"), _texts(body, "ForbiddenList"))
+
+
 def _read_batch(body: dict[str, Any]) -> tuple[MediaInfo, ...]:
     # Without either list nothing is said of any medium; to take that for "all gone" would be a guess.
     if "MediaInfos" not in body and "IgnoredList" not in body:
@@ -409,35 +376,3 @@ def _size(item: dict[str, Any]) -> int | None:
     sizes = [_number(basic.get("FileSize")) if isinstance(basic, dict) else None for basic in basics]
     known = [size for size in sizes if size is not None]
     return sum(known) if len(known) == len(sizes) else None
-
-
-def _is_failure(status: str) -> bool:
-    return status.casefold() in ("fail", "deleted")
-
-
-def _transcode_job(body: dict[str, Any]) -> TranscodeJob:
-    job = body.get("TranscodeParentJob")
-    if not isinstance(job, dict) or not _text(job.get("ParentJobId")):
-        raise ValueError("it has no TranscodeParentJob")
-    return TranscodeJob(
-        parent_job_id=str(_text(job["ParentJobId"])),
-        status=_text(job.get("Status")) or "",
-        sub_jobs=tuple(_sub_job(item) for item in _objects(job, "TranscodeJobList")),
-        job_count=_number(job.get("JobCount")),
-    )
-
-
-def _sub_job(item: dict[str, Any]) -> TranscodeSubJob:
-    output = item.get("Output") if isinstance(item.get("Output"), dict) else {}
-    meta = item.get("OutFileMeta") if isinstance(item.get("OutFileMeta"), dict) else {}
-    basic = meta.get("FileBasicInfo") if isinstance(meta, dict) else None
-    file = basic if isinstance(basic, dict) else {}
-    media = _text(output.get("Media")) if isinstance(output, dict) else None
-    is_media_id = isinstance(output, dict) and str(output.get("Type")).lower() == "media"
-    url = (output.get("OutputUrl") if isinstance(output, dict) else None) or (None if is_media_id else media)
-    return TranscodeSubJob(
-        job_id=_text(item.get("JobId")) or "",
-        status=_text(item.get("Status")) or "",
-        media_id=_text(file.get("MediaId")) or (media if is_media_id else None),
-        output_url=_unsigned(url or file.get("FileUrl")),
-    )

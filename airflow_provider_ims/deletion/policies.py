@@ -46,8 +46,8 @@ class OutcomePolicies:
             if policy not in get_args(OutcomePolicy):
                 raise ValueError(f"{name} is {policy!r}, not one of {', '.join(get_args(OutcomePolicy))}")
 
-    def judge(self, result: dict[str, Any], *, host: str | None = None) -> None:
-        """Say how a run went, and refuse what is not accepted.
+    def enforce(self, result: dict[str, Any], *, host: str | None = None) -> None:
+        """Log how a run went, and raise if an outcome is not accepted.
 
         :param result: of the run.
         :param host: that was asked, if it is known.

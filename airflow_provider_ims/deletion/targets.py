@@ -18,11 +18,12 @@ from urllib.parse import quote
 
 from airflow_provider_ims.api.identifiers import check_input_url, check_media_id, match_key
 from airflow_provider_ims.arguments import check_one_input, is_nothing, read_list
-from airflow_provider_ims.files.manifest import ManifestReader, report_lines
+from airflow_provider_ims.files.manifest import ManifestReader
+from airflow_provider_ims.files.report import report_lines
 from airflow_provider_ims.files.storage import storage_path, to_line
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow_provider_ims.compat import ObjectStoragePath
 
 log = logging.getLogger(__name__)
 
@@ -190,7 +191,7 @@ def _read_manifest(path: str | ObjectStoragePath, approved_digest: str | None) -
 
 def _read_report(folder: str | ObjectStoragePath) -> Targets:
     targets: Targets | None = None
-    for _, line in report_lines(folder):
+    for line in report_lines(folder):
         kind: TargetKind = "media_id" if "media_id" in line else "input_url"
         targets = targets or Targets(kind)
         if line.get("outcome") == "deleted" and not line.get("preview"):

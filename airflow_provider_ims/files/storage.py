@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -18,15 +19,16 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from airflow_provider_ims.api.errors import IMSError
 from airflow_provider_ims.exceptions import IMSGuardError
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow_provider_ims.compat import ObjectStoragePath
 
 MAX_LINE_BYTES = 2**20
 
 _READ_BYTES = 4 * 2**20
-"""One request to a store; a reader holds no more than this and a line."""
+"""What one request to a store reads."""
 
 _ONE_PUT_BYTES = 8 * 2**20
 """A file up to here is written to a store in one request; a larger one in parts, which are joined at its end."""
@@ -55,7 +57,7 @@ _CONTENT_TYPE_ARGUMENTS = {
 _to_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for each line
 
 
-class StorageError(OSError):
+class StorageError(IMSError, OSError):
     """A store could not be read or written: one sentence that names the path, the reason and what to do.
 
     :param message: the sentence.
@@ -80,7 +82,7 @@ def storage_path(
     :raises ValueError: if no store is known for it, or its connection or its library is not there.
     """
     # Imported late: it loads much that a DAG file never needs.
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow_provider_ims.compat import ObjectStoragePath
 
     named = f"{argument} {str(path)!r}"
     # Before Airflow makes a file system of it: for a connection that does not exist that is one without any.
@@ -109,46 +111,30 @@ def lines(path: ObjectStoragePath) -> Iterator[bytes]:
     :raises StorageError: if it can't be read.
     """
     number = 0
-    rest = b""
-    for chunk in read_chunks(path):
-        *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
+    with _open_to_read(path) as file:
+        while True:
+            with _store_errors(path, "read"):
+                line = file.readline(MAX_LINE_BYTES + 1)
+            if not line:
+                return
             number += 1
-            if len(line) >= MAX_LINE_BYTES:
-                raise _too_long(path, number)
-            yield line + b"\n"
-        if len(rest) > MAX_LINE_BYTES:
-            raise _too_long(path, number + 1)
-    if rest:
-        yield rest
+            if len(line) > MAX_LINE_BYTES:
+                raise ValueError(
+                    f"{path}, line {number}: longer than {MAX_LINE_BYTES >> 20} MiB, so it is no manifest"
+                )
+            yield line
 
 
 def read_chunks(path: ObjectStoragePath) -> Iterator[bytes]:
-    """Go through a file's bytes, whatever they are.
+    """Go through a file's bytes in pieces of some MiB.
 
     :raises ValueError: for what is no plain file (a pipe, a device).
     :raises FileNotFoundError: if it is not there, ``IsADirectoryError`` if it is a folder.
     :raises StorageError: if it can't be read.
     """
-    if is_local(path) and not stat.S_ISREG(mode := os.stat(path.path).st_mode):
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path.path)
-        # Opening a pipe waits for a writer, and a device may never end.
-        raise ValueError(f"{path} is no plain file but a pipe, a socket or a device")
-    with _store_errors(path, "read"):
-        if not is_local(path):
-            path.fs.invalidate_cache(path.path)
-        # A cache would read ahead by what a store thinks best: 50 MiB for S3.
-        file = path.fs.open(path.path, "rb", block_size=_READ_BYTES, cache_type="none")
-    with file:
-        if getattr(file, "details", {}).get("type") == "directory":
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        while True:
-            with _store_errors(path, "read"):
-                chunk = file.read(_READ_BYTES)
-            if not chunk:
-                return
-            yield chunk
+    with _open_to_read(path) as file, _store_errors(path, "read"):
+        while piece := file.read(_READ_BYTES):
+            yield piece
 
 
 def read_whole(path: ObjectStoragePath) -> bytes:
@@ -157,7 +143,34 @@ def read_whole(path: ObjectStoragePath) -> bytes:
     :raises FileNotFoundError: if it is not there, ``IsADirectoryError`` if it is a folder.
     :raises StorageError: if it can't be read.
     """
-    return b"".join(read_chunks(path))
+    with _open_to_read(path) as file, _store_errors(path, "read"):
+        return file.read()
+
+
+def file_length(path: ObjectStoragePath) -> int:
+    """Return how many bytes a file has.
+
+    :raises ValueError: for what is no plain file (a pipe, a device).
+    :raises FileNotFoundError: if it is not there, ``IsADirectoryError`` if it is a folder.
+    :raises StorageError: if the store does not tell.
+    """
+    _require_plain(path)
+    with _store_errors(path, "read"):
+        if not is_local(path):
+            path.fs.invalidate_cache(path.path)
+        found = path.fs.info(path.path)
+    if found["type"] == "directory":
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    return int(found["size"])
+
+
+def read_range(path: ObjectStoragePath, start: int, end: int) -> bytes:
+    """Return some of a file's bytes, in one request to a store.
+
+    :raises StorageError: if it can't be read.
+    """
+    with _store_errors(path, "read"):
+        return bytes(path.fs.cat_file(path.path, start=start, end=end))
 
 
 def write_whole(path: ObjectStoragePath, chunks: Iterable[bytes], content_type: str | None = None) -> str:
@@ -255,14 +268,17 @@ def check_writable(folder: ObjectStoragePath, argument: str) -> None:
 
 
 def to_line(value: Any) -> bytes:
-    """Spell a value as a line of JSON."""
-    # Half a surrogate pair, which JSON can carry and UTF-8 can't, becomes the JSON escape that it came as.
-    return (_to_json(value) + "\n").encode("utf-8", "backslashreplace")
+    """Return a value as one line of JSON, also for readers that end a line at U+2028 and the like."""
+    line = _to_json(value)
+    if not line.isprintable():
+        # What no terminal shows, and half a surrogate pair, which UTF-8 can't carry, becomes a JSON escape.
+        line = "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line)
+    return f"{line}\n".encode()
 
 
 def _require_connection(conn_id: str, named: str) -> None:
     """Raise if a path names a connection that does not exist: stores take that for none, and ask the public cloud."""
-    from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+    from airflow_provider_ims.compat import AirflowNotFoundException, BaseHook
 
     try:
         BaseHook.get_connection(conn_id)
@@ -278,8 +294,26 @@ def _no_such_store(named: str, scheme: str, error: Exception) -> str:
     return f"{named} can't be used: {_reason(error)}; install the provider that brings {scheme}:// paths"
 
 
-def _too_long(path: ObjectStoragePath, number: int) -> ValueError:
-    return ValueError(f"{path}, line {number}: longer than {MAX_LINE_BYTES >> 20} MiB, so it is no manifest")
+def _require_plain(path: ObjectStoragePath) -> None:
+    if is_local(path) and not stat.S_ISREG(mode := os.stat(path.path).st_mode):
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path.path)
+        # Opening a pipe waits for a writer, and a device may never end.
+        raise ValueError(f"{path} is no plain file but a pipe, a socket or a device")
+
+
+def _open_to_read(path: ObjectStoragePath) -> io.BufferedReader:
+    _require_plain(path)
+    buffer_size = io.DEFAULT_BUFFER_SIZE if is_local(path) else _READ_BYTES
+    if not is_local(path):
+        path.fs.invalidate_cache(path.path)
+    with _store_errors(path, "read"):
+        # A cache would read ahead by what a store thinks best: 50 MiB for S3.
+        file = path.fs.open(path.path, "rb", block_size=buffer_size, cache_type="none")
+    if getattr(file, "details", {}).get("type") == "directory":
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    # The buffered files of stores take no size in readline, so a line could be as long as memory.
+    return io.BufferedReader(file, buffer_size)
 
 
 def _write_local(path: ObjectStoragePath, chunks: Iterable[bytes]) -> None:
@@ -291,21 +325,20 @@ def _write_local(path: ObjectStoragePath, chunks: Iterable[bytes]) -> None:
         os.makedirs(folder, exist_ok=True)
         part = os.path.join(folder, f".{name[:200]}.{secrets.token_hex(4)}.part")
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    file = open(descriptor, "wb")  # noqa: SIM115 - closing writes again what a full disk refused
     try:
-        file = open(descriptor, "wb")  # noqa: SIM115 - closed below, where a with would raise anew
-        try:
-            for chunk in chunks:
-                with _store_errors(path, "written"):
-                    file.write(chunk)
+        for chunk in chunks:
             with _store_errors(path, "written"):
-                file.flush()
-                os.fsync(file.fileno())
-        finally:
-            with suppress(OSError):  # what kept the rest from being written is raised already
-                file.close()
+                file.write(chunk)
+        with _store_errors(path, "written"):
+            file.flush()
+            os.fsync(descriptor)
+            file.close()
         with _store_errors(path, "written"):
             os.replace(part, path.path)
     except BaseException:
+        with suppress(OSError):
+            file.close()
         with suppress(FileNotFoundError):
             os.unlink(part)
         raise
@@ -357,7 +390,7 @@ def _store_errors(path: ObjectStoragePath, done: str) -> Iterator[None]:
         raise StorageError(
             f"{path} can't be {done}: {_reason(error)}{_advice(path, error)}",
             final=isinstance(
-                error, PermissionError | NotADirectoryError | FileExistsError | ValueError | TypeError
+                error, PermissionError | FileExistsError | NotADirectoryError | ValueError | TypeError
             ),
         ) from error
 

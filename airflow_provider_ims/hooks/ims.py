@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseHook
-
 from airflow_provider_ims.arguments import is_nothing
-from airflow_provider_ims.hooks.connection import ConnectionSettings, read_connection
+from airflow_provider_ims.compat import BaseHook
+from airflow_provider_ims.connection import ConnectionSettings, read_connection
 
 if TYPE_CHECKING:
     from airflow_provider_ims.api.client import IMSClient
-    from airflow_provider_ims.api.operations import Deletion, MediaInfo, TranscodeJob
+    from airflow_provider_ims.api.jobs import Job
+    from airflow_provider_ims.api.operations import Deletion, MediaInfo
     from airflow_provider_ims.deletion.policies import OutcomePolicy
     from airflow_provider_ims.deletion.run import DeletionRun
     from airflow_provider_ims.deletion.targets import Targets
@@ -96,6 +96,7 @@ class IMSHook(BaseHook):
         return IMSClient(
             settings.endpoint,
             settings.credentials,
+            connection=self.ims_conn_id,
             connect_timeout=settings.connect_timeout,
             read_timeout=settings.read_timeout,
             retry_seconds=settings.retry_seconds,
@@ -187,11 +188,32 @@ class IMSHook(BaseHook):
 
         return operations.list_all_media(self.client, **filters)
 
-    def get_transcode_job(self, parent_job_id: str) -> TranscodeJob:
-        """Read a transcoding job with all its renditions."""
-        from airflow_provider_ims.api import operations
+    def get_media_convert_job(self, job_id: str) -> Job:
+        """Read a convert job with all its outputs."""
+        from airflow_provider_ims.api.jobs import read_job
 
-        return operations.get_transcode_job(self.client, parent_job_id).value
+        return read_job(self.client, "media convert job", job_id)
+
+    def get_workflow_task(self, task_id: str) -> Job:
+        """Read a workflow task; its outputs are what its activities tell."""
+        from airflow_provider_ims.api.jobs import read_job
+
+        return read_job(self.client, "workflow task", task_id)
+
+    def get_media_producing_job(self, job_id: str) -> Job:
+        """Read a producing job."""
+        from airflow_provider_ims.api.jobs import read_job
+
+        return read_job(self.client, "media producing job", job_id)
+
+    def get_transcode_job(self, parent_job_id: str) -> Job:
+        """Read a transcoding job; its outputs are its sub-jobs.
+
+        IMS announced the end of this operation for the end of 2025: :meth:`get_media_convert_job` is what follows.
+        """
+        from airflow_provider_ims.api.jobs import read_job
+
+        return read_job(self.client, "transcoding job", parent_job_id)
 
     def deletion_run(
         self,
@@ -229,7 +251,14 @@ class IMSHook(BaseHook):
             rows = len(targets) + targets.duplicates
             policy = check_plan(header, region=self.region, host=self.host, rows=rows)
             options["why_kept"] = partial(why_kept, policy)
-        return DeletionRun(self.client, targets, region=self.region, policies=policies, **options)
+        return DeletionRun(
+            self.client,
+            targets,
+            region=self.region,
+            connection=self.ims_conn_id,
+            policies=policies,
+            **options,
+        )
 
     def delete_media(self, targets: Targets | Iterable[str] | str | None, **options: Any) -> dict[str, Any]:
         """Delete any number of media and find out what became of each.
@@ -252,7 +281,7 @@ class IMSHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Make one cheap read and say in a sentence how it went; never raises, takes 15 s at most."""
-        from airflow_provider_ims.hooks.connection import read_settings
+        from airflow_provider_ims.connection import read_settings
         from airflow_provider_ims.hooks.diagnosis import diagnose
 
         try:

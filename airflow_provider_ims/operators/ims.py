@@ -7,18 +7,17 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import conf
-
 from airflow_provider_ims.arguments import check_one_input, read_bool, read_whole_number
-from airflow_provider_ims.exceptions import IMSDeletionError
+from airflow_provider_ims.compat import conf
+from airflow_provider_ims.exceptions import IMSDeletionError, IMSTransientError
 from airflow_provider_ims.links.ims import IMSReportLink
 from airflow_provider_ims.operators.base import IMSBaseOperator
 from airflow_provider_ims.operators.retention import IMSPlanMediaRetentionOperator
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
     from airflow.providers.openlineage.extractors import OperatorLineage  # type: ignore[import-not-found]
 
+    from airflow_provider_ims.compat import Context, ObjectStoragePath
     from airflow_provider_ims.deletion.checkpoint import StateStore
     from airflow_provider_ims.deletion.policies import OutcomePolicy
     from airflow_provider_ims.deletion.run import DeletionRun
@@ -113,7 +112,7 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
         preview: bool | str = False,
         report: str | ObjectStoragePath | None = None,
         durable: bool = True,
-        max_concurrency: int = 8,
+        max_concurrency: int = 32,
         wait_for_completion: bool = False,
         poll_interval: float = 30,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
@@ -152,6 +151,11 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
                 self._wait(run, result, began)
         except IMSDeletionError as error:
             self._end(context, error)
+            raise
+        except IMSTransientError as error:
+            # Some targets could not be read: the next try asks about them, and this is known until then.
+            if known := getattr(error, "result", None):
+                self._push(context, known)
             raise
         self._end(context)
         return result
@@ -218,7 +222,7 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
             preview=preview,
             max_concurrency=self.max_concurrency,
             stop=self._stop,
-            on_verdict=self._dropped.hear if delete_physical_files and not preview else None,
+            on_result=self._dropped.record if delete_physical_files and not preview else None,
             # Nothing to delete leaves nothing behind.
             **({"store": store, **report_options} if len(targets) else {}),
         )
@@ -256,13 +260,16 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
         except WaitTimedOut as error:
             raise IMSDeletionError(_STILL_SHOWN.format(error), result) from None
 
+    def _push(self, context: Context, result: dict[str, Any]) -> None:
+        """Leave the result of a task that fails, so that one downstream with trigger rule all_done can tell."""
+        context["ti"].xcom_push(key="return_value", value=result)
+
     def _end(self, context: Context, error: IMSDeletionError | None = None) -> None:
         """Drop the kept state: the task is over, and starts anew when it is cleared."""
         from airflow_provider_ims.deletion.checkpoint import forget
 
         if error:
-            # So that a task downstream with trigger rule all_done can tell what happened.
-            context["ti"].xcom_push(key="return_value", value=error.result)
+            self._push(context, error.result)
         if (store := self._state_store(context)) is not None:
             forget(store)
 

@@ -31,12 +31,12 @@ class DroppedFiles:
     def __init__(self, urls: Iterable[str] = ()) -> None:
         self.urls = list(urls)
 
-    def hear(self, verdict: TargetResult) -> None:
+    def record(self, result: TargetResult) -> None:
         """Take in what became of one target whose file was to go, too."""
-        if verdict.outcome is not Outcome.DELETED or len(self.urls) >= MAX_DATASETS:
+        if result.outcome is not Outcome.DELETED or len(self.urls) >= MAX_DATASETS:
             return
-        columns = verdict.target.columns
-        url = columns.get("input_url") if columns else verdict.target.value
+        columns = result.target.columns
+        url = columns.get("input_url") if columns else result.target.value
         if isinstance(url, str) and stored_object(url):
             self.urls.append(url.partition("?")[0])
 

@@ -7,6 +7,7 @@ right-to-left text can't rearrange what stands around it.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,7 +19,7 @@ from airflow_provider_ims.retention.plan import Plan, file_size, printable
 from airflow_provider_ims.retention.policy import describe_exclusion
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow_provider_ims.compat import ObjectStoragePath
 
 MAX_TEXT = 160
 MAX_BARS = 36
@@ -49,13 +50,9 @@ def render(plan: Plan) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {
-        "text": _text,
-        "count": lambda number: f"{number:,}",
-        "size": lambda size: "unknown" if size is None else file_size(size),
-    }
+    environment.filters |= FILTERS
     template = environment.from_string((files(__package__) / "page.html.j2").read_text(encoding="utf-8"))
-    bars, period = _bars(plan.months)
+    bars, period = make_bars(plan.months)
     return template.render(
         plan=plan,
         header=plan.header,
@@ -66,7 +63,7 @@ def render(plan: Plan) -> str:
     )
 
 
-def _bars(months: dict[str, tuple[int, int]]) -> tuple[list[Bar], str]:
+def make_bars(months: Mapping[str, Sequence[int]]) -> tuple[list[Bar], str]:
     """Return the bars of the histogram, and whether each stands for a month or a year."""
     period, letters = ("month", 7) if len(months) <= MAX_BARS else ("year", 4)
     sums: dict[str, tuple[int, int]] = {}
@@ -82,6 +79,14 @@ def _bars(months: dict[str, tuple[int, int]]) -> tuple[list[Bar], str]:
     return bars, period
 
 
-def _text(value: object, longest: int = MAX_TEXT) -> Markup:
-    """Make anybody's text harmless."""
+def harmless(value: object, longest: int = MAX_TEXT) -> Markup:
+    """Return anybody's text as HTML that is but text."""
     return Markup("<bdi>{}</bdi>").format(escape(printable(value, longest)))
+
+
+FILTERS: dict[str, Callable[..., str]] = {
+    "text": harmless,
+    "count": lambda number: f"{number:,}",
+    "size": lambda size: file_size(size) if type(size) is int else "unknown",
+}
+"""What a template shows values with."""

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
+from math import inf
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import (
+from airflow_provider_ims.api.errors import IMSTransientError
+from airflow_provider_ims.base import IMSTask
+from airflow_provider_ims.compat import (
     AirflowSensorTimeout,
     AirflowSkipException,
     BaseSensorOperator,
     PokeReturnValue,
     conf,
 )
-
-from airflow_provider_ims.api.errors import IMSTransientError
-from airflow_provider_ims.base import IMSTask
 from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.triggers.events import WaitTimedOut, raise_unless_over
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow_provider_ims.compat import Context
+
+# How often a sensor that pokes says what is still to be waited for, in seconds.
+LOG_SECONDS = 60.0
 
 
 class IMSBaseSensor(IMSTask, BaseSensorOperator):
@@ -48,10 +51,15 @@ class IMSBaseSensor(IMSTask, BaseSensorOperator):
         self.deferrable = deferrable
         self._started: float | None = None
         self._went_through = False
+        self._logged = -inf
 
     @abstractmethod
     def _look(self) -> dict[str, Any] | None:
-        """Give the result, or None if it is not over."""
+        """Return the result, or None if it is not over."""
+
+    @abstractmethod
+    def _describe(self) -> str:
+        """Return a sentence that says what the last look left."""
 
     @abstractmethod
     def _defer(self, started: float, deadline: float) -> None:
@@ -76,6 +84,9 @@ class IMSBaseSensor(IMSTask, BaseSensorOperator):
         self._went_through = True
         if result is not None:
             return PokeReturnValue(is_done=True, xcom_value=timed(result, self._started))
+        if time.monotonic() - self._logged >= LOG_SECONDS:
+            self._logged = time.monotonic()
+            self.log.info(self._describe())
         if self.deferrable:
             self._defer(self._started, self._started + self.timeout)
         return False
@@ -107,6 +118,16 @@ class IMSBaseSensor(IMSTask, BaseSensorOperator):
 def timed(result: dict[str, Any], started: float) -> dict[str, Any]:
     """Return a result with the ``seconds`` since ``started``."""
     return {**result, "seconds": round(time.time() - started, 1)}
+
+
+def start_of(context: Context) -> float:
+    """Return when the task began, in seconds since the epoch.
+
+    For ``dag.test()``, which up to Airflow 3.3.2 drops what is handed to ``defer(kwargs=)``:
+    https://github.com/apache/airflow/issues/69942
+    """
+    began = getattr(context["ti"], "start_date", None)
+    return began.timestamp() if began else time.time()
 
 
 def _first_reschedule(sensor: BaseSensorOperator, context: Context) -> float | None:

@@ -20,18 +20,16 @@ from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from airflow_provider_ims.deletion.resolve import Outcome
 from airflow_provider_ims.links.ims import URL_PREFIX
-from airflow_provider_ims.retention.plan import file_size
+from airflow_provider_ims.retention.page import FILTERS
 from airflow_provider_ims.web import deletion, plan
 from airflow_provider_ims.web.lines import PAGE_ROWS, Lines, Page, Row
 from airflow_provider_ims.web.lines import Query as RowQuery
-from airflow_provider_ims.web.task_instance import read_task_instance
+from airflow_provider_ims.web.task_instance import open_question, read_task_instance
 
-MAX_TEXT = 160
 MAX_QUERY = 200
 RENEW_SECONDS = 5
 
@@ -88,7 +86,10 @@ def plan_page(place: PlaceDep) -> HTMLResponse:
         _refuse("The task has not ended" if not found.ended else "The task left no plan; its log says why")
     file = _shown(lambda: plan.PlanFile(found.result))
     query = RowQuery(plan.SEARCHED, place.q)
-    return _rows_page("plan.html", place, file.lines, query, file.to_row, file.selected, plan=file)
+    question = open_question(place.dag_id, place.run_id)
+    return _rows_page(
+        "plan.html", place, file.lines, query, file.to_row, file.selected, plan=file, question=question
+    )
 
 
 @app.get("/dags/{dag_id}/runs/{run_id}/tasks/{task_id}/{map_index}/deletion", dependencies=[_may_read])
@@ -203,15 +204,6 @@ async def _no_such_page(request: Request, error: RequestValidationError) -> HTML
     return await _refusal(request, HTTPException(404, "There is no such page"))
 
 
-def _text(value: object, longest: int = MAX_TEXT) -> Markup:
-    """Make anybody's text harmless: cut, escaped, its direction isolated, its invisible characters shown."""
-    text = str(value)
-    if len(text) > longest:
-        text = f"{text[:longest]}… ({len(text):,} characters)"
-    shown = "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
-    return Markup("<bdi>{}</bdi>").format(escape(shown))
-
-
 _templates = Environment(
     loader=PackageLoader("airflow_provider_ims.web"),
     autoescape=True,
@@ -219,8 +211,4 @@ _templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.filters |= {
-    "text": _text,
-    "count": lambda number: f"{number:,}",
-    "size": lambda size: file_size(size) if type(size) is int else "unknown",
-}
+_templates.filters |= FILTERS

@@ -10,8 +10,7 @@ from typing import Any
 
 from airflow_provider_ims.deletion.policies import duration_in_words
 from airflow_provider_ims.deletion.resolve import Outcome
-from airflow_provider_ims.files.manifest import report_parts
-from airflow_provider_ims.files.storage import storage_path
+from airflow_provider_ims.files.report import report_parts
 from airflow_provider_ims.web.lines import Lines, Row
 from airflow_provider_ims.web.task_instance import Progress
 
@@ -78,9 +77,7 @@ class Deletion:
         :raises OSError: if it can't be read.
         """
         assert self.report is not None
-        folder = storage_path(self.report)
-        folder.fs.invalidate_cache()  # an earlier try may have been looked at, too
-        lines = Lines([path for _, path in report_parts(folder)])
+        lines = Lines([path for _, path in report_parts(self.report)])
         try:
             first = json.loads(lines.first() or b"{}")
         except (ValueError, RecursionError):
@@ -120,7 +117,7 @@ class RunningDeletion:
             (f"{run.throttled:,}", "throttled"),
         ]
         self.samples = {outcome: run.samples.get(outcome, []) for outcome in Outcome}
-        self.rechecks = len(run.aside)
+        self.rechecks = len(run.open)
         self.age = duration_in_words(max((datetime.now(UTC) - progress.at).total_seconds(), 0))
 
 

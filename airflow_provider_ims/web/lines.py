@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_provider_ims.files.storage import MAX_LINE_BYTES, to_line
+from airflow_provider_ims.files.storage import MAX_LINE_BYTES, file_length, read_range, to_line
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow_provider_ims.compat import ObjectStoragePath
 
 PAGE_ROWS = 50
 SEARCH_SECONDS = 1.2
@@ -40,20 +40,17 @@ class Query(NamedTuple):
     def needle(self) -> bytes:
         """What the line of such a row contains, in small letters."""
         if self.text:
-            return self._spelled
+            return to_line(self.text)[1:-2].lower()
         if self.outcome:
             return to_line({"outcome": self.outcome})[1:-2]
         return b"\n"  # as each line does
-
-    @property
-    def _spelled(self) -> bytes:
-        return to_line(self.text)[1:-2].lower()
 
     def accepts(self, row: Row) -> bool:
         """Whether a row is asked for."""
         if self.outcome and row.get("outcome") != self.outcome:
             return False
-        return not self.text or any(self._spelled in to_line(value).lower() for value in self._values(row))
+        text = _small(self.text)
+        return any(text in _small(value) for value in self._values(row)) if text else True
 
     def _values(self, row: Row) -> Iterator[str]:
         for name in self.fields:
@@ -80,7 +77,7 @@ class Lines:
     """The lines of some files, one after the other, addressed by their offset in all of them together."""
 
     def __init__(self, files: Sequence[ObjectStoragePath]) -> None:
-        self._files = [(path, int(path.fs.info(path.path)["size"])) for path in files]
+        self._files = [(path, file_length(path)) for path in files]
         self.size = sum(size for _, size in self._files)
 
     def first(self) -> bytes:
@@ -130,7 +127,7 @@ class Lines:
         for path, size in self._files:
             low, high = max(start - begin, 0), min(end - begin, size)
             if low < high:
-                pieces.append(path.fs.cat_file(path.path, start=low, end=high))
+                pieces.append(read_range(path, low, high))
             begin += size
         return b"".join(pieces)
 
@@ -182,6 +179,10 @@ def _lines_with(needle: bytes, piece: bytes, *, backward: bool) -> Iterator[tupl
         start, end = piece.rfind(b"\n", 0, at) + 1, piece.index(b"\n", at) + 1
         yield start, piece[start:end]
         at = text.rfind(needle, 0, start) if backward else text.find(needle, end)
+
+
+def _small(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass").lower()
 
 
 def _read(line: bytes, to_row: Callable[[Row], Row | None]) -> Row | None:

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_ims.files.storage import storage_path
+from airflow_provider_ims.retention.page import make_bars
 from airflow_provider_ims.retention.plan import PLAN_FORMAT, file_size
-from airflow_provider_ims.retention.policy import read_policy
+from airflow_provider_ims.retention.policy import describe_exclusion, read_policy
 from airflow_provider_ims.web.lines import Lines, Row
 
 SEARCHED = ("media_id", "title", "input_url", "tags")
-MAX_BARS = 36
-
-
-@dataclass(frozen=True)
-class Bar:
-    """The media of a month or a year: how many, how many of them are selected, and both as shares of the longest."""
-
-    period: str
-    count: int
-    selected: int
-    share: float
-    selected_share: float
 
 
 class PlanFile:
@@ -64,10 +52,11 @@ class PlanFile:
             (str(header["newest"] or "none")[:10], "the newest was created"),
             (f"{int(header['undecided']):,}", "undecided, and so kept"),
         ]
-        self.kept = [(str(by), int(count)) for by, count in header["kept"].items()]
-        self.bars, self.period = _bars(header.get("months") or {})
+        self.kept = [(describe_exclusion(by), by, int(count)) for by, count in header["kept"].items()]
+        # A part of a plan, made for one of many tasks, knows neither.
+        self.bars, self.period = make_bars(header.get("months") or {})
         self.types = [
-            (str(kind), int(count), int(size)) for kind, (count, size) in (header.get("types") or {}).items()
+            (kind, int(count), int(size)) for kind, (count, size) in (header.get("types") or {}).items()
         ]
 
     @staticmethod
@@ -76,17 +65,3 @@ class PlanFile:
         if "plan" in fields and "media_id" not in fields:
             return None
         return fields if isinstance(fields.get("media_id"), str) else {}
-
-
-def _bars(months: Mapping[str, Any]) -> tuple[list[Bar], str]:
-    """Return a bar for each month, or for each year if those are too many, and which of the two."""
-    period, letters = ("month", 7) if len(months) <= MAX_BARS else ("year", 4)
-    sums: dict[str, tuple[int, int]] = {}
-    for month, (count, selected) in months.items():
-        name = str(month)[:letters] or "unknown"
-        before = sums.get(name, (0, 0))
-        sums[name] = before[0] + int(count), before[1] + int(selected)
-    most = max((count for count, _ in sums.values()), default=0) or 1
-    return [
-        Bar(name, count, selected, count / most, selected / most) for name, (count, selected) in sums.items()
-    ], period

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from airflow.models.hitl import HITLDetail
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XCOM_RETURN_KEY, XComModel
 from airflow.utils.session import create_session
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from airflow_provider_ims.deletion.checkpoint import KEY, RunState
+from airflow_provider_ims.deletion.checkpoint import KEY, Checkpoint
 
 try:
     from airflow.models.task_state_store import TaskStateStoreModel
@@ -26,7 +27,7 @@ ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
 class Progress(NamedTuple):
     """What a running deletion has kept, and when."""
 
-    run: RunState
+    run: Checkpoint
     at: datetime
 
 
@@ -60,6 +61,21 @@ def read_task_instance(dag_id: str, run_id: str, task_id: str, map_index: int) -
         return TaskInstanceInfo(state, _result(xcom.value if xcom else None), _progress(session, ids))
 
 
+def open_question(dag_id: str, run_id: str) -> str | None:
+    """Return the id of a task of a run that waits for a person's answer, None if there is none."""
+    answered: Any = HITLDetail.response_received
+    question = select(TaskInstance.task_id).join(HITLDetail, HITLDetail.ti_id == TaskInstance.id)
+    waiting = question.where(
+        TaskInstance.dag_id == dag_id,
+        TaskInstance.run_id == run_id,
+        TaskInstance.map_index == -1,
+        TaskInstance.state.not_in(ENDED),
+        answered.is_(False),
+    )
+    with create_session() as session:
+        return session.scalar(waiting.limit(1))
+
+
 def _result(value: Any) -> Mapping[str, Any]:
     """Read a result of plain JSON, as Airflow's own API does: an XCom backend's classes are the workers' business."""
     if isinstance(value, str):
@@ -76,7 +92,7 @@ def _progress(session: Session, ids: Mapping[str, Any]) -> Progress | None:
     model = TaskStateStoreModel
     kept = session.execute(_select(model, ids, model.value, model.updated_at).where(model.key == KEY)).first()
     try:
-        return Progress(RunState.from_json(json.loads(kept[0])), kept[1]) if kept else None
+        return Progress(Checkpoint.from_json(json.loads(kept[0])), kept[1]) if kept else None
     except ValueError:  # of another release, or kept elsewhere by a backend
         return None
 

@@ -17,16 +17,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from airflow_provider_ims.api.credentials import CredentialSource, FetchedCredentials, StaticCredentials
-from airflow_provider_ims.api.endpoints import REGIONS, Endpoint, parse_host, region_host
-
-# Not from common-compat, which has it from 1.22 on: Airflow 3.1.8, for one, came out with 1.14.
-try:
-    from airflow.sdk.log import mask_secret
-except ImportError:  # Airflow 2
-    from airflow.utils.log.secrets_masker import mask_secret  # type: ignore[import-not-found,no-redef]
+from airflow_provider_ims.api.endpoints import NETWORKS, REGIONS, Endpoint, parse_host, region_host
+from airflow_provider_ims.compat import mask_secret
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Connection
+    from airflow_provider_ims.compat import Connection
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +73,7 @@ _CREDENTIAL_EXTRAS = {name for kind in CREDENTIAL_KINDS.values() for name in (*k
 EXTRAS = {
     *("region", "network", "credential_type", *_CREDENTIAL_EXTRAS, "access_key_id", "access_key_secret"),
     *("connect_timeout", "read_timeout", "retry_seconds", "max_requests_per_second", "verify", "proxy"),
+    "oss_endpoint",
 }
 
 
@@ -85,6 +81,7 @@ class ConnectionSettings(NamedTuple):
     """What a connection says, with defaults filled in.
 
     :param region: None when only a host is given that does not tell it.
+    :param oss_endpoint: None when neither it nor a region is given.
     :param warnings: what is strange about the connection, though not wrong.
     """
 
@@ -98,6 +95,7 @@ class ConnectionSettings(NamedTuple):
     max_requests_per_second: float | None
     verify: bool | str
     proxy: str | None
+    oss_endpoint: Endpoint | None
     warnings: tuple[str, ...]
 
     def __repr__(self) -> str:
@@ -141,7 +139,10 @@ def _read(connection: Connection, region: str | None, warnings: list[str]) -> Co
     extra = _extra(connection)
     warnings += _unknown_extras(connection, extra)
     region = _text(extra, "region") if region is None else region
-    endpoint, region = _endpoint(connection, region, _text(extra, "network") or "public")
+    network = _text(extra, "network") or "public"
+    if network not in NETWORKS:  # also where a host makes it unused
+        raise ValueError(f"extra 'network' is {network!r}, neither 'public' nor 'vpc'")
+    endpoint, region = _endpoint(connection, region, network)
     if region and region not in REGIONS:
         warnings.append(_unknown_region(region))
     proxy = _url(extra, "proxy")
@@ -162,6 +163,7 @@ def _read(connection: Connection, region: str | None, warnings: list[str]) -> Co
         max_requests_per_second=_number(extra, "max_requests_per_second", 0.0, or_zero=True) or None,
         verify=verify,
         proxy=proxy,
+        oss_endpoint=_oss_endpoint(extra, region),
         warnings=tuple(warnings),
     )
 
@@ -215,6 +217,17 @@ def _endpoint(connection: Connection, region: str | None, network: str) -> tuple
             f"host {endpoint.host} is in region {documented[1]}, but the region asked for is {region}"
         )
     return endpoint, region or (documented[1] if documented else None)
+
+
+def _oss_endpoint(extra: Mapping[str, Any], region: str | None) -> Endpoint | None:
+    """Find where the region's files are; https://www.alibabacloud.com/help/en/oss/regions-and-endpoints."""
+    text = _text(extra, "oss_endpoint")
+    if not text and region and re.fullmatch(r"[a-z0-9-]+", region):
+        text = f"oss-{region}{'-internal' if _text(extra, 'network') == 'vpc' else ''}.aliyuncs.com"
+    try:
+        return parse_host(text) if text else None
+    except ValueError as error:
+        raise ValueError(f"extra 'oss_endpoint': {error}") from None
 
 
 def _credentials(

@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import Connection
 
 from airflow_provider_ims.api.credentials import FetchedCredentials
 from airflow_provider_ims.api.endpoints import REGIONS, Endpoint
-from airflow_provider_ims.hooks.connection import EXTRAS, read_connection, read_settings
+from airflow_provider_ims.connection import EXTRAS, read_connection, read_settings
 from airflow_provider_ims.hooks.ims import IMSHook
 
 SECRET = "secret-that-nobody-may-see"
@@ -207,7 +207,8 @@ def test_verify_in_every_spelling(written, verify):
         ({}, {}, "neither extra 'region'.* nor host"),
         ({"region": "CN Shanghai"}, {}, "region 'CN Shanghai'"),
         ({"region": ["cn-shanghai"]}, {}, "extra 'region'"),
-        ({"network": "intranet"}, {}, "network 'intranet'"),
+        ({"network": "intranet"}, {}, "extra 'network' is 'intranet'"),
+        ({"network": "privat"}, {"host": "http://127.0.0.1:1"}, "extra 'network' is 'privat'"),
         ({}, {"host": "ice.cn-shanghai.aliyuncs.com/path"}, "host"),
         ({}, {"host": "ice.example:8443", "port": 443}, "host 'ice.example:8443' and port 443"),
         ({}, {"host": "ice.us-west-1.aliyuncs.com"}, "us-west-1.* cn-shanghai"),

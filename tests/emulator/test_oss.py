@@ -1,0 +1,286 @@
+"""The local OSS, driven by both official SDKs as they come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import alibabacloud_oss_v2 as v2
+import oss2
+import pytest
+from alibabacloud_oss_v2 import credentials, models
+
+from airflow_provider_ims.emulator.oss import LocalOSS, crc64
+
+ODD_KEYS = ["a b", "ä/ö=1", "plus+", "per%cent%20", "q?x=1&y", "h#sh", "til~de*()'!", "日本", '<&>"', "tab\t"]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LocalOSS]:
+    with LocalOSS("media") as oss:
+        yield oss
+
+
+@pytest.fixture
+def oss(server: LocalOSS) -> LocalOSS:
+    server.reset()
+    return server
+
+
+def v2_client(oss: LocalOSS, secret: str | None = None, **options: Any) -> v2.Client:
+    provider = credentials.StaticCredentialsProvider(oss.access_key_id, secret or oss.access_key_secret)
+    config = v2.Config(
+        region=oss.region,
+        endpoint=oss.endpoint,
+        credentials_provider=provider,
+        retry_max_attempts=1,
+        **options,
+    )
+    return v2.Client(config)
+
+
+class V2:
+    def __init__(self, oss: LocalOSS, signature: str, secret: str | None = None) -> None:
+        self.client = v2_client(oss, secret, signature_version=signature)
+
+    def put(self, key: str, content: bytes) -> None:
+        self.client.put_object(models.PutObjectRequest("media", key, body=content))
+
+    def get(self, key: str, first: int | None = None, last: int | None = None) -> bytes:
+        request = models.GetObjectRequest("media", key)
+        if first is not None:
+            request.range_header = f"bytes={first}-{last}"
+        return self.client.get_object(request).body.read()
+
+    def size(self, key: str) -> int:
+        return self.client.head_object(models.HeadObjectRequest("media", key)).content_length
+
+    def delete(self, key: str) -> None:
+        self.client.delete_object(models.DeleteObjectRequest("media", key))
+
+    def copy(self, source: str, key: str) -> None:
+        self.client.copy_object(
+            models.CopyObjectRequest("media", key, source_bucket="media", source_key=source)
+        )
+
+    def names(self, prefix: str = "", delimiter: str = "") -> list[str]:
+        pages = self.client.list_objects_v2_paginator().iter_page(
+            models.ListObjectsV2Request("media", prefix=prefix, delimiter=delimiter)
+        )
+        names: list[str] = []
+        for page in pages:
+            names += [found.key for found in page.contents or ()]
+            names += [folder.prefix for folder in page.common_prefixes or ()]
+        return sorted(names)
+
+    def multipart(self, key: str, parts: list[bytes]) -> None:
+        begun = self.client.initiate_multipart_upload(models.InitiateMultipartUploadRequest("media", key))
+        done = []
+        for number, part in enumerate(parts, start=1):
+            request = models.UploadPartRequest(
+                "media", key, part_number=number, upload_id=begun.upload_id, body=part
+            )
+            done.append(models.UploadPart(part_number=number, etag=self.client.upload_part(request).etag))
+        self.client.complete_multipart_upload(
+            models.CompleteMultipartUploadRequest(
+                "media",
+                key,
+                upload_id=begun.upload_id,
+                complete_multipart_upload=models.CompleteMultipartUpload(parts=done),
+            )
+        )
+
+
+class Oss2:
+    def __init__(self, oss: LocalOSS, signature: str, secret: str | None = None) -> None:
+        auth = {"v4": oss2.AuthV4, "v1": oss2.Auth}[signature](
+            oss.access_key_id, secret or oss.access_key_secret
+        )
+        self.bucket = oss2.Bucket(auth, oss.endpoint, "media", region=oss.region)
+
+    def put(self, key: str, content: bytes) -> None:
+        self.bucket.put_object(key, content)
+
+    def get(self, key: str, first: int | None = None, last: int | None = None) -> bytes:
+        return self.bucket.get_object(key, byte_range=(first, last) if first is not None else None).read()
+
+    def size(self, key: str) -> int:
+        return self.bucket.head_object(key).content_length
+
+    def delete(self, key: str) -> None:
+        self.bucket.delete_object(key)
+
+    def copy(self, source: str, key: str) -> None:
+        self.bucket.copy_object("media", source, key)
+
+    def names(self, prefix: str = "", delimiter: str = "") -> list[str]:
+        return sorted(found.key for found in oss2.ObjectIteratorV2(self.bucket, prefix, delimiter))
+
+    def multipart(self, key: str, parts: list[bytes]) -> None:
+        upload_id = self.bucket.init_multipart_upload(key).upload_id
+        done = [
+            oss2.models.PartInfo(number, self.bucket.upload_part(key, upload_id, number, part).etag)
+            for number, part in enumerate(parts, start=1)
+        ]
+        self.bucket.complete_multipart_upload(key, upload_id, done)
+
+
+@pytest.fixture(
+    params=[(V2, "v4"), (V2, "v1"), (Oss2, "v4"), (Oss2, "v1")], ids=lambda p: f"{p[0].__name__}-{p[1]}"
+)
+def make_sdk(request: pytest.FixtureRequest, oss: LocalOSS) -> Callable[..., Any]:
+    kind, signature = request.param
+    return lambda secret=None: kind(oss, signature, secret)
+
+
+@pytest.fixture
+def sdk(make_sdk: Callable[..., Any]) -> Any:
+    return make_sdk()
+
+
+def test_files_with_odd_names_come_back_as_they_were_put(sdk):
+    for key in ODD_KEYS:
+        sdk.put(key, key.encode())
+    assert sdk.names() == sorted(ODD_KEYS)
+    for key in ODD_KEYS:
+        assert sdk.get(key) == key.encode()
+        assert sdk.size(key) == len(key.encode())
+        sdk.copy(key, "copy")
+        assert sdk.get("copy") == key.encode()
+        sdk.delete(key)
+    assert sdk.names() == ["copy"]
+
+
+def test_ranges(sdk):
+    sdk.put("file", bytes(range(200)))
+    assert sdk.get("file", 10, 19) == bytes(range(10, 20))
+
+
+def test_a_range_beyond_the_end_gives_all_unless_asked_otherwise(oss):
+    client = v2_client(oss)
+    oss.put("media", "file", b"0123456789")
+    request = models.GetObjectRequest("media", "file", range_header="bytes=8-12")
+    assert client.get_object(request).body.read() == b"0123456789"
+    request.range_behavior = "standard"
+    assert client.get_object(request).body.read() == b"89"
+
+
+def test_a_listing_of_more_than_a_thousand_names_in_folders(sdk, oss):
+    for number in range(2500):
+        oss.put("media", f"folder/{number:04}", b"")
+    for number in range(1200):
+        oss.put("media", f"many/{number:04}/x", b"")
+    assert len(sdk.names("folder/")) == 2500
+    assert len(sdk.names("many/", "/")) == 1200
+    assert sdk.names("", "/") == ["folder/", "many/"]
+
+
+def test_parts_are_joined(sdk, oss):
+    parts = [b"a" * 200_000, b"b" * 110_000, b"c"]
+    sdk.multipart("large", parts)
+    assert oss.get("media", "large") == b"".join(parts)
+    assert not oss.uploads
+
+
+def test_a_wrong_secret_is_refused(make_sdk):
+    refusals = (v2.exceptions.OperationError, oss2.exceptions.ServerError)
+    with pytest.raises(refusals) as caught:
+        make_sdk("wrong").put("file", b"")
+    assert "SignatureDoesNotMatch" in str(caught.value)
+
+
+def test_what_is_not_there_is_not_there_in_a_head_request_too(oss):
+    for bucket, code in (("media", "NoSuchKey"), ("nothing", "NoSuchBucket")):
+        with pytest.raises(v2.exceptions.OperationError) as caught:
+            v2_client(oss).head_object(models.HeadObjectRequest(bucket, "file"))
+        assert caught.value.unwrap().code == code
+
+
+def test_an_error_a_delay_and_a_lost_answer(oss):
+    client = v2_client(oss)
+    put = models.PutObjectRequest("media", "file", body=b"x")
+    oss.add_fault("error", operation="PutObject", status=503, times=1)
+    with pytest.raises(v2.exceptions.OperationError, match="ServiceUnavailable"):
+        client.put_object(put)
+    assert oss.names("media") == []
+    for kind, names in (("reset", []), ("reset_after", ["file"])):
+        oss.add_fault(kind, times=1)
+        with pytest.raises(v2.exceptions.OperationError, match="request error"):
+            client.put_object(put)
+        time.sleep(0.05)
+        assert oss.names("media") == names
+    oss.add_fault("delay", seconds=0.3, times=1)
+    began = time.monotonic()
+    client.put_object(put)
+    assert time.monotonic() - began >= 0.3
+    oss.listing_delay = 60
+    client.put_object(models.PutObjectRequest("media", "late", body=b"x"))
+    listed = client.list_objects_v2(models.ListObjectsV2Request("media"))
+    assert [found.key for found in listed.contents] == ["file"]
+
+
+def test_rights_tokens_and_regions(oss):
+    def put(key_id="k", token=None, region=oss.region):
+        config = v2.Config(
+            region=region,
+            endpoint=oss.endpoint,
+            retry_max_attempts=1,
+            credentials_provider=credentials.StaticCredentialsProvider(key_id, "s", token),
+        )
+        v2.Client(config).put_object(models.PutObjectRequest("media", "file", body=b"x"))
+
+    def code(**arguments):
+        try:
+            put(**arguments)
+        except v2.exceptions.OperationError as error:
+            return error.unwrap().code
+        return None
+
+    oss.add_key("k", "s", actions=["oss:Get*"])
+    assert code() == "AccessDenied"
+    oss.add_key("k", "s", security_token="t", expires_in=60)
+    assert code(token="t") is None
+    assert code() == "InvalidSecurityToken"
+    oss.add_key("k", "s", security_token="t", expires_in=-1)
+    assert code(token="t") == "SecurityTokenExpired"
+    assert code(key_id="nobody") == "InvalidAccessKeyId"
+    assert code(region="cn-beijing") == "InvalidArgument"
+
+
+def test_the_host_may_name_the_bucket(oss):
+    import requests
+
+    # Through itself as a proxy, so that the name needs no resolver.
+    session = requests.Session()
+    session.trust_env = False
+    session.proxies = {"http": oss.endpoint}
+    client = v2.Client(
+        v2.Config(
+            region=oss.region,
+            endpoint=f"http://oss-{oss.region}.aliyuncs.com",
+            credentials_provider=credentials.StaticCredentialsProvider(
+                oss.access_key_id, oss.access_key_secret
+            ),
+            http_client=v2.transport.RequestsHttpClient(session=SessionWithProxy(session)),
+        )
+    )
+    client.put_object(models.PutObjectRequest("media", "folder/a b", body=b"x"))
+    assert oss.get("media", "folder/a b") == b"x"
+
+
+def SessionWithProxy(session):
+    def request(*args, proxies=None, **options):
+        return session.request(*args, proxies=session.proxies, **options)
+
+    return SimpleNamespace(request=request)
+
+
+@pytest.mark.parametrize("content", [b"", b"123456789", bytes(1000)])
+def test_the_checksum_is_that_of_the_sdk(content, monkeypatch):
+    expected = v2.crc.Crc64(0)
+    expected.write(content)
+    assert crc64(content) == expected.sum64()
+    monkeypatch.setitem(__import__("sys").modules, "crcmod", None)
+    assert crc64(content) == expected.sum64()
