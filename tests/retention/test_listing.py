@@ -136,6 +136,17 @@ def test_media_without_a_creation_time(service: ListingService, readable: float)
     check_whole(service)
 
 
+def test_media_without_a_creation_time_are_listed_once(service: ListingService) -> None:
+    """Nothing tells which second they belong to, so they may be met in one stretch and again in the next."""
+    rng = random.Random(302)
+    service.load(any_library(rng, 3000), seed=302)
+    check_whole(service)
+    rng = random.Random(102)
+    any_faults(rng)
+    service.load(any_library(rng, 1500), Faults(start_is_inclusive=True), 102)
+    check_whole(service)
+
+
 def test_media_that_others_delete_meanwhile(service: ListingService) -> None:
     service.load(library(1000, seed=4), Faults(deletes=5))
     before = {medium.media_id for medium in service.media}
