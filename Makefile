@@ -65,9 +65,9 @@ $(VENV)/ready: pyproject.toml constraints/airflow-3.txt
 		--editable '.[emulator]' --group dev
 	touch $@
 
-.venv-airflow2/ready: pyproject.toml constraints/airflow-2.11.txt $(VENV)/ready
+.venv-airflow2/ready: pyproject.toml constraints/airflow-2.txt $(VENV)/ready
 	$(PYTHON) -m venv .venv-airflow2
-	$(BIN)/uv pip install --quiet --python .venv-airflow2/bin/python --constraint constraints/airflow-2.11.txt \
+	$(BIN)/uv pip install --quiet --python .venv-airflow2/bin/python --constraint constraints/airflow-2.txt \
 		--editable '.[emulator]' --group dev
 	touch $@
 

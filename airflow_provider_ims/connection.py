@@ -18,15 +18,10 @@ from urllib.parse import urlsplit
 
 from airflow_provider_ims.api.credentials import CredentialSource, FetchedCredentials, StaticCredentials
 from airflow_provider_ims.api.endpoints import NETWORKS, REGIONS, Endpoint, parse_host, region_host
-
-# Not from common-compat, which has it from 1.22 on: Airflow 3.1.8, for one, came out with 1.14.
-try:
-    from airflow.sdk.log import mask_secret
-except ImportError:  # Airflow 2
-    from airflow.utils.log.secrets_masker import mask_secret  # type: ignore[import-not-found,no-redef]
+from airflow_provider_ims.compat import mask_secret
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Connection
+    from airflow_provider_ims.compat import Connection
 
 log = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ from airflow_provider_ims.files.storage import storage_path, to_line, write_whol
 from airflow_provider_ims.retention.plan import check_plan, percentage
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow_provider_ims.compat import ObjectStoragePath
 
 MAX_SHARDS = 128
 """Paths and digests of all shards must fit into an XCom, which MySQL may cut at 64 KB; and each is an open file."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
@@ -31,6 +31,7 @@ from airflow_provider_ims.api.errors import (
     classify,
 )
 from airflow_provider_ims.api.forks import start_anew_in_children
+from airflow_provider_ims.api.rate_limit import RateLimiter
 from airflow_provider_ims.api.responses import Response, is_plausible, read_answer
 from airflow_provider_ims.api.transport import Transport
 
@@ -63,23 +64,6 @@ class RequestStats:
         )
 
 
-class Pace(Protocol):
-    """Decides when the next request may start, and hears how each one went. Shared by threads."""
-
-    def acquire(self, stop: threading.Event | None = None) -> Any:
-        """Wait for a turn. None when ``stop`` was set meanwhile."""
-
-    def release(
-        self,
-        permit: Any,
-        *,
-        throttled: bool = False,
-        answered: bool = True,
-        retry_after: float | None = None,
-    ) -> None:
-        """Say how the request went (``retry_after`` in seconds)."""
-
-
 class IMSClient:
     """Calls IMS operations, signed; safe to share between threads, and started anew in a forked child.
 
@@ -93,7 +77,7 @@ class IMSClient:
     :param min_tries: a call without an answer is tried at least this often, however short its retry time.
     :param verify: check TLS certificates; or the path of a CA bundle to check them against.
     :param proxy: URL of a proxy; without it those of the environment are used.
-    :param make_pace: makes what limits how fast requests start; called here, and again in each forked child.
+    :param pace: limits how fast requests start.
     :raises ValueError: when the CA bundle, given or taken from the environment, does not exist.
     """
 
@@ -109,7 +93,7 @@ class IMSClient:
         min_tries: int = MIN_TRIES,
         verify: bool | str = True,
         proxy: str | None = None,
-        make_pace: Callable[[], Pace] | None = None,
+        pace: RateLimiter | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.connection = connection
@@ -117,7 +101,7 @@ class IMSClient:
         self.timeout = (connect_timeout, read_timeout)
         self._min_tries = min_tries
         self._credentials = credentials
-        self._make_pace = make_pace
+        self._pace = pace
         self._transport = Transport(
             endpoint.url,
             connect_timeout=connect_timeout,
@@ -136,7 +120,8 @@ class IMSClient:
 
     def start_anew(self) -> None:
         """Begin with nothing in flight, nothing known of the service's limit, and no lock held."""
-        self._pace = self._make_pace() if self._make_pace else None
+        if self._pace:
+            self._pace.reset()
         self._lock = threading.Lock()
         self._silence = _Silence(self.retry_seconds, self._min_tries)
 
@@ -145,6 +130,11 @@ class IMSClient:
         """All that was sent so far."""
         with self._lock:
             return self._tally
+
+    @property
+    def window(self) -> int | None:
+        """How many requests make sense in flight now; None without a pace."""
+        return self._pace.window if self._pace else None
 
     @property
     def clock_offset(self) -> timedelta:

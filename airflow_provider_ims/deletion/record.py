@@ -24,7 +24,7 @@ from airflow_provider_ims.files.report import ReportWriter, attempt_folder, free
 from airflow_provider_ims.files.storage import to_line
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow_provider_ims.compat import ObjectStoragePath
 
 # Outcomes after which reads may go on to show a target.
 LEFT_ALONE = (Outcome.FORBIDDEN, Outcome.FAILED, Outcome.UNKNOWN, Outcome.KEPT)

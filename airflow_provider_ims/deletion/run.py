@@ -27,7 +27,7 @@ from airflow_provider_ims.deletion.targets import Batch, Target, Targets
 from airflow_provider_ims.deletion.threads import run_interruptible
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow_provider_ims.compat import ObjectStoragePath
 
 log = logging.getLogger(__name__)
 
@@ -280,8 +280,13 @@ class DeletionRun:
                 )
 
     def _window(self) -> int:
-        """How many requests may be in flight: one until an answer came, so that a refusal is but one."""
-        return self.max_concurrency if self.client.last_answer_at > self._began else 1
+        """How many requests may be in flight: one until an answer came, so that a refusal is but one.
+
+        No more than the pace has use for, or those that wait for their turn would be in doubt after a kill.
+        """
+        if self.client.last_answer_at < self._began:
+            return 1
+        return min(self.max_concurrency, self.client.window or self.max_concurrency)
 
     @property
     def _new_in_flight(self) -> int:
@@ -302,7 +307,7 @@ class DeletionRun:
     def _idle_seconds(self) -> float:
         """How long to wait for something to happen."""
         seconds = min(self._progress.seconds_left, LONGEST_IDLE_SECONDS)
-        if self._recheck and len(self._in_flight) < self.max_concurrency and not self.stop.is_set():
+        if self._recheck and len(self._in_flight) < self._window() and not self.stop.is_set():
             seconds = min(seconds, max(self._recheck[0][0] - time.monotonic(), 0.0))
         return seconds
 

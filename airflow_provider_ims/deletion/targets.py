@@ -23,7 +23,7 @@ from airflow_provider_ims.files.report import report_lines
 from airflow_provider_ims.files.storage import storage_path, to_line
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow_provider_ims.compat import ObjectStoragePath
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from airflow_provider_ims.emulator import page, seeding, times
+from airflow_provider_ims.emulator import bounded_json, browsers, page, seeding, times, wire
 from airflow_provider_ims.emulator.faults import read_rule
 from airflow_provider_ims.emulator.job_seeding import read_job
 from airflow_provider_ims.emulator.job_shapes import show_job
@@ -26,6 +26,10 @@ from airflow_provider_ims.emulator.service import Service
 _PAGE = 1000
 _SHOWN = 50
 """How many requests, deletions and media the page shows at a time."""
+_LONGEST_BODY = 256 * 2**20
+"""Bytes: a million media of ``POST /seed``."""
+_LONGEST_JOB = 10**9
+"""Seconds."""
 _GENERATOR_OPTIONS = {"count", "seed", "days", "protected", "twice", "until"}
 
 GUIDE = """\
@@ -61,8 +65,8 @@ POST /reset       back to the state at the start: library, keys and rules as giv
 """
 
 
-def control_app(service: Service, address: str) -> Starlette:
-    """Make the application that answers at the control port.
+def control_app(service: Service, address: str) -> wire.App:
+    """Make the application that answers at the control port, to this machine and its own page alone.
 
     :param address: the URL at which the service answers, to be shown.
     """
@@ -89,10 +93,30 @@ def control_app(service: Service, address: str) -> Starlette:
         ("POST", "/jobs/{job_id}", endpoints.put_job),
         ("POST", "/reset", endpoints.reset),
     ]
-    return Starlette(
+    app = Starlette(
         routes=[Route(path, endpoint, methods=[method]) for method, path, endpoint in routes],
         exception_handlers={ValueError: _bad_request, _NotFound: _not_found},
     )
+
+    async def guarded(scope: wire.Scope, receive: wire.Receive, send: wire.Send) -> None:
+        refused = browsers.refusal(scope["method"], wire.headers(scope), has_body=wire.has_body(scope))
+        body = None if refused else await wire.read_body(receive, _LONGEST_BODY)
+        if refused is None and body is None:
+            refused = 413, f"the body must not be longer than {_LONGEST_BODY} bytes"
+        if refused is not None:
+            status, reason = refused
+            await _Answer({"error": reason}, status, headers={"connection": "close"})(scope, receive, send)
+            return
+        await app(scope, wire.replay(body or b"", receive), send)
+
+    return guarded
+
+
+class _Answer(JSONResponse):
+    """JSON in ASCII: half a surrogate pair, which a body's escapes can bring, has no other spelling."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
 
 
 class _Endpoints:
@@ -113,7 +137,7 @@ class _Endpoints:
     async def overview(self, request: Request) -> Response:
         """Answer what the page asks for every second: small, whatever the size of library and books."""
         records = self.service.records
-        return JSONResponse(
+        return _Answer(
             {
                 "region": self.service.settings.region,
                 "service": self.address,
@@ -127,7 +151,7 @@ class _Endpoints:
         )
 
     async def stats(self, request: Request) -> Response:
-        return JSONResponse(self._stats())
+        return _Answer(self._stats())
 
     def _stats(self) -> dict[str, Any]:
         self.service.settle()
@@ -146,7 +170,7 @@ class _Endpoints:
             until=times.from_text(query["end"]) if "end" in query else None,
             **{name: query.get(name) for name in ("media_type", "business_type", "source", "status")},
         )
-        return JSONResponse(self._library_page(wanted, request, _limit(request)))
+        return _Answer(self._library_page(wanted, request, _limit(request)))
 
     def _library_page(self, wanted: Filter, request: Request, size: int) -> dict[str, Any]:
         after = None
@@ -173,7 +197,7 @@ class _Endpoints:
         if medium is None and deletion is None:
             raise _NotFound(media_id)
         shown = {} if medium is None else _describe(self.service.library, medium)
-        return JSONResponse(
+        return _Answer(
             {
                 "media_id": media_id,
                 "registered": medium is not None and not medium.deleted,
@@ -187,9 +211,7 @@ class _Endpoints:
         deletions = self.service.records.deletions
         after = int(request.query_params.get("after", 0))
         page = deletions[after : after + _limit(request)]
-        return JSONResponse(
-            {"total": len(deletions), "deletions": [deletion.describe() for deletion in page]}
-        )
+        return _Answer({"total": len(deletions), "deletions": [deletion.describe() for deletion in page]})
 
     async def requests(self, request: Request) -> Response:
         after = int(request.query_params.get("after", 0))
@@ -200,37 +222,35 @@ class _Endpoints:
             for entry in records.requests
             if entry.number > after and action in (None, entry.action)
         )
-        return JSONResponse({"total": records.total, "requests": list(islice(found, _limit(request)))})
+        return _Answer({"total": records.total, "requests": list(islice(found, _limit(request)))})
 
     async def keys(self, request: Request) -> Response:
-        return JSONResponse({"keys": [key.describe() for key in self.service.gateway.keys.values()]})
+        return _Answer({"keys": [key.describe() for key in self.service.gateway.keys.values()]})
 
     async def add_key(self, request: Request) -> Response:
-        key = read_key(_object(await request.json()))
+        key = read_key(_object(await _json(request)))
         self.service.gateway.keys[key.key_id] = key
-        return JSONResponse(key.describe(), 201)
+        return _Answer(key.describe(), 201)
 
     async def faults(self, request: Request) -> Response:
         faults = self.service.faults
-        return JSONResponse(
-            {"rules": [rule.describe() for rule in faults.rules], "fired": dict(faults.fired)}
-        )
+        return _Answer({"rules": [rule.describe() for rule in faults.rules], "fired": dict(faults.fired)})
 
     async def add_faults(self, request: Request) -> Response:
-        given = await request.json()
+        given = await _json(request)
         rules = [read_rule(fields, OPERATIONS) for fields in (given if isinstance(given, list) else [given])]
         self.service.faults.rules.extend(rules)
-        return JSONResponse({"rules": [rule.describe() for rule in self.service.faults.rules]}, 201)
+        return _Answer({"rules": [rule.describe() for rule in self.service.faults.rules]}, 201)
 
     async def drop_faults(self, request: Request) -> Response:
         self.service.faults.rules.clear()
-        return JSONResponse({"rules": []})
+        return _Answer({"rules": []})
 
     async def seed(self, request: Request) -> Response:
         if request.headers.get("content-type", "").startswith("application/x-ndjson"):
             seeds: Iterable[seeding.Seed] = seeding.read_lines((await request.body()).decode())
         else:
-            seeds = self._seeds(_object(await request.json()))
+            seeds = self._seeds(_object(await _json(request)))
         # All are looked at before the first is registered: a bad one leaves the library as it was.
         seeds = list(seeds)
         taken: set[str] = set()
@@ -239,7 +259,7 @@ class _Endpoints:
                 raise ValueError(f"the media id {medium.media_id} is taken (made-up media: use another seed)")
             taken.add(medium.media_id)
         added = seeding.fill(self.service.library, seeds)
-        return JSONResponse(
+        return _Answer(
             {
                 "added": len(added),
                 "media": len(self.service.library),
@@ -258,7 +278,7 @@ class _Endpoints:
         return seeding.generate(region=self.service.settings.region, **given)
 
     async def protect(self, request: Request) -> Response:
-        given = _object(await request.json())
+        given = _object(await _json(request))
         media_ids = _texts(given.pop("media_ids", None), "media_ids")
         switches = all(isinstance(value, bool) for value in given.values())
         if not given or not switches or set(given) - {"protected", "undeletable"}:
@@ -272,26 +292,26 @@ class _Endpoints:
         for medium in media:
             for switch, value in given.items():
                 setattr(medium, switch, value)
-        return JSONResponse({"changed": len(media)})
+        return _Answer({"changed": len(media)})
 
     async def add_job(self, request: Request) -> Response:
-        job = read_job(_object(await request.json()), self.service)
+        job = read_job(_object(await _json(request)), self.service)
         self.service.jobs.submit(job)
-        return JSONResponse(self._show_job(job), 201)
+        return _Answer(self._show_job(job), 201)
 
     async def job(self, request: Request) -> Response:
-        return JSONResponse(self._show_job(self._job(request)))
+        return _Answer(self._show_job(self._job(request)))
 
     async def put_job(self, request: Request) -> Response:
         job = self._job(request)
-        given = _object(await request.json())
+        given = _object(await _json(request))
         statuses = _texts(given["statuses"], "statuses") if "statuses" in given else None
         state = given.get("state")
         if (statuses is None and state is None) or not isinstance(state, str | None):
             raise ValueError("give 'statuses', one for each output, or 'state', the job's own")
         job.put(statuses, state)
         self.service.jobs.resume(job)
-        return JSONResponse(self._show_job(job))
+        return _Answer(self._show_job(job))
 
     def _job(self, request: Request) -> Job:
         job = self.service.jobs.get(request.path_params["job_id"])
@@ -306,11 +326,15 @@ class _Endpoints:
 
     async def reset(self, request: Request) -> Response:
         self.service.reset()
-        return JSONResponse(self._stats())
+        return _Answer(self._stats())
 
 
 class _NotFound(Exception):
     pass
+
+
+async def _json(request: Request) -> Any:
+    return bounded_json.loads(await request.body())
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -355,8 +379,8 @@ def _describe(library: Library, medium: Medium) -> dict[str, Any]:
 
 
 async def _bad_request(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, 400)
+    return _Answer({"error": str(error)}, 400)
 
 
 async def _not_found(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": f"not found: {error}"}, 404)
+    return _Answer({"error": f"not found: {error}"}, 404)

@@ -28,12 +28,13 @@ from email.utils import formatdate
 from fnmatch import fnmatchcase
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-from airflow_provider_ims.emulator.keys import DEFAULT_KEY, Key
+from airflow_provider_ims.emulator.keys import DEFAULT_KEY, Key, read_key
 
 FAULT_KINDS = {
     "delay": "the answer comes `seconds` late",
@@ -220,9 +221,12 @@ class LocalOSS:
             return sorted(key for key in self.buckets[bucket] if key.startswith(prefix))
 
     def add_key(self, key_id: str, secret: str, **fields: Any) -> None:
-        """Add or replace an AccessKey; ``actions`` such as ``("oss:Get*",)``, ``security_token``, ``expires``."""
+        """Add or replace an AccessKey, as the emulator's ``POST /keys`` takes it.
+
+        :param fields: ``actions`` such as ``["oss:Get*"]``, ``security_token``, ``expires_in``, ``status``.
+        """
         with self.lock:
-            self.keys[key_id] = Key(key_id, secret, **fields)
+            self.keys[key_id] = read_key({"key_id": key_id, "secret": secret, **fields})
 
     def add_fault(self, kind: str, **fields: Any) -> None:
         """Let something go wrong, as :class:`FaultRule` says.
@@ -266,14 +270,14 @@ class LocalOSS:
 def crc64(content: bytes) -> int:
     """Return the CRC-64/XZ of bytes; by the OSS SDK's own library where it is installed, which is faster."""
     try:
-        from crcmod import mkCrcFun  # type: ignore[attr-defined]
+        make = import_module("crcmod").mkCrcFun
     except ImportError:
         value = 0xFFFFFFFFFFFFFFFF
         table = _crc_table()
         for byte in content:
             value = table[(value ^ byte) & 0xFF] ^ (value >> 8)
         return value ^ 0xFFFFFFFFFFFFFFFF
-    return int(mkCrcFun(0x142F0E1EBA9EA3693, initCrc=0, xorOut=0xFFFFFFFFFFFFFFFF)(content))
+    return int(make(0x142F0E1EBA9EA3693, initCrc=0, xorOut=0xFFFFFFFFFFFFFFFF)(content))
 
 
 def _crc_table() -> list[int]:

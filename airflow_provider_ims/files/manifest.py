@@ -17,7 +17,7 @@ from airflow_provider_ims.exceptions import IMSGuardError
 from airflow_provider_ims.files.storage import lines, read_chunks, storage_path
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow_provider_ims.compat import ObjectStoragePath
 
 log = logging.getLogger(__name__)
 

@@ -44,7 +44,7 @@ from airflow_provider_ims.files.storage import (
 )
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow_provider_ims.compat import ObjectStoragePath
 
 JOURNAL = "_journal"
 LINES_IN_A_PART = 100_000

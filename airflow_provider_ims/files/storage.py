@@ -23,7 +23,7 @@ from airflow_provider_ims.api.errors import IMSError
 from airflow_provider_ims.exceptions import IMSGuardError
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow_provider_ims.compat import ObjectStoragePath
 
 MAX_LINE_BYTES = 2**20
 
@@ -82,7 +82,7 @@ def storage_path(
     :raises ValueError: if no store is known for it, or its connection or its library is not there.
     """
     # Imported late: it loads much that a DAG file never needs.
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow_provider_ims.compat import ObjectStoragePath
 
     named = f"{argument} {str(path)!r}"
     # Before Airflow makes a file system of it: for a connection that does not exist that is one without any.
@@ -278,7 +278,7 @@ def to_line(value: Any) -> bytes:
 
 def _require_connection(conn_id: str, named: str) -> None:
     """Raise if a path names a connection that does not exist: stores take that for none, and ask the public cloud."""
-    from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+    from airflow_provider_ims.compat import AirflowNotFoundException, BaseHook
 
     try:
         BaseHook.get_connection(conn_id)
@@ -325,21 +325,20 @@ def _write_local(path: ObjectStoragePath, chunks: Iterable[bytes]) -> None:
         os.makedirs(folder, exist_ok=True)
         part = os.path.join(folder, f".{name[:200]}.{secrets.token_hex(4)}.part")
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    file = open(descriptor, "wb")  # noqa: SIM115 - closing writes again what a full disk refused
     try:
-        file = open(descriptor, "wb")  # noqa: SIM115 - closed below, where a with would raise anew
-        try:
-            for chunk in chunks:
-                with _store_errors(path, "written"):
-                    file.write(chunk)
+        for chunk in chunks:
             with _store_errors(path, "written"):
-                file.flush()
-                os.fsync(file.fileno())
-        finally:
-            with suppress(OSError):  # what kept the rest from being written is raised already
-                file.close()
+                file.write(chunk)
+        with _store_errors(path, "written"):
+            file.flush()
+            os.fsync(descriptor)
+            file.close()
         with _store_errors(path, "written"):
             os.replace(part, path.path)
     except BaseException:
+        with suppress(OSError):
+            file.close()
         with suppress(FileNotFoundError):
             os.unlink(part)
         raise
@@ -391,7 +390,7 @@ def _store_errors(path: ObjectStoragePath, done: str) -> Iterator[None]:
         raise StorageError(
             f"{path} can't be {done}: {_reason(error)}{_advice(path, error)}",
             final=isinstance(
-                error, PermissionError | NotADirectoryError | FileExistsError | ValueError | TypeError
+                error, PermissionError | FileExistsError | NotADirectoryError | ValueError | TypeError
             ),
         ) from error
 

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseHook
-
 from airflow_provider_ims.arguments import is_nothing
+from airflow_provider_ims.compat import BaseHook
 from airflow_provider_ims.connection import ConnectionSettings, read_connection
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ class IMSHook(BaseHook):
             retry_seconds=settings.retry_seconds,
             verify=settings.verify,
             proxy=settings.proxy,
-            make_pace=partial(RateLimiter, max_requests_per_second=settings.max_requests_per_second),
+            pace=RateLimiter(max_requests_per_second=settings.max_requests_per_second),
         )
 
     def get_conn(self) -> IMSClient:

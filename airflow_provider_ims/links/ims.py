@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, urlsplit
 
-from airflow.providers.common.compat.sdk import BaseOperatorLink, conf
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
+from airflow_provider_ims.compat import AIRFLOW_V_3_1_PLUS, BaseOperatorLink, conf
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import BaseOperator, Context, TaskInstanceKey
+    from airflow_provider_ims.compat import BaseOperator, Context, TaskInstanceKey
 
 URL_PREFIX = "/ims"
 """Where Airflow's API server has the pages."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.providers.common.compat.sdk import BaseOperator
-
 from airflow_provider_ims.base import IMSTask
+from airflow_provider_ims.compat import BaseOperator
 from airflow_provider_ims.hooks.ims import IMSHook
 
 

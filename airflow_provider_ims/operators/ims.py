@@ -7,18 +7,17 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import conf
-
 from airflow_provider_ims.arguments import check_one_input, read_bool, read_whole_number
+from airflow_provider_ims.compat import conf
 from airflow_provider_ims.exceptions import IMSDeletionError, IMSTransientError
 from airflow_provider_ims.links.ims import IMSReportLink
 from airflow_provider_ims.operators.base import IMSBaseOperator
 from airflow_provider_ims.operators.retention import IMSPlanMediaRetentionOperator
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
     from airflow.providers.openlineage.extractors import OperatorLineage  # type: ignore[import-not-found]
 
+    from airflow_provider_ims.compat import Context, ObjectStoragePath
     from airflow_provider_ims.deletion.checkpoint import StateStore
     from airflow_provider_ims.deletion.policies import OutcomePolicy
     from airflow_provider_ims.deletion.run import DeletionRun

@@ -13,8 +13,7 @@ from airflow_provider_ims.operators.base import IMSBaseOperator
 from airflow_provider_ims.retention.filters import LIST_FILTERS, RETENTION_FILTERS
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
-
+    from airflow_provider_ims.compat import Context, ObjectStoragePath
     from airflow_provider_ims.retention.filters import Age, Moment, StrOrList
 
 CLOCK_TOLERANCE = timedelta(minutes=5)

@@ -19,7 +19,7 @@ from airflow_provider_ims.retention.plan import Plan, file_size, printable
 from airflow_provider_ims.retention.policy import describe_exclusion
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow_provider_ims.compat import ObjectStoragePath
 
 MAX_TEXT = 160
 MAX_BARS = 36

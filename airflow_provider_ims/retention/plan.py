@@ -32,7 +32,7 @@ from airflow_provider_ims.files.storage import (
 from airflow_provider_ims.retention.policy import UNDECIDED, RetentionPolicy, Selection, read_policy
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow_provider_ims.compat import ObjectStoragePath
 
 PLAN_FORMAT = 1
 ROWS_SHOWN = 20

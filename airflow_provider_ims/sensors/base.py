@@ -7,21 +7,20 @@ from abc import abstractmethod
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import (
+from airflow_provider_ims.api.errors import IMSTransientError
+from airflow_provider_ims.base import IMSTask
+from airflow_provider_ims.compat import (
     AirflowSensorTimeout,
     AirflowSkipException,
     BaseSensorOperator,
     PokeReturnValue,
     conf,
 )
-
-from airflow_provider_ims.api.errors import IMSTransientError
-from airflow_provider_ims.base import IMSTask
 from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.triggers.events import WaitTimedOut, raise_unless_over
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow_provider_ims.compat import Context
 
 # How often a sensor that pokes says what is still to be waited for, in seconds.
 LOG_SECONDS = 60.0

@@ -21,7 +21,7 @@ from airflow_provider_ims.triggers.ims import (
 from airflow_provider_ims.triggers.wait import MediaWait, deferral_timeout, interruptible
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+    from airflow_provider_ims.compat import Context, ObjectStoragePath
 
 # So many failures are named in an error.
 _MAX_NAMED = 20

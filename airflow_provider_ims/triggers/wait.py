@@ -19,8 +19,7 @@ from airflow_provider_ims.triggers.ims import IMSMediaDeletedTrigger
 from airflow_provider_ims.triggers.status import MAX_AT_ONCE, SubjectKind, describe_pending, still_pending
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import BaseOperator
-
+    from airflow_provider_ims.compat import BaseOperator
     from airflow_provider_ims.deletion.targets import TargetKind
     from airflow_provider_ims.hooks.ims import IMSHook
 

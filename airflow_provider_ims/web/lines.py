@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow_provider_ims.files.storage import MAX_LINE_BYTES, file_length, read_range, to_line
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow_provider_ims.compat import ObjectStoragePath
 
 PAGE_ROWS = 50
 SEARCH_SECONDS = 1.2

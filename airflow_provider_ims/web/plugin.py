@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowPlugin
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
-
+from airflow_provider_ims.compat import AIRFLOW_V_3_1_PLUS, AirflowPlugin
 from airflow_provider_ims.links.ims import URL_PREFIX
 
 if TYPE_CHECKING:

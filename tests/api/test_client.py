@@ -744,6 +744,9 @@ class Recorder:
         self.heard: list[dict] = []
         self.asked = 0
 
+    def reset(self):
+        pass
+
     def acquire(self, stop=None):
         self.asked += 1
         return self.permit
@@ -757,7 +760,7 @@ def test_the_pace_is_asked_before_and_told_after_each_request(start, connect, pa
     pace = Recorder()
     throttle = wire.refusal(400, "Throttling", headers={"x_acs_retry_after": "2000"})
     service = start(throttle, wire.http(502, ""))
-    connect(service, make_pace=lambda: pace, retry_seconds=60).call("X", {}, dict)
+    connect(service, pace=pace, retry_seconds=60).call("X", {}, dict)
     assert pace.asked == 3
     assert pace.heard == [
         {"throttled": True, "answered": True, "retry_after": 2.0},

@@ -59,7 +59,7 @@ def client(ims_emulator: Emulator) -> IMSClient:
     return IMSClient(
         parse_host(ims_emulator.endpoint),
         StaticCredentials(ims_emulator.access_key_id, ims_emulator.access_key_secret),
-        make_pace=RateLimiter,
+        pace=RateLimiter(),
         read_timeout=5,
         retry_seconds=5,
     )

@@ -166,7 +166,7 @@ class TestSilence:
     @pytest.mark.parametrize("paced", [False, True])
     def test_it_takes_no_longer_the_more_is_in_flight(self, start, connect, paced):
         service = start(default=b"")
-        client = connect(service, read_timeout=0.2, retry_seconds=1, make_pace=RateLimiter if paced else None)
+        client = connect(service, read_timeout=0.2, retry_seconds=1, pace=RateLimiter() if paced else None)
         ended: list[float] = []
         began = time.monotonic()
 

@@ -238,12 +238,12 @@ def test_rights_tokens_and_regions(oss):
             return error.unwrap().code
         return None
 
-    oss.add_key("k", "s", actions=("oss:Get*",))
+    oss.add_key("k", "s", actions=["oss:Get*"])
     assert code() == "AccessDenied"
-    oss.add_key("k", "s", security_token="t", expires=time.time() + 60)
+    oss.add_key("k", "s", security_token="t", expires_in=60)
     assert code(token="t") is None
     assert code() == "InvalidSecurityToken"
-    oss.add_key("k", "s", security_token="t", expires=time.time() - 1)
+    oss.add_key("k", "s", security_token="t", expires_in=-1)
     assert code(token="t") == "SecurityTokenExpired"
     assert code(key_id="nobody") == "InvalidAccessKeyId"
     assert code(region="cn-beijing") == "InvalidArgument"

@@ -39,7 +39,7 @@ def delete(endpoint: str, manifest: Path, folder: Path, **options: Any) -> dict[
     client = IMSClient(
         parse_host(endpoint),
         StaticCredentials(Emulator.access_key_id, Emulator.access_key_secret),
-        make_pace=RateLimiter,
+        pace=RateLimiter(),
         retry_seconds=options.pop("retry_seconds", 300),
     )
     targets = read_targets(manifest=str(manifest))
