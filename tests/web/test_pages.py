@@ -319,7 +319,6 @@ def test_only_files_of_this_provider_are_shown(
             for report in (
                 "/etc",
                 "",
-                7,
                 "/proc/self",
                 str(tmp_path),
                 str(tmp_path / "report"),
@@ -327,6 +326,7 @@ def test_only_files_of_this_provider_are_shown(
             )
         ),
         ("deletion", {**deletion, "deleted": -1}),
+        ("deletion", {**deletion, "requested": "all"}),
         ("deletion", {**deletion, "samples": [1]}),
         ("deletion", {**deletion, "seconds": "long"}),
         ("deletion", {"requested": 1}),
