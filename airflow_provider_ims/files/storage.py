@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from airflow_provider_ims.arguments import is_nothing
+
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
@@ -15,7 +17,17 @@ _to_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make 
 
 
 def storage_path(path: str | ObjectStoragePath) -> ObjectStoragePath:
-    """Make a path of the user's text; any store that the user's Airflow knows."""
+    """Make a path of the user's text; any store that the user's Airflow knows.
+
+    :raises ValueError: for a text that names nothing, and for ``~``, which a worker would take for a folder's name.
+    """
+    text = str(path).strip()
+    if is_nothing(path) or text == ".":  # "." is what a path of nothing becomes
+        raise ValueError(f"{str(path)!r} is given as a path, which names none")
+    if text.startswith("~"):
+        raise ValueError(
+            f"{text!r} is given as a path, but the home of a worker is not yours; write it without ~"
+        )
     # Imported late: it loads much that a DAG file never needs.
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 

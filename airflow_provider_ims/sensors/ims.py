@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
@@ -9,11 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_ims.arguments import check_one_input
 from airflow_provider_ims.exceptions import IMSJobFailedError
-from airflow_provider_ims.sensors.base import IMSBaseSensor, timed
+from airflow_provider_ims.sensors.base import IMSBaseSensor
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
+    from airflow_provider_ims.deletion.targets import Targets
     from airflow_provider_ims.triggers.wait import MediaWait
 
 
@@ -50,16 +52,19 @@ class IMSMediaDeletedSensor(IMSBaseSensor):
         self.media_ids = media_ids
         self.input_urls = input_urls
         self.manifest = manifest
-        self._count = 0
+
+    @cached_property
+    def _targets(self) -> Targets:
+        from airflow_provider_ims.deletion.targets import read_targets
+
+        return read_targets(self.media_ids, self.input_urls, self.manifest, from_report=True)
 
     @cached_property
     def _wait(self) -> MediaWait:
         """What is looked at; it remembers what is gone already."""
-        from airflow_provider_ims.deletion.targets import read_targets
         from airflow_provider_ims.triggers.wait import MediaWait
 
-        targets = read_targets(self.media_ids, self.input_urls, self.manifest, from_report=True)
-        self._count = len(targets)
+        targets = self._targets
         if not targets:
             self.log.warning("No media are named, so there is nothing to wait for.")
         return MediaWait(
@@ -71,7 +76,7 @@ class IMSMediaDeletedSensor(IMSBaseSensor):
         )
 
     def _look(self) -> dict[str, Any] | None:
-        return {"media": self._count} if self._wait.is_over() else None
+        return {"media": len(self._targets)} if self._wait.is_over() else None
 
     def _defer(self, started: float, deadline: float) -> None:
         from airflow_provider_ims.triggers.wait import deferral_timeout
@@ -80,16 +85,20 @@ class IMSMediaDeletedSensor(IMSBaseSensor):
             self.defer(
                 trigger=trigger,
                 method_name="execute_complete",
-                kwargs={"started": started, "media": self._count},
+                kwargs={"started": started, "media": len(self._targets)},
                 timeout=deferral_timeout(deadline),
             )
 
     def execute_complete(
-        self, context: Context, event: dict[str, Any] | None, started: float, media: int
+        self,
+        context: Context,
+        event: dict[str, Any] | None,
+        started: float | None = None,
+        media: int | None = None,
     ) -> dict[str, Any]:
         """Go on after a deferral, with the result that the other modes give."""
         self._check(event)
-        return timed({"media": media}, started)
+        return self._timed({"media": len(self._targets) if media is None else media}, context, started)
 
 
 class IMSTranscodeJobSensor(IMSBaseSensor):
@@ -135,7 +144,7 @@ class IMSTranscodeJobSensor(IMSBaseSensor):
         self.defer(
             trigger=IMSTranscodeJobTrigger(
                 self.parent_job_id,
-                ims_conn_id=self.ims_conn_id,
+                ims_conn_id=self.hook.ims_conn_id,
                 region=self.hook.region,
                 poll_interval=self.poke_interval,
                 deadline=deadline,
@@ -146,11 +155,12 @@ class IMSTranscodeJobSensor(IMSBaseSensor):
         )
 
     def execute_complete(
-        self, context: Context, event: dict[str, Any] | None, started: float
+        self, context: Context, event: dict[str, Any] | None, started: float | None = None
     ) -> dict[str, Any]:
         """Go on after a deferral: read the job, and judge it as the other modes do."""
         self._check(event)
         result = self._look()
         if result is None:
+            started = started or time.time()
             self._defer(started, started + self.timeout)
-        return timed(result or {}, started)
+        return self._timed(result or {}, context, started)
