@@ -33,7 +33,7 @@ class IMSTask:
     inputs: ClassVar[frozenset[str]] = frozenset()
     guards: ClassVar[frozenset[str]] = frozenset()
 
-    ims_conn_id: str
+    ims_conn_id: str | None
     region: str | None
     _written: set[str]
 
@@ -52,7 +52,9 @@ class IMSTask:
     @cached_property
     def hook(self) -> IMSHook:
         """The hook that this task's requests go through."""
-        return IMSHook(self.ims_conn_id, self.region)
+        # Written as None, it is left out.
+        named = IMSHook.default_conn_name if self.ims_conn_id is None else self.ims_conn_id
+        return IMSHook(named, self.region)
 
     def storage_path(self, argument: str) -> ObjectStoragePath | None:
         """Return the path that an argument names, None for nothing; ``oss://`` paths take this task's connection.

@@ -262,7 +262,7 @@ def arguments_of_the_hook(world: World) -> Iterator[Provocation]:
     yield "media_ids and input_urls", lambda: world.hook().delete_media_infos()
     yield "media_id and input_url", lambda: world.hook().get_media_info()
     yield "20 media", lambda: world.hook().batch_get_media_infos(["a"] * 21)
-    yield "20 streams", lambda: world.hook().delete_play_info("a", file_urls=[])
+    yield "file_urls", lambda: world.hook().delete_play_info("a", file_urls=[])
     yield "media_id", lambda: world.hook().delete_play_info("", file_urls=["oss://b/1"])
     yield "oss://b/1,2", lambda: world.hook().delete_play_info("a", file_urls=["oss://b/1,2"])
     yield "parameter Filter", lambda: world.hook().call("ListMediaBasicInfos", Filter=["a"])

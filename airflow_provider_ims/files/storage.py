@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_provider_ims.api.errors import IMSError
+from airflow_provider_ims.arguments import is_nothing
 from airflow_provider_ims.exceptions import IMSGuardError
 
 if TYPE_CHECKING:
@@ -79,8 +80,16 @@ def storage_path(
 
     :param argument: what the user calls it, for the errors.
     :param ims_conn_id: the connection whose keys an ``oss://`` path takes that names none.
-    :raises ValueError: if no store is known for it, or its connection or its library is not there.
+    :raises ValueError: for a text that names nothing; for ``~``, which a worker takes for the name of a folder; and if
+        no store is known for it, or its connection or its library is not there.
     """
+    text = str(path).strip()
+    if is_nothing(path) or text == ".":  # "." is what a path of nothing becomes
+        raise ValueError(f"{argument} {str(path)!r} is given as a path, which names none")
+    if text.startswith("~"):
+        raise ValueError(
+            f"{argument} {text!r} is given as a path, but the home of a worker is not yours; write it without ~"
+        )
     # Imported late: it loads much that a DAG file never needs.
     from airflow_provider_ims.compat import ObjectStoragePath
 
