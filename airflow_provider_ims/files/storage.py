@@ -80,7 +80,7 @@ def storage_path(
 
     :param argument: what the user calls it, for the errors.
     :param ims_conn_id: the connection whose keys an ``oss://`` path takes that names none.
-    :raises ValueError: for a text that names nothing; for ``~``, which a worker takes for the name of a folder; and if
+    :raises ValueError: for a text that names nothing; for ``~``, which a worker takes for the name of a folder; if
         no store is known for it, or its connection or its library is not there.
     """
     text = str(path).strip()
