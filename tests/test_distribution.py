@@ -30,6 +30,8 @@ EMULATOR = {"starlette", "uvicorn", "httptools"}
 # Distribution of each top-level module that has another name, or that only Airflow's own parts bring and ask for.
 COMES_WITH = {
     "airflow": "apache-airflow",
+    "jinja2": "apache-airflow",
+    "markupsafe": "apache-airflow",
     "alibabacloud_credentials": "alibabacloud-credentials",
     "Tea": "alibabacloud-tea",
     # The old form's widgets, asked for only by the Airflow releases that have them.
