@@ -77,14 +77,14 @@ def test_every_spelling_names_the_same_tags(tags: list[str], spell: Any) -> None
 
 @given(IDS, st.sampled_from(NO_LISTS))
 def test_what_is_no_list_of_ids_is_refused_by_name(ids: list[str], spoil: Any) -> None:
-    with pytest.raises(ValueError, match="^media_ids") as refused:
+    with pytest.raises(ValueError, match=r"^media_ids") as refused:
         read_targets(media_ids=spoil(ids))
     assert len(str(refused.value)) < 250
 
 
 @given(TAGS, st.sampled_from(NO_LISTS))
 def test_what_is_no_list_of_tags_is_refused_by_name(tags: list[str], spoil: Any) -> None:
-    with pytest.raises(ValueError, match="^exclude_tags"):
+    with pytest.raises(ValueError, match=r"^exclude_tags"):
         read_words("exclude_tags", spoil(tags))
 
 
@@ -108,7 +108,7 @@ def test_tags(given_: Any, words: tuple[str, ...]) -> None:
     [["keep,hold"], "['A' 'B']", "'keep'", '"keep"', "[keep]", "keep;", "keep,", ["(keep)"], "keep\x0bhold"],
 )
 def test_no_tags(no_tags: Any) -> None:
-    with pytest.raises(ValueError, match="^require_tags"):
+    with pytest.raises(ValueError, match=r"^require_tags"):
         read_words("require_tags", no_tags)
 
 
@@ -128,7 +128,7 @@ def test_nothing(nothing: Any) -> None:
     "number", ["-1", "1.0", "1e3", "+1", "1_0", "٥", "five", True, 1.0, "", "9" * 5000, [1]]
 )
 def test_no_whole_number(number: Any) -> None:
-    with pytest.raises(ValueError, match="^max_media is"):
+    with pytest.raises(ValueError, match=r"^max_media is"):
         read_whole_number("max_media", number, least=0)
 
 
@@ -141,7 +141,7 @@ def test_bools(text: Any, value: bool) -> None:
 
 @pytest.mark.parametrize("text", ["yes", "1", 1, 0, "on", "t"])
 def test_no_bools(text: Any) -> None:
-    with pytest.raises(ValueError, match="^preview is"):
+    with pytest.raises(ValueError, match=r"^preview is"):
         read_bool("preview", text)
 
 
@@ -151,6 +151,6 @@ def test_a_message_shows_no_signature() -> None:
         [["oss://b/k?Signature=abc"]],
         "['oss://b/k?Signature=abc' 'x']",
     ):
-        with pytest.raises(ValueError, match="^input_urls") as refused:
+        with pytest.raises(ValueError, match=r"^input_urls") as refused:
             read_targets(input_urls=value)
         assert "Signature" not in str(refused.value)
