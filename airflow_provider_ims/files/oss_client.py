@@ -139,6 +139,11 @@ class OSSClient:
         tail = f" ({code}, HTTP {status}, request id {error.request_id or 'unknown'})"
         if code in _KEY_TROUBLE:
             return PermissionError(f"OSS refuses {self._named}: {_KEY_TROUBLE[code]}{tail}")
+        if "signing region" in said.lower():
+            return PermissionError(
+                f"OSS refuses {self._named}: its region does not fit to {self.host}; correct region or "
+                f"oss_endpoint{tail}"
+            )
         elsewhere = (error.error_fileds or {}).get("Endpoint")
         if elsewhere and status in (301, 307, 403):
             return PermissionError(
