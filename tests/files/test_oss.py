@@ -225,7 +225,7 @@ def test_keys_that_expire_under_a_long_file_are_renewed(oss, connect, issuer, ke
 
 def test_threads_share_keys_that_are_renewed(oss, connect, issuer, keys, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    issuer.lifetime = 0.3
+    issuer.lifetime = 1.0
     extra = {"credential_type": "credentials_uri", "credentials_uri": keys.url, "retry_seconds": 10}
     fs = connect(login=None, password=None, extra=extra)
     failed: list[Exception] = []
@@ -234,7 +234,7 @@ def test_threads_share_keys_that_are_renewed(oss, connect, issuer, keys, monkeyp
         try:
             for number in range(15):
                 fs.pipe_file(f"{BUCKET}/{thread}-{number}", b"x")
-                time.sleep(0.05)
+                time.sleep(0.15)
         except OSError as error:
             failed.append(error)
 
@@ -312,7 +312,7 @@ def test_paths_that_can_not_be_asked_for_are_refused(connect):
 @pytest.mark.parametrize("kind", ["error", "reset", "reset_after"])
 @pytest.mark.parametrize("size", [10, 17 * MIB])
 def test_what_passes_is_ridden_out(oss, connect, kind, size):
-    fs = connect(extra={"retry_seconds": 30})
+    fs = connect(extra={"read_timeout": 20, "retry_seconds": 60})
     oss.add_fault(kind, every=2)
     content = os.urandom(size)
     with fs.open(f"{BUCKET}/file", "wb") as file:
