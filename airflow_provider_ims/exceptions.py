@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException
-
 from airflow_provider_ims.api.errors import (
     IMSAPIError,
     IMSAuthError,
@@ -18,6 +16,7 @@ from airflow_provider_ims.api.errors import (
     IMSThrottlingError,
     IMSTransientError,
 )
+from airflow_provider_ims.compat import AirflowFailException
 
 __all__ = [
     "IMSAPIError",

@@ -16,18 +16,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
-from airflow_provider_ims.arguments import NOTHING
-from airflow_provider_ims.deletion.ledger import MAX_SAMPLES
-from airflow_provider_ims.deletion.policies import OutcomePolicies, OutcomePolicy, check_digest
+from airflow_provider_ims.api.identifiers import check_media_id
+from airflow_provider_ims.arguments import is_nothing
+from airflow_provider_ims.deletion.policies import OutcomePolicies, OutcomePolicy
+from airflow_provider_ims.deletion.record import MAX_SAMPLES
 from airflow_provider_ims.deletion.resolve import Outcome
-from airflow_provider_ims.deletion.targets import check_media_id
 from airflow_provider_ims.exceptions import IMSDeletionError
 from airflow_provider_ims.files.manifest import ManifestReader, Row
 from airflow_provider_ims.files.storage import storage_path, to_line, write_whole
 from airflow_provider_ims.retention.plan import check_plan, percentage
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow_provider_ims.compat import ObjectStoragePath
 
 MAX_SHARDS = 128
 """Paths and digests of all shards must fit into an XCom, which MySQL may cut at 64 KB; and each is an open file."""
@@ -81,6 +81,8 @@ class _Spool:
             "size_unknown": self.size_unknown,
             "oldest": self.created[0] if self.created else None,
             "newest": self.created[-1] if self.created else None,
+            "months": None,  # not known for a shard, as the types are not
+            "types": None,
         }
 
 
@@ -114,18 +116,18 @@ def split_manifest(
     """
     if type(shards) is not int or not 1 <= shards <= MAX_SHARDS:
         raise ValueError(f"shards is {shards!r}, not a number from 1 to {MAX_SHARDS}")
-    if manifest is None or str(manifest).strip() in NOTHING:
+    if manifest is None or is_nothing(manifest):
         log.warning("Nothing to split: no manifest is given.")
         return []
     base = storage_path(folder)
     with ExitStack() as stack:
         spools = [_Spool(stack.enter_context(tempfile.TemporaryFile())) for _ in range(shards)]
-        reader = ManifestReader(manifest)
+        reader = ManifestReader(manifest, manifest_digest)
         for row in reader:
             media_id = check_media_id(row.media_id, f"{reader.path}, line {row.line}")
             spools[shard_of(media_id, shards)].add(row)
         total = sum(spool.rows for spool in spools)
-        _check(reader, total, manifest_digest)
+        _check(reader, total)
         suffix = "txt" if reader.plan_header is None else "jsonl"
         arguments = []
         for number, spool in enumerate(spools, start=1):
@@ -186,14 +188,12 @@ def merge_results(
         wrong.append(f"{judged:,} of {merged['requested']:,} have an outcome")
     if wrong:
         raise IMSDeletionError(f"The shards don't add up: {'; '.join(wrong)}", merged)
-    policies.judge(merged)
+    policies.enforce(merged)
     return merged
 
 
-def _check(reader: ManifestReader, rows: int, approved: str | None) -> None:
+def _check(reader: ManifestReader, rows: int) -> None:
     """Refuse what must not be deleted; where it may be deleted is known to the tasks that delete."""
-    if approved is not None:
-        check_digest(reader.digest, approved=approved)
     if (plan := reader.plan_header) is not None:
         check_plan(plan, region=plan.get("region"), host=plan.get("host", ""), rows=rows)
 

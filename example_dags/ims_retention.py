@@ -28,18 +28,15 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow_provider_ims.operators.ims import IMSDeleteMediaInfosOperator, IMSPlanMediaRetentionOperator
 from airflow_provider_ims.sensors.ims import IMSMediaDeletedSensor
 
-QUESTION = """
-{% set plan = ti.xcom_pull(task_ids="plan") %}
-| | |
-|---|---|
-| Media | {{ "{:,}".format(plan["selected"]) }} of {{ "{:,}".format(plan["population"]) }} ({{ plan["percent"] }}%) |
-| Files | {{ plan["bytes"] | filesizeformat }}, which stay in the bucket |
-| Plan | `{{ plan["manifest"] }}` |
-| To look at | `{{ plan["page"] }}` |
-| SHA-256 | `{{ plan["digest"] }}` |
+# True deletes the files in the bucket too, not only what IMS knows of them.
+DELETE_PHYSICAL_FILES = False
 
-What is deleted can't be brought back.
-"""
+# How many media, how large, how old, which titles, by which policy: all that the plan itself can tell.
+QUESTION = "{{ ti.xcom_pull(task_ids='plan')['question'] }}\n\n" + (
+    "**Their files in the bucket are deleted with them.**"
+    if DELETE_PHYSICAL_FILES
+    else "Their files stay in the bucket."
+)
 
 
 @task.short_circuit
@@ -96,6 +93,7 @@ with DAG(
         task_id="delete",
         manifest="{{ ti.xcom_pull(task_ids='plan')['manifest'] }}",
         manifest_digest="{{ ti.xcom_pull(task_ids='plan')['digest'] }}",
+        delete_physical_files=DELETE_PHYSICAL_FILES,
         report="{{ params.folder }}/reports",
         # Media that the service refuses to delete don't stop the others; the report names them.
         on_forbidden="warn",

@@ -11,24 +11,27 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import constraints
+
 ROOT = Path(__file__).parent.parent
+CONSTRAINTS = sorted((ROOT / "constraints").glob("*.txt"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NEEDED = {
     "apache-airflow",
-    "apache-airflow-providers-common-compat",
-    "requests",
     "alibabacloud-credentials",
+    "alibabacloud-tea",
+    "asgiref",
     "pendulum",
+    "requests",
     "tenacity",
+    "urllib3",
 }
 EMULATOR = {"starlette", "uvicorn", "httptools"}
-# Distribution of each top-level module that comes with another name, or with one of the above.
+# Distribution of each top-level module that has another name, or that only Airflow's own parts bring and ask for.
 COMES_WITH = {
     "airflow": "apache-airflow",
-    "asgiref": "apache-airflow",
     "alibabacloud_credentials": "alibabacloud-credentials",
-    "Tea": "alibabacloud-credentials",
-    "urllib3": "requests",
+    "Tea": "alibabacloud-tea",
     # The old form's widgets, asked for only by the Airflow releases that have them.
     "flask_appbuilder": "apache-airflow",
     "flask_babel": "apache-airflow",
@@ -67,12 +70,9 @@ def test_each_is_imported_and_nothing_else_is() -> None:
                 if top == "pytest" and file.name == "pytest_plugin.py":
                     continue  # which only pytest itself loads
                 if top not in sys.stdlib_module_names and top != package.name:
-                    name = (
-                        "apache-airflow-providers-common-compat"
-                        if module.startswith("airflow.providers.common.compat")
-                        else COMES_WITH.get(top, top)
-                    )
-                    (of_emulator if in_emulator else imported).add(name)
+                    (of_emulator if in_emulator else imported).add(COMES_WITH.get(top, top))
+                    # Which has it only in versions that not each Airflow came out with.
+                    assert not module.startswith("airflow.providers.common.compat.sdk"), file
     assert imported == NEEDED
     assert of_emulator <= EMULATOR
 
@@ -85,7 +85,7 @@ def modules(node: ast.AST) -> list[str]:
     return []
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "constraints").glob("*.txt")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", CONSTRAINTS, ids=lambda file: file.stem)
 def test_each_set_of_constraints_lets_all_of_them_in(file: Path) -> None:
     """Otherwise nobody could install beside that Airflow."""
     pinned = {}
@@ -94,4 +94,12 @@ def test_each_set_of_constraints_lets_all_of_them_in(file: Path) -> None:
         assert found, line
         pinned[canonicalize_name(name)] = version
     for requirement in map(Requirement, PROJECT["dependencies"]):
-        assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)])
+        assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
+
+
+def test_each_list_of_a_release_is_that_release_s() -> None:
+    """Made by a command; whoever edits one by hand is told."""
+    lists = {file.stem.removeprefix("airflow-"): file.read_text() for file in CONSTRAINTS}
+    assert {name for name in lists if "." in name} == set(constraints.RELEASES)
+    for release in constraints.RELEASES:
+        assert f"apache-airflow=={release}" in lists[release].split()

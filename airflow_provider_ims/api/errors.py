@@ -29,6 +29,8 @@ class IMSAPIError(IMSError):
     :param retry_after: seconds the service asked to wait, if it did.
     :param answer_lost: the service may have done the work although no usable answer came.
     :param service_date: the service's clock when it answered.
+
+    ``connection`` is the id of the connection that was used, once that is known.
     """
 
     def __init__(
@@ -52,11 +54,13 @@ class IMSAPIError(IMSError):
         self.retry_after = retry_after
         self.answer_lost = answer_lost
         self.service_date = service_date
+        self.connection: str | None = None
 
     def __str__(self) -> str:
         status = f", HTTP {self.http_status}" if self.http_status else ""
         request = f", request id {self.request_id}" if self.request_id else ""
-        return f"{self.action or 'IMS'}: {self.message} ({self.code}{status}{request})"
+        connection = f", connection {self.connection}" if self.connection else ""
+        return f"{self.action or 'IMS'}: {self.message} ({self.code}{status}{request}{connection})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.message, self.__dict__)
@@ -115,6 +119,7 @@ ERROR_RULES = tuple(
         (
             ErrorRule("Throttling", IMSThrottlingError, RetryAction.RETRY, _THROTTLED),
             ErrorRule("RequestsTooFrequent", IMSThrottlingError, RetryAction.RETRY, _THROTTLED),
+            ErrorRule("ServiceBusy", IMSThrottlingError, RetryAction.RETRY, _THROTTLED),
             ErrorRule("InternalError", IMSTransientError, RetryAction.RETRY),
             ErrorRule("ServiceUnavailable", IMSTransientError, RetryAction.RETRY),
             ErrorRule("SignatureNonceUsed", IMSTransientError, RetryAction.RETRY_AT_ONCE),
@@ -183,11 +188,15 @@ ERROR_RULES = tuple(
 
 
 def classify(code: str, http_status: int) -> ErrorRule:
-    """Find the rule for a refusal, by its code and, for a code that nobody knows, by its status.
+    """Return the rule for a refusal, by its code and, for a code that nobody knows, by its status.
+
+    A throttle goes by many names: ``Rejected.Throttling``, ``Forbidden.Throttling``, ...
 
     :param code: the answer's ``Code``, or "" when it has none.
     :param http_status: the answer's status.
     """
+    if "throttling" in code.lower():
+        code = "Throttling"
     for rule in ERROR_RULES:
         if code.lower().startswith(rule.prefix.lower()):
             return rule

@@ -7,9 +7,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from airflow_provider_ims.api.identifiers import (
+    check_input_url,
+    check_media_id,
+    match_key,
+    show,
+    stored_object,
+)
+from airflow_provider_ims.arguments import read_list
 from airflow_provider_ims.deletion.resolve import Outcome
 from airflow_provider_ims.deletion.targets import Targets
 from airflow_provider_ims.exceptions import IMSDeletionError, IMSGuardError
+from airflow_provider_ims.files.manifest import check_digest
 
 OutcomePolicy = Literal["fail", "warn", "ignore"]
 
@@ -37,8 +46,8 @@ class OutcomePolicies:
             if policy not in get_args(OutcomePolicy):
                 raise ValueError(f"{name} is {policy!r}, not one of {', '.join(get_args(OutcomePolicy))}")
 
-    def judge(self, result: dict[str, Any], *, host: str | None = None) -> None:
-        """Say how a run went, and refuse what is not accepted.
+    def enforce(self, result: dict[str, Any], *, host: str | None = None) -> None:
+        """Log how a run went, and raise if an outcome is not accepted.
 
         :param result: of the run.
         :param host: that was asked, if it is known.
@@ -97,13 +106,16 @@ def _sum_up(result: dict[str, Any]) -> None:
     )
 
 
-def check_guards(targets: Targets, *, max_media: int | None = None, digest: str | None = None) -> None:
+def check_guards(
+    targets: Targets, *, max_media: int | None = None, digest: str | None = None, protect: Any = None
+) -> None:
     """Refuse what its author did not have in mind.
 
     :param max_media: more targets than this are a mistake.
     :param digest: SHA-256 of the manifest as it was approved.
-    :raises IMSGuardError: in either case.
-    :raises ValueError: when ``max_media`` is no number of media.
+    :param protect: ids or URLs of media that must not be among the targets, in any spelling of a list.
+    :raises IMSGuardError: in either case, and when ``protect`` names nothing.
+    :raises ValueError: when ``max_media`` is no number of media, or ``protect`` names what can't be a medium.
     """
     if max_media is not None and not (type(max_media) is int and max_media >= 0):
         raise ValueError(f"max_media is {max_media!r}, not a number of media")
@@ -113,17 +125,40 @@ def check_guards(targets: Targets, *, max_media: int | None = None, digest: str 
         raise IMSGuardError(
             f"{len(targets):,} media are named, more than max_media={max_media:,}. Nothing was deleted"
         )
+    if protect is not None:
+        _check_protected(targets, protect)
 
 
-def check_digest(found: str | None, *, approved: str) -> None:
-    """Refuse another manifest than the one that was approved.
-
-    :raises IMSGuardError: if the two SHA-256 differ.
-    """
-    if found != approved.strip().lower():
+def _check_protected(targets: Targets, protect: Any) -> None:
+    named = list(read_list("protect", protect))
+    ids = [check_media_id(value, "protect") for value in named if "://" not in value]
+    urls = [check_input_url(value, "protect") for value in named if "://" in value]
+    if not named:
         raise IMSGuardError(
-            f"the manifest is not the one that was approved: its SHA-256 is {found}, "
-            f"approved was {approved}. Nothing was deleted"
+            f"protect is {show(protect)}, which names nothing, so it would guard nothing. Nothing was deleted"
+        )
+    # A file that is spelled in two ways is still one file.
+    protected = {*map(match_key, named), *filter(None, map(stored_object, urls))}
+    found, comparable = list[str](), bool(ids) and targets.kind == "media_id"
+    for target in targets:
+        values = {target.value}
+        if target.columns and isinstance(url := target.columns.get("input_url"), str):
+            values.add(url)
+        if not protected.isdisjoint({*map(match_key, values), *map(stored_object, values)}):
+            found.append(target.value)
+        comparable = comparable or bool(urls and any("://" in value for value in values))
+    if found:
+        more = f" and {len(found) - NAMED_IN_A_MESSAGE:,} more" if len(found) > NAMED_IN_A_MESSAGE else ""
+        names = ", ".join(found[:NAMED_IN_A_MESSAGE])
+        raise IMSGuardError(
+            f"{len(found):,} of {targets_in_words(len(targets))} must not be deleted, as protect says: "
+            f"{names}{more}. Nothing was deleted"
+        )
+    if len(targets) and not comparable:
+        kinds = ("ids", "URLs") if ids else ("URLs", "ids")
+        raise IMSGuardError(
+            f"protect names media by {kinds[0]}, but the targets are {kinds[1]}, so it would guard nothing; "
+            f"protect them by {kinds[1]} too. Nothing was deleted"
         )
 
 

@@ -30,41 +30,43 @@ class Progress:
         self._total = total
         self._began = time.monotonic()
         self._next_line = self._began + FIRST_PAUSE
-        self._told = deque([(self._began, judged)], maxlen=LINES_LOOKED_BACK)
+        self._logged = deque([(self._began, judged)], maxlen=LINES_LOOKED_BACK)
 
     @property
     def seconds_left(self) -> float:
         """Until the next line is due."""
         return max(self._next_line - time.monotonic(), 0.0)
 
-    def tell(self, judged: int, summary: str, tally: RequestStats) -> None:
+    def log(self, judged: int, summary: str, stats: RequestStats, trouble: str | None = None) -> None:
         """Log a line.
 
         :param judged: targets that have an outcome by now.
         :param summary: of the outcomes, in words.
-        :param tally: of the requests of this try.
+        :param stats: of the requests of this try.
+        :param trouble: why nothing goes through at the moment.
         """
         now = time.monotonic()
-        earlier, judged_then = self._told[0]
+        earlier, judged_then = self._logged[0]
         rate = (judged - judged_then) / (now - earlier)
-        self._told.append((now, judged))
+        self._logged.append((now, judged))
         pause = PAUSE_GROWTH * (now - self._began)
         self._next_line = now + min(max(FIRST_PAUSE, pause), LONGEST_PAUSE)
-        trouble = [
+        losses = [
             f"{count:,} {name}"
             for name, count in (
-                ("throttled", tally.throttled),
-                (f"answer{'' if tally.lost == 1 else 's'} lost", tally.lost),
+                ("throttled", stats.throttled),
+                (f"answer{'' if stats.lost == 1 else 's'} lost", stats.lost),
             )
             if count
         ]
         log.info(
-            "%s of %s done (%d %%), %.0f a second, %s left: %s%s",
+            "%s of %s done (%d %%), %.0f a second, %s left: %s%s%s",
             f"{judged:,}",
             f"{self._total:,}",
             100 * judged // self._total,
             rate,
             duration_in_words((self._total - judged) / rate) if rate > 0 else "unknown time",
             summary,
-            f" [{', '.join(trouble)} of {tally.requests:,} requests]" if trouble else "",
+            f" [{', '.join(losses)} of {stats.requests:,} requests]" if losses else "",
+            f". Nothing goes through: {trouble}" if trouble and rate == 0 else "",
         )

@@ -1,9 +1,9 @@
-"""A batch of targets -> what became of each, by asking the service and never believing less than it takes.
+"""A batch of targets -> what became of each: deletes, reads back, and believes no answer that proves nothing.
 
 A target is ``deleted`` when the service took it, ``forbidden`` when the service named it so. An *ignored* one is
 read back before it is judged: ``IgnoredList`` says only that fetching it failed. What is ignored and gone was
 ``missing`` from the start, unless an answer about it was lost: then it was we who deleted it. What is ignored and
-still shown is set aside, since reads may lag behind deletions.
+still shown is looked at again later, since reads may lag behind deletions.
 
 Sources: https://www.alibabacloud.com/help/en/ims/developer-reference/api-ice-2020-11-09-deletemediainfos, and
 https://help.aliyun.com/document_detail/441153.html for the echo of both lists.
@@ -28,9 +28,10 @@ from airflow_provider_ims.api.errors import (
     IMSThrottlingError,
     IMSTransientError,
 )
+from airflow_provider_ims.api.identifiers import match_key
 from airflow_provider_ims.api.operations import Deletion, MediaInfo
 from airflow_provider_ims.api.responses import Response
-from airflow_provider_ims.deletion.targets import Target, TargetKind, match_key
+from airflow_provider_ims.deletion.targets import Target, TargetKind
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -53,7 +54,7 @@ class Outcome(StrEnum):
 class TargetResult(NamedTuple):
     """The outcome of one target.
 
-    ``inferred``: deleted, though the answer that said so was lost. ``reason``: why it was kept or not judged.
+    ``inferred``: deleted, though the answer that said so was lost. ``reason``: why it was kept, failed or not read.
     """
 
     target: Target
@@ -64,25 +65,25 @@ class TargetResult(NamedTuple):
 
 
 class BatchResult(NamedTuple):
-    """What came of asking about some targets: verdicts, and those that have none yet.
+    """What came of asking about some targets: results, and the targets that have none yet.
 
-    ``aside``: ignored, though still shown: to be asked about again.
-    ``unjudged``: left open, because of ``error`` or because the run was stopped.
-    ``in_doubt``: an answer about those two was lost.
+    ``recheck``: ignored, though still shown: to be asked about again.
+    ``open``: left without a result, because of ``error`` or because the run was stopped.
+    ``unconfirmed``: an answer about those two, and about those that could not be read, was lost.
     """
 
-    verdicts: list[TargetResult]
-    aside: tuple[Target, ...] = ()
-    unjudged: tuple[Target, ...] = ()
-    in_doubt: bool = False
+    results: list[TargetResult]
+    recheck: tuple[Target, ...] = ()
+    open: tuple[Target, ...] = ()
+    unconfirmed: bool = False
     error: IMSError | None = None
 
     def __add__(self, other: BatchResult) -> BatchResult:  # type: ignore[override]
         return BatchResult(
-            self.verdicts + other.verdicts,
-            self.aside + other.aside,
-            self.unjudged + other.unjudged,
-            self.in_doubt or other.in_doubt,
+            self.results + other.results,
+            self.recheck + other.recheck,
+            self.open + other.open,
+            self.unconfirmed or other.unconfirmed,
             self.error or other.error,
         )
 
@@ -116,45 +117,47 @@ class BatchDeleter:
         self._stop = stop
         self._why_kept = why_kept
 
-    def preview(self, targets: Sequence[Target], in_doubt: bool = False) -> BatchResult:
+    def preview(self, targets: Sequence[Target], unconfirmed: bool = False) -> BatchResult:
         """Only look: what would be deleted is called deleted."""
-        with _BatchResultBuilder(targets, in_doubt) as inquiry:
+        with _BatchResultBuilder(targets, unconfirmed) as building:
             shown, request_id = self._read(targets)
             for target in targets:
                 medium = shown.get(target)
                 reason = self._reason_to_keep(target, medium)
                 outcome = Outcome.KEPT if reason else Outcome.DELETED if medium else Outcome.MISSING
-                inquiry.judge(TargetResult(target, outcome, False, request_id, reason))
-        return inquiry.ruling
+                building.add(TargetResult(target, outcome, False, request_id, reason))
+        return building.result
 
-    def delete(self, targets: Sequence[Target], in_doubt: bool = False) -> BatchResult:
+    def delete(self, targets: Sequence[Target], unconfirmed: bool = False) -> BatchResult:
         """Delete, once those that a plan's policy spares by now are sorted out.
 
-        :param in_doubt: these may have been sent before, by a try whose answer nobody heard.
+        :param unconfirmed: these may have been sent before, by a try whose answer nobody heard.
         """
         if not self._why_kept:
-            return self._delete(targets, in_doubt)
-        with _BatchResultBuilder(targets, in_doubt) as inquiry:
+            return self._delete(targets, unconfirmed)
+        with _BatchResultBuilder(targets, unconfirmed) as building:
             shown, request_id = self._read(targets)
             for target in targets:
                 if target not in shown:
-                    inquiry.judge(_gone(target, in_doubt, request_id))
+                    building.add(_gone(target, unconfirmed, request_id))
                 elif reason := self._reason_to_keep(target, shown[target]):
-                    inquiry.judge(TargetResult(target, Outcome.KEPT, False, request_id, reason))
-        if inquiry.ruling.error or self._stop.is_set() or not inquiry.left:
-            return inquiry.ruling
-        return BatchResult(inquiry.ruling.verdicts) + self._delete(inquiry.left, in_doubt)
+                    building.add(TargetResult(target, Outcome.KEPT, False, request_id, reason))
+        if building.result.error or self._stop.is_set() or not building.left:
+            return building.result
+        return BatchResult(building.result.results) + self._delete(building.left, unconfirmed)
 
-    def look(self, targets: Sequence[Target], in_doubt: bool, request_id: str | None = None) -> BatchResult:
-        """Read back: what is gone is judged, what is still shown is set aside."""
-        with _BatchResultBuilder(targets, in_doubt) as inquiry:
+    def look(
+        self, targets: Sequence[Target], unconfirmed: bool, request_id: str | None = None
+    ) -> BatchResult:
+        """Read back: what is gone is judged, what is still shown is looked at again."""
+        with _BatchResultBuilder(targets, unconfirmed) as building:
             try:
                 shown, read_id = self._read(targets)
             except IMSTransientError as error:
-                if isinstance(error, IMSThrottlingError) or not self._others_are_answered(inquiry.halfway):
+                if isinstance(error, IMSThrottlingError) or not self._others_are_answered(building.halfway):
                     raise
                 for target in targets:
-                    inquiry.judge(
+                    building.add(
                         TargetResult(
                             target, Outcome.UNKNOWN, False, request_id, f"could not be read: {error}"
                         )
@@ -162,30 +165,30 @@ class BatchDeleter:
             else:
                 for target in targets:
                     if target not in shown:
-                        inquiry.judge(_gone(target, in_doubt, request_id or read_id))
-                inquiry.set_aside()
-        return inquiry.ruling
+                        building.add(_gone(target, unconfirmed, request_id or read_id))
+                building.look_again()
+        return building.result
 
-    def _delete(self, targets: Sequence[Target], in_doubt: bool) -> BatchResult:
-        with _BatchResultBuilder(targets, in_doubt) as inquiry:
+    def _delete(self, targets: Sequence[Target], unconfirmed: bool) -> BatchResult:
+        with _BatchResultBuilder(targets, unconfirmed) as building:
             try:
                 answer = self._send(targets)
             except IMSTransientError as error:
-                inquiry.in_doubt |= error.answer_lost
-                if isinstance(error, IMSThrottlingError) or not self._others_are_answered(inquiry.halfway):
+                building.unconfirmed |= error.answer_lost
+                if isinstance(error, IMSThrottlingError) or not self._others_are_answered(building.halfway):
                     raise
                 # Never answered, while others are: find out by reading.
-                return self.look(targets, inquiry.in_doubt)
+                return self.look(targets, building.unconfirmed)
             except IMSAPIError as error:
                 if not error.code.lower().startswith(TARGET_CODES):
-                    inquiry.in_doubt |= error.answer_lost
+                    building.unconfirmed |= error.answer_lost
                     raise
-                return self._isolate(targets, inquiry.in_doubt or error.answer_lost, error)
+                return self._isolate(targets, building.unconfirmed or error.answer_lost, error)
             except CallAbandoned as error:
-                inquiry.in_doubt |= error.answer_lost
+                building.unconfirmed |= error.answer_lost
                 raise
-            return self._judge_answer(targets, answer, inquiry.in_doubt or answer.answer_lost)
-        return inquiry.ruling
+            return self._resolve_response(targets, answer, building.unconfirmed or answer.answer_lost)
+        return building.result
 
     def _send(self, targets: Sequence[Target]) -> Response[Deletion]:
         values = [target.value for target in targets]
@@ -212,13 +215,13 @@ class BatchDeleter:
                 if not isinstance(error, IMSThrottlingError) or not self._others_are_answered(patience):
                     raise
 
-    def _judge_answer(
-        self, targets: Sequence[Target], answer: Response[Deletion], in_doubt: bool
+    def _resolve_response(
+        self, targets: Sequence[Target], answer: Response[Deletion], unconfirmed: bool
     ) -> BatchResult:
         by_key = {match_key(target.value): target for target in targets}
         forbidden = {match_key(value) for value in answer.value.forbidden}
         ignored = {match_key(value) for value in answer.value.ignored} - forbidden
-        ruling = BatchResult(
+        result = BatchResult(
             [
                 TargetResult(target, Outcome.FORBIDDEN, False, answer.request_id)
                 for key, target in by_key.items()
@@ -233,29 +236,29 @@ class BatchDeleter:
                 answer.request_id,
                 len(strangers),
             )
-            ruling += self.look(taken, True, answer.request_id)
+            result += self.look(taken, True, answer.request_id)
         else:
-            ruling.verdicts.extend(
+            result.results.extend(
                 TargetResult(target, Outcome.DELETED, False, answer.request_id) for target in taken
             )
         if to_read := [by_key[key] for key in by_key if key in ignored]:
-            ruling += self.look(to_read, in_doubt, answer.request_id)
-        return ruling
+            result += self.look(to_read, unconfirmed, answer.request_id)
+        return result
 
-    def _isolate(self, targets: Sequence[Target], in_doubt: bool, error: IMSAPIError) -> BatchResult:
+    def _isolate(self, targets: Sequence[Target], unconfirmed: bool, error: IMSAPIError) -> BatchResult:
         """Find the one target that makes the service refuse the whole batch."""
         if len(targets) > 1:
             middle = len(targets) // 2
-            first = self._delete(targets[:middle], in_doubt)
+            first = self._delete(targets[:middle], unconfirmed)
             if first.error:
-                return first + BatchResult([], unjudged=tuple(targets[middle:]), in_doubt=in_doubt)
-            return first + self._delete(targets[middle:], in_doubt)
-        ruling = self.look(targets, in_doubt, error.request_id)
+                return first + BatchResult([], open=tuple(targets[middle:]), unconfirmed=unconfirmed)
+            return first + self._delete(targets[middle:], unconfirmed)
+        result = self.look(targets, unconfirmed, error.request_id)
         refused = [
             TargetResult(target, Outcome.FAILED, False, error.request_id, str(error))
-            for target in ruling.aside
+            for target in result.recheck
         ]
-        return ruling._replace(verdicts=ruling.verdicts + refused, aside=())
+        return result._replace(results=result.results + refused, recheck=())
 
     def _read(self, targets: Sequence[Target]) -> tuple[dict[Target, MediaInfo], str | None]:
         """Find those that the service still shows."""
@@ -264,8 +267,9 @@ class BatchDeleter:
             answer = self._patiently(
                 lambda: operations.batch_get_media_infos(self._client, media_ids, stop=self._stop)
             )
-            media = {medium.media_id: medium for medium in answer.value if not medium.is_gone}
-            return {t: media[t.value] for t in targets if t.value in media}, answer.request_id
+            media = {match_key(medium.media_id): medium for medium in answer.value if not medium.is_gone}
+            by_key = ((target, media.get(match_key(target.value))) for target in targets)
+            return {target: medium for target, medium in by_key if medium}, answer.request_id
         shown: dict[Target, MediaInfo] = {}
         request_id = None
         for target in targets:
@@ -287,35 +291,35 @@ class BatchDeleter:
 
 
 class _BatchResultBuilder:
-    """Collects verdicts; an error on the way leaves the rest unjudged instead of losing what is known."""
+    """Collects results; an error on the way leaves the rest open instead of losing what is known."""
 
-    def __init__(self, targets: Sequence[Target], in_doubt: bool) -> None:
-        self.in_doubt = in_doubt
+    def __init__(self, targets: Sequence[Target], unconfirmed: bool) -> None:
+        self.unconfirmed = unconfirmed
         self._started = time.monotonic()
         self.error: IMSError | None = None
         self._left = dict.fromkeys(targets)
-        self._verdicts: list[TargetResult] = []
-        self._aside: tuple[Target, ...] = ()
+        self._results: list[TargetResult] = []
+        self._recheck: tuple[Target, ...] = ()
 
     @property
     def halfway(self) -> float:
         """The middle between the beginning and now: an answer before it does not show that the service is well."""
         return (self._started + time.monotonic()) / 2
 
-    def judge(self, verdict: TargetResult) -> None:
-        self._verdicts.append(verdict)
-        del self._left[verdict.target]
+    def add(self, result: TargetResult) -> None:
+        self._results.append(result)
+        del self._left[result.target]
 
-    def set_aside(self) -> None:
-        self._aside, self._left = tuple(self._left), {}
+    def look_again(self) -> None:
+        self._recheck, self._left = tuple(self._left), {}
 
     @property
     def left(self) -> tuple[Target, ...]:
         return tuple(self._left)
 
     @property
-    def ruling(self) -> BatchResult:
-        return BatchResult(self._verdicts, self._aside, self.left, self.in_doubt, self.error)
+    def result(self) -> BatchResult:
+        return BatchResult(self._results, self._recheck, self.left, self.unconfirmed, self.error)
 
     def __enter__(self) -> _BatchResultBuilder:
         return self
@@ -327,6 +331,6 @@ class _BatchResultBuilder:
         return False
 
 
-def _gone(target: Target, in_doubt: bool, request_id: str | None) -> TargetResult:
+def _gone(target: Target, unconfirmed: bool, request_id: str | None) -> TargetResult:
     """Judge one that no read shows: ours if an answer about it was lost, else it was never there."""
-    return TargetResult(target, Outcome.DELETED if in_doubt else Outcome.MISSING, in_doubt, request_id)
+    return TargetResult(target, Outcome.DELETED if unconfirmed else Outcome.MISSING, unconfirmed, request_id)

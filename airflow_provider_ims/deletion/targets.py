@@ -6,23 +6,24 @@ ids needs no memory for them, and what was checked is what is deleted even if th
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import logging
-import re
+import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import quote
 
-from airflow_provider_ims.arguments import NOTHING
-from airflow_provider_ims.files.manifest import ManifestReader, report_lines
-from airflow_provider_ims.files.storage import storage_path, to_line
+from airflow_provider_ims.api.identifiers import check_input_url, check_media_id, match_key
+from airflow_provider_ims.arguments import check_one_input, is_nothing, read_list
+from airflow_provider_ims.files.manifest import ManifestReader
+from airflow_provider_ims.files.report import report_lines
+from airflow_provider_ims.files.storage import is_folder, storage_path, to_line
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow_provider_ims.compat import ObjectStoragePath
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +32,7 @@ TargetKind = Literal["media_id", "input_url"]
 MAX_BATCH = 20
 # Everything travels in the request line. No limit is published; servers commonly take 8 KiB.
 MAX_BATCH_QUERY_BYTES = 7000
-# What an id can look like is not documented; what a list of ids in a request can't carry is known.
-_MEDIA_ID = re.compile(r"[^\s,]{1,128}")
+READ_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +52,7 @@ class Batch(NamedTuple):
 
 
 class Targets:
-    """Checked targets. Iterating gives them in order, as often as wanted.
+    """Checked targets. Iterating gives them in order, as often as wanted, also several times at once.
 
     :ivar kind: ``media_id`` or ``input_url``.
     :ivar duplicates: how many were named more than once, and dropped.
@@ -75,13 +75,20 @@ class Targets:
         return self._count
 
     def __iter__(self) -> Iterator[Target]:
-        self._file.seek(0)
-        for ordinal, line in enumerate(self._file):
+        for ordinal, line in enumerate(self._lines()):
             item = json.loads(line.decode())  # of bytes, it would guess the encoding each time
             if isinstance(item, str):
                 yield Target(ordinal, item)
             else:
                 yield Target(ordinal, item["media_id"], item)
+
+    def _lines(self) -> Iterator[bytes]:
+        """Read from a place of its own, which the file's position, shared by all iterations, can't be."""
+        descriptor, place, rest = self._file.fileno(), 0, b""
+        while piece := os.pread(descriptor, READ_BYTES, place):
+            place += len(piece)
+            *lines, rest = (rest + piece).split(b"\n")
+            yield from lines
 
     @property
     def digest(self) -> str:
@@ -117,86 +124,44 @@ def read_targets(
     input_urls: Any = None,
     manifest: str | ObjectStoragePath | None = None,
     *,
+    manifest_digest: str | None = None,
     from_report: bool = False,
 ) -> Targets:
     """Read the targets from whichever of the three is given; none given means nothing.
 
+    Lists are brought into one order, so that a ``set``, whose order differs from process to process, is the same
+    input in each try; a manifest's order is that of the file.
+
     :param media_ids: a list (or any iterable) of ids; text with ids between commas or line ends; or a JSON or
-        Python list in a text. ``None``, ``""``, ``"[]"`` and ``"None"`` mean nothing.
+        Python list, tuple or set in a text. ``None``, ``""``, ``"[]"`` and ``"None"`` mean nothing.
     :param input_urls: the same with URLs, spelled as they are registered in IMS.
     :param manifest: path of a plan, or of a text file with one id a line.
+    :param manifest_digest: SHA-256 of the manifest as it was approved.
     :param from_report: take a report's folder as a manifest too: the targets that it calls ``deleted``.
+    :raises IMSGuardError: when the manifest is another file than the approved one, whatever is in it.
     :raises ValueError: naming the value that can't be a target.
     """
     check_one_input(media_ids=media_ids, input_urls=input_urls, manifest=manifest)
-    if manifest is not None and str(manifest).strip() not in NOTHING:
-        if from_report and storage_path(manifest).is_dir():
+    if manifest is not None and not is_nothing(manifest):
+        if from_report and is_folder(storage_path(manifest, "manifest")):
             return _read_report(manifest)
-        return _read_manifest(manifest)
+        return _read_manifest(manifest, manifest_digest)
     if input_urls is not None:
-        targets = Targets("input_url")
-        for value in _split("input_urls", input_urls):
-            targets.add(check_input_url(value))
-    else:
-        targets = Targets("media_id")
-        for value in _split("media_ids", media_ids):
-            targets.add(check_media_id(value))
+        return _read_list("input_url", input_urls, check_input_url)
+    return _read_list("media_id", media_ids, check_media_id)
+
+
+def _read_list(kind: TargetKind, given: Any, check: Callable[[str, str], str]) -> Targets:
+    name = f"{kind}s"
+    targets = Targets(kind)
+    for value in sorted((check(value, name) for value in read_list(name, given)), key=_order):
+        targets.add(value)
     return targets.complete()
 
 
-def check_one_input(**inputs: Any) -> None:
-    """Refuse more than one input: which of them was meant can't be known, and IMS would drop one silently."""
-    given = [name for name, value in inputs.items() if value is not None]
-    if len(given) > 1:
-        raise ValueError(f"{' and '.join(given)} are given, but only one of them can be")
-
-
-def check_media_id(value: str, source: str = "media_ids") -> str:
-    """Give the id without surrounding blanks.
-
-    :raises ValueError: when it can't be an id: empty, with a comma, blank or control character, or a URL.
-    """
-    text = value.strip()
-    if "://" in text:
-        raise ValueError(f"{source}: {_shown(text)} is a URL; give URLs as input_urls")
-    if not _MEDIA_ID.fullmatch(text) or text in NOTHING or not text.isprintable():
-        raise ValueError(f"{source}: {_shown(value)} is not a media id")
-    return text
-
-
-def check_input_url(value: str, source: str = "input_urls") -> str:
-    """Give the URL without surrounding blanks and without an empty query.
-
-    :raises ValueError: for a scheme other than http, https and oss; a comma, which separates URLs in a request;
-        a query, which no registered URL has, and which may be a signature; a control character.
-    """
-    text = value.strip()
-    url, _, query = text.partition("?")
-    scheme, found, rest = url.partition("://")
-    if not found or scheme.lower() not in ("http", "https", "oss") or not rest.strip("/"):
-        raise ValueError(f"{source}: {_shown(url)} is not an http://, https:// or oss:// URL")
-    if "," in text:
-        raise ValueError(
-            f"{source}: {_shown(url)} has a comma, which IMS takes for the end of a URL; delete this medium by its id"
-        )
-    if query:
-        raise ValueError(
-            f"{source}: {_shown(url)} has a query after it; give the URL as it is registered, without a signature"
-        )
-    if not url.isprintable():
-        raise ValueError(f"{source}: {_shown(url)} has a control character")
-    return url
-
-
-def match_key(value: str) -> str:
-    """Bring a value into the form in which what was sent and what is echoed are the same.
-
-    The service echoes with stray white space; a URL's scheme is matched without regard to case, and the
-    documentation's samples carry an empty query.
-    """
-    text = value.strip()
-    scheme, found, rest = text.partition("://")
-    return f"{scheme.lower()}://{rest.removesuffix('?')}" if found else text
+def _order(value: str) -> tuple[str, str]:
+    """Sort by what is compared, then by the spelling, so that the same one of several spellings is kept."""
+    return match_key(value), value
 
 
 def batches(targets: Iterable[Target]) -> Iterator[Batch]:
@@ -213,9 +178,9 @@ def batches(targets: Iterable[Target]) -> Iterator[Batch]:
         yield Batch(number, tuple(batch))
 
 
-def _read_manifest(path: str | ObjectStoragePath) -> Targets:
+def _read_manifest(path: str | ObjectStoragePath, approved_digest: str | None) -> Targets:
     targets = Targets("media_id")
-    reader = ManifestReader(path)
+    reader = ManifestReader(path, approved_digest)
     log.info("Reading %s.", reader.path)  # a million lines take some seconds
     for row in reader:
         targets.add(check_media_id(row.media_id, f"{reader.path}, line {row.line}"), row.columns)
@@ -226,50 +191,9 @@ def _read_manifest(path: str | ObjectStoragePath) -> Targets:
 
 def _read_report(folder: str | ObjectStoragePath) -> Targets:
     targets: Targets | None = None
-    for _, line in report_lines(folder):
+    for line in report_lines(folder):
         kind: TargetKind = "media_id" if "media_id" in line else "input_url"
         targets = targets or Targets(kind)
         if line.get("outcome") == "deleted" and not line.get("preview"):
             targets.add(str(line[kind]))
     return (targets or Targets("media_id")).complete()
-
-
-def _split(name: str, given: Any) -> Iterator[str]:
-    """Take any spelling apart."""
-    if given is None or (isinstance(given, str) and given.strip() in NOTHING):
-        return
-    if isinstance(given, str):
-        text = given.strip()
-        if text[0] in "[(":
-            yield from _split(name, _parse_list(name, text))
-        else:
-            yield from (part for part in re.split(r"[,\n]", text) if part.strip())
-        return
-    if isinstance(given, Mapping | bytes) or not isinstance(given, Iterable):
-        raise ValueError(f"{name}: {type(given).__name__} is no list of texts")
-    for position, value in enumerate(given):
-        if not isinstance(value, str) or value.strip() in NOTHING:
-            raise ValueError(f"{name}[{position}] is {_shown(value)}, which names no medium")
-        yield value
-
-
-def _parse_list(name: str, text: str) -> list[Any]:
-    """Read what Jinja makes of a list: Python's spelling, or JSON's."""
-    value: Any
-    try:
-        value = json.loads(text)
-    except ValueError:
-        try:
-            value = ast.literal_eval(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            raise ValueError(f"{name}: {_shown(text)} begins like a list, but is none") from None
-    if not isinstance(value, list | tuple):
-        raise ValueError(f"{name}: {_shown(text)} is no list")
-    return list(value)
-
-
-def _shown(value: object) -> str:
-    """Quote a value, cut where it is long, and without a query, which may be a signature."""
-    text = value.partition("?")[0] if isinstance(value, str) else value
-    shown = repr(text)
-    return shown if len(shown) <= 120 else f"{shown[:117]}..."

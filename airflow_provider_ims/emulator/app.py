@@ -9,6 +9,8 @@ from airflow_provider_ims.emulator import wire
 from airflow_provider_ims.emulator.gateway import parse_request
 from airflow_provider_ims.emulator.service import Exchange, Service
 
+_LONGEST_BODY = 16 * 2**20
+"""Bytes; what the operations take stands in the query, and a body is only hashed."""
 _SURPLUS = b"<!-- surplus -->"
 
 
@@ -20,7 +22,10 @@ class ServiceApp:
 
     async def __call__(self, scope: wire.Scope, receive: wire.Receive, send: wire.Send) -> None:
         """Answer one request."""
-        body = await wire.read_body(receive)
+        body = await wire.read_body(receive, _LONGEST_BODY)
+        if body is None:
+            await wire.answer(scope, send, 413, [(b"connection", b"close")], b"")
+            return
         request = parse_request(scope["method"], scope["path"], scope["query_string"], scope["headers"], body)
         exchange = self.service.admit(request)
         records = self.service.records

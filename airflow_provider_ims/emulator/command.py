@@ -19,7 +19,7 @@ from typing import Any
 
 import uvicorn
 
-from airflow_provider_ims.emulator import seeding, wire
+from airflow_provider_ims.emulator import bounded_json, seeding, wire
 from airflow_provider_ims.emulator.app import ServiceApp
 from airflow_provider_ims.emulator.control import GUIDE, control_app
 from airflow_provider_ims.emulator.faults import FAULT_KINDS
@@ -196,7 +196,7 @@ def _json_list(path: Path | None, what: str) -> list[Any]:
     if path is None:
         return []
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = bounded_json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} must hold a JSON list of {what}: {error}") from None
     if not isinstance(content, list):

@@ -13,9 +13,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from airflow_provider_ims.emulator import page, seeding, times
+from airflow_provider_ims.emulator import bounded_json, browsers, page, seeding, times, wire
 from airflow_provider_ims.emulator.faults import read_rule
-from airflow_provider_ims.emulator.jobs import ParentJob, SubJob
+from airflow_provider_ims.emulator.job_seeding import read_job
+from airflow_provider_ims.emulator.job_shapes import show_job
+from airflow_provider_ims.emulator.jobs import Job
 from airflow_provider_ims.emulator.keys import DEFAULT_KEY, read_key
 from airflow_provider_ims.emulator.library import Filter, Library, Medium, Position, shown_title
 from airflow_provider_ims.emulator.operations import OPERATIONS
@@ -24,6 +26,10 @@ from airflow_provider_ims.emulator.service import Service
 _PAGE = 1000
 _SHOWN = 50
 """How many requests, deletions and media the page shows at a time."""
+_LONGEST_BODY = 256 * 2**20
+"""Bytes: a million media of ``POST /seed``."""
+_LONGEST_JOB = 10**9
+"""Seconds."""
 _OSS_CALLS = ("make_bucket", "put", "get", "remove", "names", "leave_files", "add_fault", "drop_faults")
 _GENERATOR_OPTIONS = {"count", "seed", "days", "protected", "twice", "until"}
 
@@ -39,7 +45,7 @@ GET  /deleted     every deletion since the start or the last reset; ?after=N (sk
 GET  /requests    the last requests and what came of each; ?after=NUMBER ?limit= ?action=
 GET  /keys        the AccessKeys, without secrets
 GET  /faults      the rules in force, how often each looked and struck
-GET  /jobs/ID     a transcoding job as the service shows it
+GET  /jobs/ID     a job as the service shows it
 GET  /overview    what the page shows: counts, rules, newest requests and deletions, media (?after=)
 
 POST /seed        {"media": [{"url": ..., "media_id", "created", "title", "media_type", "source", "business_type",
@@ -50,8 +56,12 @@ POST /protect     {"media_ids": [...], "protected": true|false, "undeletable": t
 POST /keys        {"key_id", "secret", "actions": ["ice:Get*"], "security_token", "expires" or "expires_in" s,
                   "status": "active"|"inactive"}; a known key_id is replaced
 POST /faults      one rule or a list of rules; DELETE /faults drops all of them
-POST /jobs        {"outputs": [url, ...], "statuses": ["Success", ...], "seconds": N}: a transcoding job
-POST /jobs/ID     {"statuses": ["Success", "Fail", ...]}: one for each sub-job; any state may be named
+POST /jobs        a job: {"kind": "transcode"|"convert"|"workflow"|"producing", "outputs": [url or {"url", "name",
+                  "media_id" (a stream of that medium), "code", "message"}, ...], "source": media id or URL,
+                  "seconds": N or "polls": reads until its end, "good" and "bad": its words for either end,
+                  "statuses", "state": where it stands, "code", "message", "grouped": true|false (convert),
+                  "activity_results": text (workflow)}
+POST /jobs/ID     {"statuses": ["Success", "Fail", ...], "state": text}: one status for each output; any may be named
 POST /oss/CALL    something in the local OSS: make_bucket {"bucket"}, put {"bucket", "key", "content"},
                   get and remove {"bucket", "key"}, names {"bucket", "prefix"}, leave_files {"buckets": [...]},
                   add_fault {"kind", "operation", "every", "skip", "times", "seconds", "status", "code"}, drop_faults
@@ -59,8 +69,8 @@ POST /reset       back to the state at the start: library, keys and rules as giv
 """
 
 
-def control_app(service: Service, address: str) -> Starlette:
-    """Make the application that answers at the control port.
+def control_app(service: Service, address: str) -> wire.App:
+    """Make the application that answers at the control port, to this machine and its own page alone.
 
     :param address: the URL at which the service answers, to be shown.
     """
@@ -88,10 +98,30 @@ def control_app(service: Service, address: str) -> Starlette:
         ("POST", "/jobs/{job_id}", endpoints.put_job),
         ("POST", "/reset", endpoints.reset),
     ]
-    return Starlette(
+    app = Starlette(
         routes=[Route(path, endpoint, methods=[method]) for method, path, endpoint in routes],
         exception_handlers={ValueError: _bad_request, _NotFound: _not_found},
     )
+
+    async def guarded(scope: wire.Scope, receive: wire.Receive, send: wire.Send) -> None:
+        refused = browsers.refusal(scope["method"], wire.headers(scope), has_body=wire.has_body(scope))
+        body = None if refused else await wire.read_body(receive, _LONGEST_BODY)
+        if refused is None and body is None:
+            refused = 413, f"the body must not be longer than {_LONGEST_BODY} bytes"
+        if refused is not None:
+            status, reason = refused
+            await _Answer({"error": reason}, status, headers={"connection": "close"})(scope, receive, send)
+            return
+        await app(scope, wire.replay(body or b"", receive), send)
+
+    return guarded
+
+
+class _Answer(JSONResponse):
+    """JSON in ASCII: half a surrogate pair, which a body's escapes can bring, has no other spelling."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
 
 
 class _Endpoints:
@@ -112,7 +142,7 @@ class _Endpoints:
     async def overview(self, request: Request) -> Response:
         """Answer what the page asks for every second: small, whatever the size of library and books."""
         records = self.service.records
-        return JSONResponse(
+        return _Answer(
             {
                 "region": self.service.settings.region,
                 "service": self.address,
@@ -126,7 +156,7 @@ class _Endpoints:
         )
 
     async def stats(self, request: Request) -> Response:
-        return JSONResponse(self._stats())
+        return _Answer(self._stats())
 
     def _stats(self) -> dict[str, Any]:
         self.service.settle()
@@ -145,7 +175,7 @@ class _Endpoints:
             until=times.from_text(query["end"]) if "end" in query else None,
             **{name: query.get(name) for name in ("media_type", "business_type", "source", "status")},
         )
-        return JSONResponse(self._library_page(wanted, request, _limit(request)))
+        return _Answer(self._library_page(wanted, request, _limit(request)))
 
     def _library_page(self, wanted: Filter, request: Request, size: int) -> dict[str, Any]:
         after = None
@@ -172,7 +202,7 @@ class _Endpoints:
         if medium is None and deletion is None:
             raise _NotFound(media_id)
         shown = {} if medium is None else _describe(self.service.library, medium)
-        return JSONResponse(
+        return _Answer(
             {
                 "media_id": media_id,
                 "registered": medium is not None and not medium.deleted,
@@ -186,9 +216,7 @@ class _Endpoints:
         deletions = self.service.records.deletions
         after = int(request.query_params.get("after", 0))
         page = deletions[after : after + _limit(request)]
-        return JSONResponse(
-            {"total": len(deletions), "deletions": [deletion.describe() for deletion in page]}
-        )
+        return _Answer({"total": len(deletions), "deletions": [deletion.describe() for deletion in page]})
 
     async def requests(self, request: Request) -> Response:
         after = int(request.query_params.get("after", 0))
@@ -199,37 +227,35 @@ class _Endpoints:
             for entry in records.requests
             if entry.number > after and action in (None, entry.action)
         )
-        return JSONResponse({"total": records.total, "requests": list(islice(found, _limit(request)))})
+        return _Answer({"total": records.total, "requests": list(islice(found, _limit(request)))})
 
     async def keys(self, request: Request) -> Response:
-        return JSONResponse({"keys": [key.describe() for key in self.service.gateway.keys.values()]})
+        return _Answer({"keys": [key.describe() for key in self.service.gateway.keys.values()]})
 
     async def add_key(self, request: Request) -> Response:
-        key = read_key(_object(await request.json()))
+        key = read_key(_object(await _json(request)))
         self.service.gateway.keys[key.key_id] = key
-        return JSONResponse(key.describe(), 201)
+        return _Answer(key.describe(), 201)
 
     async def faults(self, request: Request) -> Response:
         faults = self.service.faults
-        return JSONResponse(
-            {"rules": [rule.describe() for rule in faults.rules], "fired": dict(faults.fired)}
-        )
+        return _Answer({"rules": [rule.describe() for rule in faults.rules], "fired": dict(faults.fired)})
 
     async def add_faults(self, request: Request) -> Response:
-        given = await request.json()
+        given = await _json(request)
         rules = [read_rule(fields, OPERATIONS) for fields in (given if isinstance(given, list) else [given])]
         self.service.faults.rules.extend(rules)
-        return JSONResponse({"rules": [rule.describe() for rule in self.service.faults.rules]}, 201)
+        return _Answer({"rules": [rule.describe() for rule in self.service.faults.rules]}, 201)
 
     async def drop_faults(self, request: Request) -> Response:
         self.service.faults.rules.clear()
-        return JSONResponse({"rules": []})
+        return _Answer({"rules": []})
 
     async def seed(self, request: Request) -> Response:
         if request.headers.get("content-type", "").startswith("application/x-ndjson"):
             seeds: Iterable[seeding.Seed] = seeding.read_lines((await request.body()).decode())
         else:
-            seeds = self._seeds(_object(await request.json()))
+            seeds = self._seeds(_object(await _json(request)))
         # All are looked at before the first is registered: a bad one leaves the library as it was.
         seeds = list(seeds)
         taken: set[str] = set()
@@ -238,7 +264,7 @@ class _Endpoints:
                 raise ValueError(f"the media id {medium.media_id} is taken (made-up media: use another seed)")
             taken.add(medium.media_id)
         added = seeding.fill(self.service.library, seeds)
-        return JSONResponse(
+        return _Answer(
             {
                 "added": len(added),
                 "media": len(self.service.library),
@@ -257,7 +283,7 @@ class _Endpoints:
         return seeding.generate(region=self.service.settings.region, **given)
 
     async def protect(self, request: Request) -> Response:
-        given = _object(await request.json())
+        given = _object(await _json(request))
         media_ids = _texts(given.pop("media_ids", None), "media_ids")
         switches = all(isinstance(value, bool) for value in given.values())
         if not given or not switches or set(given) - {"protected", "undeletable"}:
@@ -271,48 +297,37 @@ class _Endpoints:
         for medium in media:
             for switch, value in given.items():
                 setattr(medium, switch, value)
-        return JSONResponse({"changed": len(media)})
+        return _Answer({"changed": len(media)})
 
     async def add_job(self, request: Request) -> Response:
-        given = _object(await request.json())
-        statuses = _texts(given["statuses"], "statuses") if "statuses" in given else None
-        count = 1 if statuses is None else len(statuses)
-        outputs = [f"oss://media-team/transcoded/{index}.mp4" for index in range(count)]
-        if "outputs" in given:
-            outputs = _texts(given["outputs"], "outputs")
-        seconds = given.get("seconds", self.service.settings.job_seconds)
-        if not outputs or not isinstance(seconds, int | float):
-            raise ValueError("a job needs at least one output, and 'seconds' must be a number")
-        job = ParentJob(
-            submitted=time.time(),
-            seconds=seconds,
-            inputs=[{"Type": "OSS", "Media": "oss://media-team/masters/input.mp4"}],
-            sub_jobs=[SubJob({"Type": "OSS", "Media": url}) for url in outputs],
-        )
-        if statuses is not None:
-            job.put(statuses)
+        job = read_job(_object(await _json(request)), self.service)
         self.service.jobs.submit(job)
-        return JSONResponse(self._describe_job(job), 201)
+        return _Answer(self._show_job(job), 201)
 
     async def job(self, request: Request) -> Response:
-        return JSONResponse(self._describe_job(self._job(request)))
+        return _Answer(self._show_job(self._job(request)))
 
     async def put_job(self, request: Request) -> Response:
         job = self._job(request)
-        statuses = _texts(_object(await request.json()).get("statuses"), "statuses")
-        job.put(statuses)
+        given = _object(await _json(request))
+        statuses = _texts(given["statuses"], "statuses") if "statuses" in given else None
+        state = given.get("state")
+        if (statuses is None and state is None) or not isinstance(state, str | None):
+            raise ValueError("give 'statuses', one for each output, or 'state', the job's own")
+        job.put(statuses, state)
         self.service.jobs.resume(job)
-        return JSONResponse(self._describe_job(job))
+        return _Answer(self._show_job(job))
 
-    def _job(self, request: Request) -> ParentJob:
+    def _job(self, request: Request) -> Job:
         job = self.service.jobs.get(request.path_params["job_id"])
         if job is None:
             raise _NotFound(request.path_params["job_id"])
         return job
 
-    def _describe_job(self, job: ParentJob) -> dict[str, Any]:
+    def _show_job(self, job: Job) -> dict[str, Any]:
         self.service.settle()
-        return job.describe(self.service.library, time.time())
+        (shown,) = show_job(job, self.service.library, time.time()).values()
+        return dict(shown)
 
     async def oss(self, request: Request) -> Response:
         """Do something in the local OSS."""
@@ -321,22 +336,26 @@ class _Endpoints:
             raise ValueError("there is no local OSS; start the emulator with --oss-port")
         if call not in _OSS_CALLS:
             raise ValueError(f"no such call {call!r}; known are {', '.join(_OSS_CALLS)}")
-        arguments = _object(await request.json())
+        arguments = _object(await _json(request))
         if "content" in arguments:
             arguments["content"] = str(arguments["content"]).encode()
         try:
             found = getattr(oss, call)(**arguments)
         except (KeyError, TypeError) as error:
             raise ValueError(f"{call}: {error}") from None
-        return JSONResponse({"result": found.decode() if isinstance(found, bytes) else found})
+        return _Answer({"result": found.decode() if isinstance(found, bytes) else found})
 
     async def reset(self, request: Request) -> Response:
         self.service.reset()
-        return JSONResponse(self._stats())
+        return _Answer(self._stats())
 
 
 class _NotFound(Exception):
     pass
+
+
+async def _json(request: Request) -> Any:
+    return bounded_json.loads(await request.body())
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -381,8 +400,8 @@ def _describe(library: Library, medium: Medium) -> dict[str, Any]:
 
 
 async def _bad_request(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, 400)
+    return _Answer({"error": str(error)}, 400)
 
 
 async def _not_found(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": f"not found: {error}"}, 404)
+    return _Answer({"error": f"not found: {error}"}, 404)

@@ -121,6 +121,8 @@ FAULT_KINDS: Mapping[str, FaultKind] = {
     ),
 }
 
+_LARGEST = 10**9
+"""Of an option that is a number, whatever its unit."""
 _REPLACING = frozenset(name for name, kind in FAULT_KINDS.items() if kind.replaces)
 
 SCHEDULE = ("kind", "action", "every", "probability", "seed", "skip", "times")
@@ -215,7 +217,7 @@ def read_rule(fields: Mapping[str, Any], actions: Iterable[str]) -> Rule:
     :param actions: the operations there are.
     :raises ValueError: names the field that is missing, unknown or makes no sense.
     """
-    if not isinstance(fields, Mapping) or fields.get("kind") not in FAULT_KINDS:
+    if not isinstance(fields, Mapping) or fields.get("kind") not in list(FAULT_KINDS):
         raise ValueError(f"a fault rule needs a 'kind' of {', '.join(FAULT_KINDS)}; got {fields!r}")
     name: str = fields["kind"]
     kind = FAULT_KINDS[name]
@@ -224,7 +226,7 @@ def read_rule(fields: Mapping[str, Any], actions: Iterable[str]) -> Rule:
         raise ValueError(f"unknown field {min(unknown)!r} for {name}; known are {', '.join(sorted(known))}")
     options = {option: _option(name, option, fields) for option in kind.options}
     action = fields.get("action")
-    if action is not None and action not in actions:
+    if action is not None and action not in list(actions):
         raise ValueError(f"'action' must be one of {', '.join(actions)}, not {action!r}")
     if "every" in fields and "probability" in fields:
         raise ValueError("give 'every' or 'probability', not both")
@@ -259,6 +261,8 @@ def _option(kind: str, option: str, fields: Mapping[str, Any]) -> Any:
         or (option == "burst" and value < 1)
     ):
         raise ValueError(f"{option!r} of {kind} is too small: {value!r}")
+    elif abs(value) > _LARGEST:
+        raise ValueError(f"{option!r} of {kind} must be {_LARGEST} at most, not {value!r}")
     return value
 
 

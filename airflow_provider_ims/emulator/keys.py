@@ -10,6 +10,8 @@ from typing import Any
 
 from airflow_provider_ims.emulator import times
 
+_LONGEST_LIFE = 10**9
+"""Seconds."""
 _FIELDS = {"key_id", "secret", "security_token", "expires", "expires_in", "actions", "status"}
 
 
@@ -59,6 +61,8 @@ def read_key(fields: Mapping[str, Any]) -> Key:
     for name in ("key_id", "secret"):
         if not isinstance(fields.get(name), str) or not fields[name]:
             raise ValueError(f"a key needs {name!r}, a text")
+    if not isinstance(fields.get("security_token"), str | None):
+        raise ValueError(f"'security_token' of a key must be a text, not {fields['security_token']!r}")
     actions = fields.get("actions", ["*"])
     if not isinstance(actions, list) or not all(isinstance(action, str) for action in actions):
         raise ValueError(f"'actions' of a key must be a list of texts, not {actions!r}")
@@ -67,9 +71,10 @@ def read_key(fields: Mapping[str, Any]) -> Key:
         raise ValueError(f"'status' of a key must be active or inactive, not {status!r}")
     expires: float | None = None
     if "expires_in" in fields:
-        if not isinstance(fields["expires_in"], int | float):
-            raise ValueError(f"'expires_in' of a key must be seconds, not {fields['expires_in']!r}")
-        expires = time.time() + fields["expires_in"]
+        life = fields["expires_in"]
+        if isinstance(life, bool) or not isinstance(life, int | float) or abs(life) > _LONGEST_LIFE:
+            raise ValueError(f"'expires_in' of a key must be seconds, {_LONGEST_LIFE} at most, not {life!r}")
+        expires = time.time() + life
     elif "expires" in fields:
         expires = times.from_text(str(fields["expires"]))
     if expires is not None and not fields.get("security_token"):

@@ -28,6 +28,7 @@ from email.utils import formatdate
 from fnmatch import fnmatchcase
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -286,14 +287,14 @@ class LocalOSS:
 def crc64(content: bytes) -> int:
     """Return the CRC-64/XZ of bytes; by the OSS SDK's own library where it is installed, which is faster."""
     try:
-        from crcmod import mkCrcFun  # type: ignore[attr-defined]
+        make = import_module("crcmod").mkCrcFun
     except ImportError:
         value = 0xFFFFFFFFFFFFFFFF
         table = _crc_table()
         for byte in content:
             value = table[(value ^ byte) & 0xFF] ^ (value >> 8)
         return value ^ 0xFFFFFFFFFFFFFFFF
-    return int(mkCrcFun(0x142F0E1EBA9EA3693, initCrc=0, xorOut=0xFFFFFFFFFFFFFFFF)(content))
+    return int(make(0x142F0E1EBA9EA3693, initCrc=0, xorOut=0xFFFFFFFFFFFFFFFF)(content))
 
 
 def _crc_table() -> list[int]:

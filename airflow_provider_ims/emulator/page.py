@@ -17,6 +17,7 @@ def _hash(tag: str) -> str:
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; "
     f"script-src {_hash('script')}; style-src {_hash('style')}",
     "cache-control": "no-cache",
     "vary": "accept",

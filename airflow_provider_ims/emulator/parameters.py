@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider_ims.emulator import times
+from airflow_provider_ims.emulator import bounded_json, times
 from airflow_provider_ims.emulator.errors import invalid, missing
 from airflow_provider_ims.emulator.library import Position
 
@@ -34,7 +33,7 @@ def whole_number(params: Mapping[str, str], name: str, *, default: int, low: int
     text = params.get(name)
     if not text:
         return default
-    if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(high)) and low <= int(text) <= high):
         raise invalid(name, f"{text!r} is no whole number from {low} to {high}.")
     return int(text)
 
@@ -60,7 +59,7 @@ def point_in_time(params: Mapping[str, str], name: str) -> int | None:
 def json_value(text: str, name: str, kind: type) -> Any:
     """Read JSON of one kind, ``list`` or ``dict``."""
     try:
-        value = json.loads(text)
+        value = bounded_json.loads(text)
     except ValueError as error:
         raise invalid(name, f"it is no JSON: {error}.") from None
     if not isinstance(value, kind):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import random
 import time
 import uuid
@@ -11,10 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_ims.emulator import times
+from airflow_provider_ims.emulator import bounded_json, times
 from airflow_provider_ims.emulator.library import Library, Medium
 
 _DAY = 24 * 60 * 60
+_MOST = 10_000_000
+_OLDEST = 36_500
+"""Days."""
 _TEXTS = ("url", "title", "media_type", "source", "business_type", "status")
 _SWITCHES = ("protected", "undeletable")
 _FIELDS = {"media_id", "created", "tags", "size", "streams", "file", *_TEXTS, *_SWITCHES}
@@ -52,8 +54,12 @@ def read_medium(fields: Mapping[str, Any]) -> Seed:
     if not isinstance(media_id, str) or len(media_id) != 32 or not media_id.isalnum():
         raise ValueError(f"'media_id' of a medium must have 32 letters and digits, not {media_id!r}")
     tags = fields.get("tags", "")
+    if not isinstance(tags, str) and not (
+        isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)
+    ):
+        raise ValueError(f"'tags' of a medium must be a text or a list of texts, not {tags!r}")
     size = fields.get("size", 0)
-    if not isinstance(size, int) or size < 0:
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise ValueError(f"'size' of a medium must be a number of bytes, not {size!r}")
     streams = fields.get("streams", [])
     if not isinstance(streams, list) or not all(isinstance(url, str) and url for url in streams):
@@ -62,7 +68,7 @@ def read_medium(fields: Mapping[str, Any]) -> Seed:
         media_id=media_id,
         streams=tuple(streams),
         created=times.from_text(str(fields["created"])) if "created" in fields else int(time.time()),
-        tags=",".join(tags) if isinstance(tags, list) else str(tags),
+        tags=",".join(tags) if isinstance(tags, list) else tags,
         size=size,
         **{name: fields[name] for name in (*_TEXTS, *_SWITCHES) if name in fields},
     )
@@ -77,7 +83,7 @@ def read_lines(text: str) -> Iterator[Seed]:
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             try:
-                yield read_medium(json.loads(line))
+                yield read_medium(bounded_json.loads(line))
             except ValueError as error:
                 raise ValueError(f"line {number}: {error}") from None
 
@@ -105,15 +111,16 @@ def generate(
 ) -> Iterator[Seed]:
     """Make up a media team's library, oldest first. Ids and URLs depend on ``seed`` and ``count`` only.
 
-    :param days: how far back creation times go.
+    :param count: how many, 10,000,000 at most.
+    :param days: how far back creation times go, 36,500 at most.
     :param protected: share of media that the service may not delete, 0 to 1.
     :param twice: share of media that register the file of the one before them again, 0 to 1.
     :param until: creation time of the newest, seconds since the epoch; now by default.
     :raises ValueError: names the argument that makes no sense.
     """
-    for name, number in (("count", count), ("seed", seed), ("days", days)):
-        if not isinstance(number, int) or number < 0:
-            raise ValueError(f"{name!r} must be a whole number, not {number!r}")
+    for name, number, most in (("count", count, _MOST), ("seed", seed, 2**63), ("days", days, _OLDEST)):
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= most:
+            raise ValueError(f"{name!r} must be a whole number from 0 to {most}, not {number!r}")
     for name, share in (("protected", protected), ("twice", twice)):
         if not isinstance(share, int | float) or not 0 <= share <= 1:
             raise ValueError(f"{name!r} must be a share from 0 to 1, not {share!r}")

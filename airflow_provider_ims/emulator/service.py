@@ -14,13 +14,14 @@ from email.utils import formatdate
 from typing import Any
 
 from airflow_provider_ims.emulator import seeding
+from airflow_provider_ims.emulator.call import Answer, Call
 from airflow_provider_ims.emulator.errors import Refusal
 from airflow_provider_ims.emulator.faults import Faults, Limit, Rule, read_rule
 from airflow_provider_ims.emulator.gateway import Gateway, Request, expired_token
 from airflow_provider_ims.emulator.jobs import Jobs
 from airflow_provider_ims.emulator.keys import DEFAULT_KEY, Key
 from airflow_provider_ims.emulator.library import Library
-from airflow_provider_ims.emulator.operations import OPERATIONS, Answer, Call
+from airflow_provider_ims.emulator.operations import OPERATIONS
 from airflow_provider_ims.emulator.oss import LocalOSS
 from airflow_provider_ims.emulator.records import Entry, Records
 
@@ -49,7 +50,7 @@ class Settings:
     """How an emulator starts, and what a reset brings back.
 
     :param seeds: gives the media to start with.
-    :param job_seconds: how long a transcoding job takes.
+    :param job_seconds: how long a job takes.
     :param keep_requests: how many requests are kept in full.
     :param oss: a local OSS, in which media have their files and the same keys count.
     """
@@ -130,7 +131,7 @@ class Service:
         seeding.fill(self.library, self.settings.seeds())
 
     def settle(self) -> None:
-        """Let time pass: reads catch up with deletions, transcoding jobs go on."""
+        """Let time pass: reads catch up with deletions, jobs go on."""
         now = time.time()
         self.library.settle(now)
         self.jobs.settle(self.library, now)
@@ -187,7 +188,7 @@ class Service:
         self.settle()
         entry = exchange.entry
         call = Call(
-            params=exchange.request.params,
+            params={**exchange.request.params, **exchange.request.form},
             entry=entry,
             library=self.library,
             jobs=self.jobs,

@@ -14,17 +14,41 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _EXTENSION = "airflow_provider_ims.transport"
 
 
+_LONGEST_HEAD = 2**20
+"""Bytes of a request's target and headers: the SDK puts lists of ids and URLs into the target."""
+
+
 class Protocol(HttpToolsProtocol):
-    """uvicorn's protocol, with the connection's transport in each request's scope."""
+    """uvicorn's protocol, with the connection's transport in each request's scope, and a bound to its head."""
+
+    _head = 0
 
     def on_message_begin(self) -> None:
         """Hand the transport over."""
         super().on_message_begin()
+        self._head = 0
         self.scope["extensions"] = {_EXTENSION: {"transport": self.transport}}
+
+    def on_url(self, url: bytes) -> None:
+        """Take a piece of the target."""
+        self._count(url)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header."""
+        self._count(name + value)
+        super().on_header(name, value)
+
+    def _count(self, piece: bytes) -> None:
+        self._head += len(piece)
+        if self._head > _LONGEST_HEAD:
+            # uvicorn answers 400 and closes the connection.
+            raise ValueError(f"the request's head is longer than {_LONGEST_HEAD} bytes")
 
 
 def _transport(scope: Scope) -> asyncio.Transport:
@@ -32,14 +56,41 @@ def _transport(scope: Scope) -> asyncio.Transport:
     return transport
 
 
-async def read_body(receive: Receive) -> bytes:
-    """Read a request's body whole."""
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    while message.get("more_body"):
+def headers(scope: Scope) -> dict[str, str]:
+    """Return a request's headers by their names in lower case; of one that is repeated, all values, joined."""
+    found: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1").strip()
+        found[name] = f"{found[name]},{value}" if name in found else value
+    return found
+
+
+def has_body(scope: Scope) -> bool:
+    """Tell whether a request announces a body."""
+    found = headers(scope)
+    return "transfer-encoding" in found or found.get("content-length", "0").strip("0") != ""
+
+
+async def read_body(receive: Receive, longest: int) -> bytes | None:
+    """Read a request's body whole; None as soon as it is longer than ``longest`` bytes."""
+    body = bytearray()
+    while True:
         message = await receive()
         body += message.get("body", b"")
-    return body
+        if len(body) > longest:
+            return None
+        if not message.get("more_body"):
+            return bytes(body)
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """Return a ``receive`` that gives a body which was read already, and then whatever comes."""
+    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return again
 
 
 async def answer(

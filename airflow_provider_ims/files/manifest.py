@@ -1,4 +1,4 @@
-"""Reading the files that name media: id lists, plans and reports.
+"""Reading the files that name media: id lists and plans.
 
 A plan is JSON lines: the first describes the plan and has no ``media_id``, each other is a medium. A report is a
 folder of part files in JSON lines, one target a line, with its ``outcome``. Everything else is a text file with
@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from airflow_provider_ims.files.storage import lines, list_names, storage_path
+from airflow_provider_ims.exceptions import IMSGuardError
+from airflow_provider_ims.files.storage import lines, read_chunks, storage_path
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow_provider_ims.compat import ObjectStoragePath
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +37,15 @@ class Row(NamedTuple):
 class ManifestReader:
     """Goes through a manifest once. ``plan_header`` is a plan's first line as soon as rows come, else None.
 
+    :param approved_digest: SHA-256 of the only file that may be read.
+    :raises IMSGuardError: when the file is another one, whether or not it could be read.
     :raises ValueError: naming the file and the line that can't be read.
     """
 
-    def __init__(self, path: str | ObjectStoragePath) -> None:
+    def __init__(self, path: str | ObjectStoragePath, approved_digest: str | None = None) -> None:
         self.path = storage_path(path, "manifest")
         self.plan_header: dict[str, Any] | None = None
+        self._approved_digest = approved_digest
         self._hash = hashlib.sha256()
 
     @property
@@ -51,7 +54,9 @@ class ManifestReader:
         return self._hash.hexdigest()
 
     def __iter__(self) -> Iterator[Row]:
-        for number, line in _lines(self.path, self._hash):
+        if self._approved_digest is not None and self.path.is_file():
+            check_digest(_file_digest(self.path), approved=self._approved_digest)
+        for number, line in text_lines(self.path, self._hash):
             if not line.startswith("{"):
                 if self.plan_header is not None:
                     raise ValueError(f"{self.path}, line {number}: not a line of a plan")
@@ -83,44 +88,27 @@ class ManifestReader:
         return dict(fields)
 
 
-def report_lines(
-    folder: str | ObjectStoragePath, *, first_part: int = 1
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Go through a report's lines with the number of the part each stands in, parts in order.
+def check_digest(found: str | None, *, approved: str) -> None:
+    """Refuse another manifest than the one that was approved.
 
-    The last line of a part may be cut where a writer was killed; it is left out, as its target gets a line in a
-    later part.
-
-    :raises ValueError: for any other line that can't be read.
+    :raises IMSGuardError: if the two SHA-256 differ.
     """
-    for part, path in report_parts(folder):
-        if part < first_part:
-            continue
-        cut: str | None = None
-        for number, line in _lines(path):
-            if cut:
-                raise ValueError(cut)
-            try:
-                fields = json.loads(line)
-            except ValueError:
-                fields = None
-            if isinstance(fields, dict):
-                yield part, fields
-            else:
-                cut = f"{path}, line {number}: not a line of a report"
-        if cut:
-            log.info("%s ends in a line that was cut when its writer was killed; it does not count.", path)
+    if found != str(approved).strip().lower():
+        raise IMSGuardError(
+            f"the manifest is not the one that was approved: its SHA-256 is {found}, "
+            f"approved was {approved}. Nothing was deleted"
+        )
 
 
-def report_parts(folder: str | ObjectStoragePath) -> list[tuple[int, ObjectStoragePath]]:
-    """List a report folder's part files by their numbers."""
-    base = storage_path(folder)
-    numbers = (re.fullmatch(r"part-([0-9]+)\.jsonl", name) for name in list_names(base))
-    return sorted((int(number[1]), base / number[0]) for number in numbers if number)
+def _file_digest(path: ObjectStoragePath) -> str:
+    digest = hashlib.sha256()
+    for piece in read_chunks(path):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
-def _lines(path: ObjectStoragePath, digest: _Hash | None = None) -> Iterator[tuple[int, str]]:
-    """Give the lines that are not blank, with their numbers."""
+def text_lines(path: ObjectStoragePath, digest: _Hash | None = None) -> Iterator[tuple[int, str]]:
+    """Go through the lines that are not blank, with their numbers."""
     try:
         for number, raw in enumerate(lines(path), start=1):
             if digest:

@@ -66,8 +66,7 @@ class OSSFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
         :raises ValueError: if the connection does not exist or makes no sense.
         """
-        from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
-
+        from airflow_provider_ims.compat import AirflowNotFoundException, BaseHook
         from airflow_provider_ims.connection import read_connection
         from airflow_provider_ims.files.oss_client import OSSClient
 

@@ -24,7 +24,7 @@ from airflow_provider_ims import __version__
 from airflow_provider_ims.api.credentials import CredentialSource
 from airflow_provider_ims.api.errors import IMSAPIError, IMSTransientError
 from airflow_provider_ims.api.exception_chain import causes, find_cause
-from airflow_provider_ims.api.transport_errors import no_answer
+from airflow_provider_ims.api.transport_errors import to_api_error
 from airflow_provider_ims.connection import ConnectionSettings
 
 T = TypeVar("T")
@@ -180,7 +180,20 @@ class OSSClient:
             ),
             error,
         )
-        message = no_answer(operation, inner, host=self.host, timeout=self._timeout).message
+        connecting = (
+            urllib3.exceptions.NewConnectionError,
+            urllib3.exceptions.ConnectTimeoutError,
+            urllib3.exceptions.ProxyError,
+        )
+        connect_timeout, answer_timeout = self._timeout
+        message = to_api_error(
+            inner,
+            action=operation,
+            host=self.host,
+            is_sent=not isinstance(inner, connecting),
+            connect_timeout=connect_timeout,
+            answer_timeout=answer_timeout,
+        ).message
         return OSError(f"{message}; see region, network, proxy and oss_endpoint of {self._named}")
 
 

@@ -19,10 +19,12 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from airflow_provider_ims.api.errors import IMSError
+from airflow_provider_ims.arguments import is_nothing
 from airflow_provider_ims.exceptions import IMSGuardError
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow_provider_ims.compat import ObjectStoragePath
 
 MAX_LINE_BYTES = 2**20
 
@@ -56,7 +58,7 @@ _CONTENT_TYPE_ARGUMENTS = {
 _to_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for each line
 
 
-class StorageError(OSError):
+class StorageError(IMSError, OSError):
     """A store could not be read or written: one sentence that names the path, the reason and what to do.
 
     :param message: the sentence.
@@ -78,10 +80,18 @@ def storage_path(
 
     :param argument: what the user calls it, for the errors.
     :param ims_conn_id: the connection whose keys an ``oss://`` path takes that names none.
-    :raises ValueError: if no store is known for it, or its connection or its library is not there.
+    :raises ValueError: for a text that names nothing; for ``~``, which a worker takes for the name of a folder; if
+        no store is known for it, or its connection or its library is not there.
     """
+    text = str(path).strip()
+    if is_nothing(path) or text == ".":  # "." is what a path of nothing becomes
+        raise ValueError(f"{argument} {str(path)!r} is given as a path, which names none")
+    if text.startswith("~"):
+        raise ValueError(
+            f"{argument} {text!r} is given as a path, but the home of a worker is not yours; write it without ~"
+        )
     # Imported late: it loads much that a DAG file never needs.
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow_provider_ims.compat import ObjectStoragePath
 
     named = f"{argument} {str(path)!r}"
     # Before Airflow makes a file system of it: for a connection that does not exist that is one without any.
@@ -124,6 +134,18 @@ def lines(path: ObjectStoragePath) -> Iterator[bytes]:
             yield line
 
 
+def read_chunks(path: ObjectStoragePath) -> Iterator[bytes]:
+    """Go through a file's bytes in pieces of some MiB.
+
+    :raises ValueError: for what is no plain file (a pipe, a device).
+    :raises FileNotFoundError: if it is not there, ``IsADirectoryError`` if it is a folder.
+    :raises StorageError: if it can't be read.
+    """
+    with _open_to_read(path) as file, _store_errors(path, "read"):
+        while piece := file.read(_READ_BYTES):
+            yield piece
+
+
 def read_whole(path: ObjectStoragePath) -> bytes:
     """Return a file's bytes; for small ones.
 
@@ -132,6 +154,32 @@ def read_whole(path: ObjectStoragePath) -> bytes:
     """
     with _open_to_read(path) as file, _store_errors(path, "read"):
         return file.read()
+
+
+def file_length(path: ObjectStoragePath) -> int:
+    """Return how many bytes a file has.
+
+    :raises ValueError: for what is no plain file (a pipe, a device).
+    :raises FileNotFoundError: if it is not there, ``IsADirectoryError`` if it is a folder.
+    :raises StorageError: if the store does not tell.
+    """
+    _require_plain(path)
+    with _store_errors(path, "read"):
+        if not is_local(path):
+            path.fs.invalidate_cache(path.path)
+        found = path.fs.info(path.path)
+    if found["type"] == "directory":
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    return int(found["size"])
+
+
+def read_range(path: ObjectStoragePath, start: int, end: int) -> bytes:
+    """Return some of a file's bytes, in one request to a store.
+
+    :raises StorageError: if it can't be read.
+    """
+    with _store_errors(path, "read"):
+        return bytes(path.fs.cat_file(path.path, start=start, end=end))
 
 
 def write_whole(path: ObjectStoragePath, chunks: Iterable[bytes], content_type: str | None = None) -> str:
@@ -229,9 +277,12 @@ def check_writable(folder: ObjectStoragePath, argument: str) -> None:
 
 
 def to_line(value: Any) -> bytes:
-    """Spell a value as a line of JSON."""
-    # Half a surrogate pair, which JSON can carry and UTF-8 can't, becomes the JSON escape that it came as.
-    return (_to_json(value) + "\n").encode("utf-8", "backslashreplace")
+    """Return a value as one line of JSON, also for readers that end a line at U+2028 and the like."""
+    line = _to_json(value)
+    if not line.isprintable():
+        # What no terminal shows, and half a surrogate pair, which UTF-8 can't carry, becomes a JSON escape.
+        line = "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line)
+    return f"{line}\n".encode()
 
 
 def _conn_id(path: str | ObjectStoragePath) -> str:
@@ -241,7 +292,7 @@ def _conn_id(path: str | ObjectStoragePath) -> str:
 
 def _require_connection(conn_id: str, named: str) -> None:
     """Raise if a path names a connection that does not exist: stores take that for none, and ask the public cloud."""
-    from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+    from airflow_provider_ims.compat import AirflowNotFoundException, BaseHook
 
     try:
         BaseHook.get_connection(conn_id)
@@ -257,16 +308,19 @@ def _no_such_store(named: str, scheme: str, error: Exception) -> str:
     return f"{named} can't be used: {_reason(error)}; install the provider that brings {scheme}:// paths"
 
 
-def _open_to_read(path: ObjectStoragePath) -> io.BufferedReader:
-    buffer_size = io.DEFAULT_BUFFER_SIZE
-    if not is_local(path):
-        buffer_size = _READ_BYTES
-        path.fs.invalidate_cache(path.path)
-    elif not stat.S_ISREG(mode := os.stat(path.path).st_mode):
+def _require_plain(path: ObjectStoragePath) -> None:
+    if is_local(path) and not stat.S_ISREG(mode := os.stat(path.path).st_mode):
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path.path)
         # Opening a pipe waits for a writer, and a device may never end.
         raise ValueError(f"{path} is no plain file but a pipe, a socket or a device")
+
+
+def _open_to_read(path: ObjectStoragePath) -> io.BufferedReader:
+    _require_plain(path)
+    buffer_size = io.DEFAULT_BUFFER_SIZE if is_local(path) else _READ_BYTES
+    if not is_local(path):
+        path.fs.invalidate_cache(path.path)
     with _store_errors(path, "read"):
         # A cache would read ahead by what a store thinks best: 50 MiB for S3.
         file = path.fs.open(path.path, "rb", block_size=buffer_size, cache_type="none")

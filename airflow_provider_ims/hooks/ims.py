@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseHook
-
+from airflow_provider_ims.arguments import is_nothing
+from airflow_provider_ims.compat import BaseHook
 from airflow_provider_ims.connection import ConnectionSettings, read_connection
 
 if TYPE_CHECKING:
     from airflow_provider_ims.api.client import IMSClient
-    from airflow_provider_ims.api.operations import Deletion, MediaInfo, TranscodeJob
+    from airflow_provider_ims.api.jobs import Job
+    from airflow_provider_ims.api.operations import Deletion, MediaInfo
     from airflow_provider_ims.deletion.policies import OutcomePolicy
     from airflow_provider_ims.deletion.run import DeletionRun
     from airflow_provider_ims.deletion.targets import Targets
@@ -35,7 +36,7 @@ class IMSHook(BaseHook):
     def __init__(self, ims_conn_id: str = default_conn_name, region: str | None = None) -> None:
         super().__init__()
         self.ims_conn_id = ims_conn_id
-        self._region = region or None  # a template may have rendered to nothing
+        self._region = region
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
@@ -76,8 +77,12 @@ class IMSHook(BaseHook):
     def settings(self) -> ConnectionSettings:
         """What the connection says.
 
-        :raises ValueError: naming the field that makes no sense.
+        :raises ValueError: naming the field that makes no sense, or a region that is given and empty.
         """
+        if self._region is not None and is_nothing(self._region):
+            raise ValueError(
+                f"region is {self._region!r}, which names none; leave it out to use the connection's"
+            )
         return read_connection(self.get_connection(self.ims_conn_id), self._region)
 
     @cached_property
@@ -91,6 +96,7 @@ class IMSHook(BaseHook):
         return IMSClient(
             settings.endpoint,
             settings.credentials,
+            connection=self.ims_conn_id,
             connect_timeout=settings.connect_timeout,
             read_timeout=settings.read_timeout,
             retry_seconds=settings.retry_seconds,
@@ -182,11 +188,32 @@ class IMSHook(BaseHook):
 
         return operations.list_all_media(self.client, **filters)
 
-    def get_transcode_job(self, parent_job_id: str) -> TranscodeJob:
-        """Read a transcoding job with all its renditions."""
-        from airflow_provider_ims.api import operations
+    def get_media_convert_job(self, job_id: str) -> Job:
+        """Read a convert job with all its outputs."""
+        from airflow_provider_ims.api.jobs import read_job
 
-        return operations.get_transcode_job(self.client, parent_job_id).value
+        return read_job(self.client, "media convert job", job_id)
+
+    def get_workflow_task(self, task_id: str) -> Job:
+        """Read a workflow task; its outputs are what its activities tell."""
+        from airflow_provider_ims.api.jobs import read_job
+
+        return read_job(self.client, "workflow task", task_id)
+
+    def get_media_producing_job(self, job_id: str) -> Job:
+        """Read a producing job."""
+        from airflow_provider_ims.api.jobs import read_job
+
+        return read_job(self.client, "media producing job", job_id)
+
+    def get_transcode_job(self, parent_job_id: str) -> Job:
+        """Read a transcoding job; its outputs are its sub-jobs.
+
+        IMS announced the end of this operation for the end of 2025: :meth:`get_media_convert_job` is what follows.
+        """
+        from airflow_provider_ims.api.jobs import read_job
+
+        return read_job(self.client, "transcoding job", parent_job_id)
 
     def deletion_run(
         self,
@@ -194,6 +221,7 @@ class IMSHook(BaseHook):
         *,
         max_media: int | None = None,
         manifest_digest: str | None = None,
+        protect: Iterable[str] | str | None = None,
         on_forbidden: OutcomePolicy = "fail",
         on_missing: OutcomePolicy = "warn",
         **options: Any,
@@ -203,6 +231,8 @@ class IMSHook(BaseHook):
         :param targets: what :func:`~airflow_provider_ims.deletion.targets.read_targets` gives.
         :param max_media: more targets than this are an ``IMSGuardError``.
         :param manifest_digest: SHA-256 of the manifest as it was approved.
+        :param protect: ids or URLs of media that must not be among the targets, in any spelling of a list; None
+            protects nothing, and an empty list is an ``IMSGuardError``.
         :param on_forbidden: ``fail``, ``warn`` or ``ignore`` when targets were forbidden, after all were tried.
         :param on_missing: the same for targets that were not there.
         :param options: of :class:`~airflow_provider_ims.deletion.run.DeletionRun`, such as
@@ -216,11 +246,19 @@ class IMSHook(BaseHook):
         from airflow_provider_ims.retention.policy import why_kept
 
         policies = OutcomePolicies(on_forbidden, on_missing)
-        check_guards(targets, max_media=max_media, digest=manifest_digest)
+        check_guards(targets, max_media=max_media, digest=manifest_digest, protect=protect)
         if (header := targets.plan_header) is not None:
-            check_plan(header, region=self.region, host=self.host, rows=len(targets) + targets.duplicates)
-            options["why_kept"] = partial(why_kept, header["policy"])
-        return DeletionRun(self.client, targets, region=self.region, policies=policies, **options)
+            rows = len(targets) + targets.duplicates
+            policy = check_plan(header, region=self.region, host=self.host, rows=rows)
+            options["why_kept"] = partial(why_kept, policy)
+        return DeletionRun(
+            self.client,
+            targets,
+            region=self.region,
+            connection=self.ims_conn_id,
+            policies=policies,
+            **options,
+        )
 
     def delete_media(self, targets: Targets | Iterable[str] | str | None, **options: Any) -> dict[str, Any]:
         """Delete any number of media and find out what became of each.

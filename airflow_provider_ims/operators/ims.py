@@ -5,21 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import BaseOperator, conf
-
-from airflow_provider_ims.deletion.targets import check_one_input
-from airflow_provider_ims.exceptions import IMSDeletionError
-from airflow_provider_ims.hooks.ims import IMSHook
-from airflow_provider_ims.links.ims import IMSConsoleLink
+from airflow_provider_ims.arguments import check_one_input, read_bool, read_whole_number
+from airflow_provider_ims.compat import conf
+from airflow_provider_ims.exceptions import IMSDeletionError, IMSTransientError
+from airflow_provider_ims.links.ims import IMSReportLink
+from airflow_provider_ims.operators.base import IMSBaseOperator
 from airflow_provider_ims.operators.retention import IMSPlanMediaRetentionOperator
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
     from airflow.providers.openlineage.extractors import OperatorLineage  # type: ignore[import-not-found]
 
+    from airflow_provider_ims.compat import Context, ObjectStoragePath
     from airflow_provider_ims.deletion.checkpoint import StateStore
     from airflow_provider_ims.deletion.policies import OutcomePolicy
     from airflow_provider_ims.deletion.run import DeletionRun
@@ -30,7 +28,7 @@ __all__ = ["IMSDeleteMediaInfosOperator", "IMSPlanMediaRetentionOperator"]
 _STILL_SHOWN = "the service took all deletions, but reads went on to show some media: {}"
 
 
-class IMSDeleteMediaInfosOperator(BaseOperator):
+class IMSDeleteMediaInfosOperator(IMSBaseOperator):
     """Delete media in IMS, any number of them, and say what became of each. Deleting is final.
 
     Exactly one of ``media_ids``, ``input_urls`` and ``manifest`` names the media. ``None``, ``[]``, ``""``,
@@ -47,12 +45,15 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
     :param manifest_digest: SHA-256 of the manifest as it was approved; another file is an ``IMSGuardError``
         before the first deletion. (templated)
     :param delete_physical_files: delete the files from the bucket too. IMS's default is not documented, so it is
-        always sent. Where OpenLineage's provider is installed, it is told which files a try dropped, up to 100,
-        of targets that are URLs or come from a plan.
-    :param max_media: more targets than this are an ``IMSGuardError`` before the first deletion.
+        always sent. A bool, or its name in text; so is ``preview``. Where OpenLineage's provider is installed, it is
+        told which files a try dropped, up to 100, of targets that are URLs or come from a plan. (templated)
+    :param max_media: more targets than this are an ``IMSGuardError`` before the first deletion. (templated)
+    :param protect: ids or URLs of media that must not be among the targets, a plan's URLs included: if they are,
+        it is an ``IMSGuardError`` before the first request. (templated)
     :param on_forbidden: ``fail``, ``warn`` or ``ignore`` when targets were forbidden, after all were tried.
-    :param on_missing: the same for targets that were not there.
-    :param preview: do everything but delete; ``deleted`` then counts what would be.
+        (templated)
+    :param on_missing: the same for targets that were not there. (templated)
+    :param preview: do everything but delete; ``deleted`` then counts what would be. (templated)
     :param report: folder for the report, a line for each target in JSON lines; any object storage path. (templated)
     :param durable: go on where an earlier try was cut (Airflow >= 3.3; before that, a try starts over).
     :param max_concurrency: requests in flight at most, 1 to 64.
@@ -75,11 +76,21 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
         "input_urls",
         "manifest",
         "manifest_digest",
+        "delete_physical_files",
+        "max_media",
+        "protect",
+        "on_forbidden",
+        "on_missing",
+        "preview",
         "report",
-        "ims_conn_id",
-        "region",
+        *IMSBaseOperator.template_fields,
     )
-    operator_extra_links = (IMSConsoleLink(),)
+    template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("media_ids", "input_urls", "protect"), "json"
+    )
+    inputs = frozenset({"media_ids", "input_urls", "manifest"})
+    guards = frozenset({"manifest_digest", "max_media", "protect"})
+    operator_extra_links = (IMSReportLink(),)
     ui_color = "#ffe6cc"
 
     # Made by a run, since Airflow copies operators and an event can't be copied.
@@ -93,19 +104,18 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
         input_urls: Iterable[str] | str | None = None,
         manifest: str | ObjectStoragePath | None = None,
         manifest_digest: str | None = None,
-        delete_physical_files: bool = False,
-        max_media: int | None = None,
+        delete_physical_files: bool | str = False,
+        max_media: int | str | None = None,
+        protect: Iterable[str] | str | None = None,
         on_forbidden: OutcomePolicy = "fail",
         on_missing: OutcomePolicy = "warn",
-        preview: bool = False,
+        preview: bool | str = False,
         report: str | ObjectStoragePath | None = None,
         durable: bool = True,
-        max_concurrency: int = 8,
+        max_concurrency: int = 32,
         wait_for_completion: bool = False,
         poll_interval: float = 30,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        ims_conn_id: str = IMSHook.default_conn_name,
-        region: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -116,6 +126,7 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
         self.manifest_digest = manifest_digest
         self.delete_physical_files = delete_physical_files
         self.max_media = max_media
+        self.protect = protect
         self.on_forbidden = on_forbidden
         self.on_missing = on_missing
         self.preview = preview
@@ -125,18 +136,28 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
         self.wait_for_completion = wait_for_completion
         self.poll_interval = poll_interval
         self.deferrable = deferrable
-        self.ims_conn_id = ims_conn_id
-        self.region = region
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Delete; then wait, if asked to."""
+        self.check_given()
         began = time.time()
+        IMSReportLink().show(context)
         try:
-            run, result = self._delete(store=self._state_store(context), **self._report_options(context))
-            if self.wait_for_completion and not self.preview:
+            preview = read_bool("preview", self.preview)
+            run, result = self._delete(
+                preview, store=self._state_store(context), **self._report_options(context)
+            )
+            if self.wait_for_completion and not preview:
+                if self.deferrable:
+                    context["ti"].xcom_push(key="return_value", value=result)
                 self._wait(run, result, began)
         except IMSDeletionError as error:
             self._end(context, error)
+            raise
+        except IMSTransientError as error:
+            # Some targets could not be read: the next try asks about them, and this is known until then.
+            if known := getattr(error, "result", None):
+                self._push(context, known)
             raise
         self._end(context)
         return result
@@ -145,14 +166,19 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
         self,
         context: Context,
         event: dict[str, Any] | None,
-        result: dict[str, Any],
+        result: dict[str, Any] | None = None,
         dropped: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """Go on after a deferral, with the result and the dropped files that were there before it."""
+        """Go on after a deferral, with the result and the dropped files that were there before it.
+
+        :param result: of the deletion. ``dag.test()`` of Airflow up to 3.3.2 drops it; it is in XCom then.
+        """
         from airflow_provider_ims.operators.lineage import DroppedFiles
         from airflow_provider_ims.triggers.events import WaitTimedOut, raise_unless_over
 
         self._dropped = DroppedFiles(dropped)
+        if result is None:
+            result = context["ti"].xcom_pull(task_ids=self.task_id, map_indexes=context["ti"].map_index)
         try:
             raise_unless_over(event)
         except WaitTimedOut as error:
@@ -164,42 +190,50 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
 
     def dry_run(self) -> None:
         """Run the preview, without report and state."""
-        self.preview = True
-        self.log.info("Result: %s", self._delete()[1])
+        self.check_given()
+        self.log.info("Result: %s", self._delete(preview=True)[1])
 
     def _report_options(self, context: Context) -> dict[str, Any]:
         """Say where the report goes: a folder for this task instance, and in it one for this try."""
         from airflow_provider_ims.files.report import column_folder
 
-        if not self.report:
+        base = self.storage_path("report")
+        if base is None:
             return {}
         ti = context["ti"]
         columns = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id}
         if (map_index := getattr(ti, "map_index", -1)) >= 0:
             columns["map_index"] = str(map_index)
-        return {"report_base": column_folder(self.report, columns), "attempt": ti.try_number}
+        return {"report_base": column_folder(base, columns), "attempt": ti.try_number}
 
     def _delete(
-        self, store: StateStore | None = None, **report_options: Any
+        self, preview: bool, store: StateStore | None = None, **report_options: Any
     ) -> tuple[DeletionRun, dict[str, Any]]:
         from airflow_provider_ims.deletion.targets import read_targets
         from airflow_provider_ims.operators.lineage import DroppedFiles
 
         self._check_arguments()
+        delete_physical_files = read_bool("delete_physical_files", self.delete_physical_files)
         self._stop = threading.Event()
         self._dropped = DroppedFiles()
-        targets = read_targets(self.media_ids, self.input_urls, self.manifest)
-        run = self._hook.deletion_run(
-            targets,
-            max_media=self.max_media,
+        targets = read_targets(
+            self.media_ids,
+            self.input_urls,
+            self.storage_path("manifest") or self.manifest,
             manifest_digest=self.manifest_digest,
+        )
+        run = self.hook.deletion_run(
+            targets,
+            max_media=read_whole_number("max_media", self.max_media, least=0),
+            manifest_digest=self.manifest_digest,
+            protect=self.protect,
             on_forbidden=self.on_forbidden,
             on_missing=self.on_missing,
-            delete_physical_files=self.delete_physical_files,
-            preview=self.preview,
+            delete_physical_files=delete_physical_files,
+            preview=preview,
             max_concurrency=self.max_concurrency,
             stop=self._stop,
-            on_verdict=self._dropped.hear if self.delete_physical_files and not self.preview else None,
+            on_result=self._dropped.record if delete_physical_files and not preview else None,
             # Nothing to delete leaves nothing behind.
             **({"store": store, **report_options} if len(targets) else {}),
         )
@@ -228,7 +262,7 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
         try:
             wait_until_gone(
                 self,
-                MediaWait(self._hook, run.targets.kind, values, path=result["report"]),
+                MediaWait(self.hook, run.targets.kind, values, path=result["report"]),
                 poll_interval=self.poll_interval,
                 deadline=began + patience,
                 deferrable=self.deferrable,
@@ -237,19 +271,18 @@ class IMSDeleteMediaInfosOperator(BaseOperator):
         except WaitTimedOut as error:
             raise IMSDeletionError(_STILL_SHOWN.format(error), result) from None
 
+    def _push(self, context: Context, result: dict[str, Any]) -> None:
+        """Leave the result of a task that fails, so that one downstream with trigger rule all_done can tell."""
+        context["ti"].xcom_push(key="return_value", value=result)
+
     def _end(self, context: Context, error: IMSDeletionError | None = None) -> None:
         """Drop the kept state: the task is over, and starts anew when it is cleared."""
         from airflow_provider_ims.deletion.checkpoint import forget
 
         if error:
-            # So that a task downstream with trigger rule all_done can tell what happened.
-            context["ti"].xcom_push(key="return_value", value=error.result)
+            self._push(context, error.result)
         if (store := self._state_store(context)) is not None:
             forget(store)
-
-    @cached_property
-    def _hook(self) -> IMSHook:
-        return IMSHook(self.ims_conn_id, self.region)
 
     def get_openlineage_facets_on_complete(self, _: Any) -> OperatorLineage:
         """Tell OpenLineage which files this try dropped; it asks after a failure, too."""

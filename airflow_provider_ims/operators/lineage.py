@@ -9,11 +9,10 @@ GCS: namespace ``oss://{bucket}``, name ``{object key}``, whichever way its URL 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
+from airflow_provider_ims.api.identifiers import stored_object
 from airflow_provider_ims.deletion.resolve import Outcome, TargetResult
 
 if TYPE_CHECKING:
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 # So many files are named at most; an event goes out in one request.
 MAX_DATASETS = 100
-
-_OSS_HOST = re.compile(r"(?P<bucket>[a-z0-9-]+)\.oss[a-z0-9-]*\.aliyuncs\.com")
 
 
 class DroppedFiles:
@@ -34,32 +31,14 @@ class DroppedFiles:
     def __init__(self, urls: Iterable[str] = ()) -> None:
         self.urls = list(urls)
 
-    def hear(self, verdict: TargetResult) -> None:
+    def record(self, result: TargetResult) -> None:
         """Take in what became of one target whose file was to go, too."""
-        if verdict.outcome is not Outcome.DELETED or len(self.urls) >= MAX_DATASETS:
+        if result.outcome is not Outcome.DELETED or len(self.urls) >= MAX_DATASETS:
             return
-        columns = verdict.target.columns
-        url = columns.get("input_url") if columns else verdict.target.value
-        if isinstance(url, str) and dataset_name(url):
+        columns = result.target.columns
+        url = columns.get("input_url") if columns else result.target.value
+        if isinstance(url, str) and stored_object(url):
             self.urls.append(url.partition("?")[0])
-
-
-def dataset_name(url: str) -> tuple[str, str] | None:
-    """Give the namespace and the name of a file, or None for what is the URL of none.
-
-    :param url: as it is registered in IMS. A query, which may be a signature, is left out.
-    """
-    scheme, _, rest = url.partition("?")[0].partition("://")
-    host, _, key = rest.partition("/")
-    scheme, host = scheme.lower(), host.lower()
-    if scheme not in ("oss", "http", "https") or not host or not key:
-        return None
-    if scheme != "oss":
-        key = unquote(key)
-    in_oss = _OSS_HOST.fullmatch(host)
-    if scheme == "oss" or in_oss:
-        return f"oss://{in_oss['bucket'] if in_oss else host}", key
-    return f"{scheme}://{host}", key
 
 
 def lineage(dropped: DroppedFiles | None) -> OperatorLineage:
@@ -77,5 +56,5 @@ def lineage(dropped: DroppedFiles | None) -> OperatorLineage:
         )
         return facet.Dataset(namespace=namespace, name=name, facets={"lifecycleStateChange": change})
 
-    named = {name: None for url in (dropped.urls if dropped else ()) if (name := dataset_name(url))}
+    named = {name: None for url in (dropped.urls if dropped else ()) if (name := stored_object(url))}
     return OperatorLineage(inputs=[dataset(*name) for name in named])

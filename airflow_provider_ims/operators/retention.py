@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
-
-from airflow.providers.common.compat.sdk import BaseOperator
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_ims.exceptions import IMSGuardError
-from airflow_provider_ims.hooks.ims import IMSHook
-from airflow_provider_ims.links.ims import IMSConsoleLink
+from airflow_provider_ims.links.ims import IMSPlanLink
+from airflow_provider_ims.operators.base import IMSBaseOperator
+from airflow_provider_ims.retention.filters import LIST_FILTERS, RETENTION_FILTERS
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
-
-    from airflow_provider_ims.retention.plan import Plan
-    from airflow_provider_ims.retention.policy import Age, Moment, Texts
+    from airflow_provider_ims.compat import Context, ObjectStoragePath
+    from airflow_provider_ims.retention.filters import Age, Moment, StrOrList
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
-class IMSPlanMediaRetentionOperator(BaseOperator):
+class IMSPlanMediaRetentionOperator(IMSBaseOperator):
     """Write down which media a retention policy selects, for a person to approve and for the delete operator.
 
     Reads the whole library, or fails; never deletes. The plan is a file of JSON lines: the first describes it,
@@ -58,33 +56,28 @@ class IMSPlanMediaRetentionOperator(BaseOperator):
         without. (templated)
     :param ims_conn_id: the connection. (templated)
     :param region: overrides the connection's. (templated)
-    :returns: ``manifest`` and ``page`` (their paths), ``digest`` (the plan's SHA-256), ``selected``, ``bytes``
+    :returns: ``manifest`` and ``page`` (their paths), ``digest`` (the plan's SHA-256), ``question`` (Markdown for
+        an approval form: how many, how large, how old, a few titles, the policy), ``selected``, ``bytes``
         (of those whose size is known), ``population`` (media in the library), ``percent`` (selected of them),
         ``kept`` (how many of the others each filter keeps), ``undecided``.
-    :raises IMSGuardError: the selection goes over a cap. The plan is there to be looked at, marked so that
-        nothing can be deleted from it.
+    :raises IMSGuardError: the selection goes over a cap: the plan is there to be looked at, marked so that nothing
+        can be deleted from it. Or the plan can't be written: nothing was sent.
     :raises ValueError: an argument makes no sense, or the run lies in the future. Nothing was sent.
+    :raises StorageError: the plan or its page could not be written; what stood in its place is still there.
     :raises IMSAPIError: with code ``IncompleteListing`` when the service does not show all media that it counts.
     """
 
-    operator_extra_links = (IMSConsoleLink(),)
+    operator_extra_links = (IMSPlanLink(),)
     template_fields: Sequence[str] = (
         "manifest",
-        "older_than",
-        "created_before",
-        "media_type",
-        "source",
-        "business_type",
-        "status",
-        "require_tags",
-        "exclude_tags",
-        "title_pattern",
-        "keep_latest",
+        *RETENTION_FILTERS,
         "max_media",
         "max_percent",
-        "ims_conn_id",
-        "region",
+        *IMSBaseOperator.template_fields,
     )
+    template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(LIST_FILTERS, "json")
+    required = frozenset({"manifest"})
+    guards = frozenset({"max_media", "max_percent"})
     ui_color = "#e6f0ff"
 
     def __init__(
@@ -93,18 +86,16 @@ class IMSPlanMediaRetentionOperator(BaseOperator):
         manifest: str | ObjectStoragePath,
         older_than: Age | None = None,
         created_before: Moment | None = None,
-        media_type: Texts | None = None,
-        source: Texts | None = None,
-        business_type: Texts | None = None,
-        status: Texts = ("Normal",),
-        require_tags: Texts | None = None,
-        exclude_tags: Texts | None = None,
+        media_type: StrOrList | None = None,
+        source: StrOrList | None = None,
+        business_type: StrOrList | None = None,
+        status: StrOrList = ("Normal",),
+        require_tags: StrOrList | None = None,
+        exclude_tags: StrOrList | None = None,
         title_pattern: str | None = None,
         keep_latest: int | str | None = None,
         max_media: int | str | None = 1000,
         max_percent: float | str | None = 20.0,
-        ims_conn_id: str = IMSHook.default_conn_name,
-        region: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -123,58 +114,58 @@ class IMSPlanMediaRetentionOperator(BaseOperator):
         self.keep_latest = keep_latest
         self.max_media = max_media
         self.max_percent = max_percent
-        self.ims_conn_id = ims_conn_id
-        self.region = region
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Plan."""
-        from airflow_provider_ims.files.storage import check_writable, storage_path
         from airflow_provider_ims.retention.listing import list_whole
+        from airflow_provider_ims.retention.page import write_page
         from airflow_provider_ims.retention.plan import read_caps, write_plan
-        from airflow_provider_ims.retention.plan_page import write_page
         from airflow_provider_ims.retention.policy import make_policy
+        from airflow_provider_ims.retention.question import write_question
 
+        self.check_given()
         as_of = run_moment(context)
         if as_of > datetime.now(UTC) + CLOCK_TOLERANCE:
             raise ValueError(
                 f"the run is for {as_of.isoformat()}, which lies in the future: ages can't be told yet"
             )
-        policy = make_policy(
-            as_of=as_of,
-            older_than=self.older_than,
-            created_before=self.created_before,
-            media_type=self.media_type,
-            source=self.source,
-            business_type=self.business_type,
-            status=self.status,
-            title_pattern=self.title_pattern,
-            require_tags=self.require_tags,
-            exclude_tags=self.exclude_tags,
-            keep_latest=self.keep_latest,
-        )
+        policy = make_policy(as_of=as_of, **{name: getattr(self, name) for name in RETENTION_FILTERS})
         caps = read_caps(self.max_media, self.max_percent)
-        path = storage_path(self.manifest, "manifest", ims_conn_id=self.ims_conn_id)
-        check_writable(path.parent, "manifest")
-        hook = IMSHook(self.ims_conn_id, self.region)
-        self.log.info("Looking in %s for media that are: %s.", hook.host, "; ".join(policy.in_words()))
-        plan = write_plan(
-            path,
-            list_whole(hook.client, until=as_of),
-            policy=policy,
-            caps=caps,
-            as_of=as_of,
-            region=hook.region,
-            host=hook.host,
+        hook = self.hook
+        self.log.info(
+            "Listing the library at %s. A medium is selected if it %s.",
+            hook.host,
+            "; ".join(policy.describe()),
         )
+        with closing(list_whole(hook.client, until=as_of)) as media:
+            plan = write_plan(
+                self.storage_path("manifest") or self.manifest,
+                media,
+                policy=policy,
+                caps=caps,
+                as_of=as_of,
+                region=hook.region,
+                host=hook.host,
+            )
         page = write_page(plan)
-        for line in plan.in_words():
+        for line in plan.describe():
             self.log.info("%s", line)
         self.log.info("A page to look at: %s", page)
         if plan.header["refused"]:
             raise IMSGuardError(
-                f"{plan.header['refused']}; the plan is at {path} to be looked at, and nothing can be deleted from it"
+                f"{plan.header['refused']}; the plan is at {plan.path} to be looked at, and nothing can be deleted "
+                "from it"
             )
-        return _result(plan, str(page))
+        ti: Any = context.get("ti")
+        link = IMSPlanLink().get_link(None, ti_key=ti) if ti else ""
+        counts = ("selected", "bytes", "population", "percent", "kept", "undecided")
+        return {
+            "manifest": str(plan.path),
+            "page": str(page),
+            "digest": plan.digest,
+            "question": write_question(plan, page, link),
+            **{name: plan.header[name] for name in counts},
+        }
 
 
 def run_moment(context: Context) -> datetime:
@@ -186,13 +177,3 @@ def run_moment(context: Context) -> datetime:
     # Airflow 2 lacks run_after; there every run has a data interval. Clearing a run moves its start, not this.
     moment: datetime = context.get("data_interval_end") or getattr(run, "run_after", None) or run.start_date
     return datetime.fromtimestamp(int(moment.timestamp()), UTC)
-
-
-def _result(plan: Plan, page: str) -> dict[str, Any]:
-    counts = ("selected", "bytes", "population", "percent", "kept", "undecided")
-    return {
-        "manifest": str(plan.path),
-        "page": page,
-        "digest": plan.digest,
-        **{name: plan.header[name] for name in counts},
-    }

@@ -1,44 +1,59 @@
 """A retention policy -> which media it selects, and why it leaves each other one alone.
 
 Everything unclear is kept: a medium whose creation time, status, type or tags can't be read is never selected.
-A filter that is given and names nothing is refused, so that a template that renders to nothing does not widen
-the selection.
 """
 
 from __future__ import annotations
 
-import ast
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import cached_property
 from heapq import heappush, heappushpop
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import pendulum
 
+from airflow_provider_ims.api.identifiers import check_media_id
 from airflow_provider_ims.api.operations import MediaInfo
 from airflow_provider_ims.api.times import read_time, write_time
-from airflow_provider_ims.arguments import NOTHING
-
-Age = timedelta | str
-Moment = datetime | date | str
-Texts = str | Collection[str]
+from airflow_provider_ims.arguments import read_whole_number, read_words
+from airflow_provider_ims.retention.filters import (
+    LIST_FILTERS,
+    RetentionFilters,
+    read_duration,
+    read_moment,
+    read_pattern,
+)
 
 KEEP_LATEST = "keep_latest"
 DELETED = "already deleted"
 UNDECIDED = "undecided: "
+EXCLUSIONS = {
+    "older_than": "are not old enough",
+    "created_before": "were created too late",
+    "status": "have another status",
+    "media_type": "are of another type",
+    "source": "have another source",
+    "business_type": "are of another business type",
+    "title_pattern": "have a title that does not match",
+    "require_tags": "lack a tag that is required",
+    "exclude_tags": "carry a tag that is excluded",
+    KEEP_LATEST: "are among the newest, which stay whatever their age",
+    DELETED: "are deleted already",
+}
+"""Why media stay, by the filter that keeps them: ends of a sentence that begins "they"."""
 
 
 class Exclusion(NamedTuple):
-    """Why a medium is left alone: by which filter of the policy, and in words."""
+    """Why a medium is left alone: the filter of the policy that keeps it, and a message for the report."""
 
     by: str
-    words: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -87,22 +102,27 @@ class RetentionPolicy:
             return Exclusion("require_tags", f"it lacks the tag {min(missing)!r}")
         return None
 
-    def in_words(self) -> list[str]:
-        """Tell the policy in sentences, one a rule."""
-        limit = f"created before {write_time(self.created_before)}"
-        words = [f"older than {self.older_than}, that is, {limit}" if self.older_than else limit]
-        for name in ("media_type", "source", "business_type", "status"):
-            if wanted := getattr(self, name):
-                words.append(f"{name} is {' or '.join(wanted)}")
+    def describe(self) -> list[str]:
+        """Return the policy as ends of a sentence that begins "A medium is selected if it", one for each filter."""
+        limit = f"was created before {write_time(self.created_before)}"
+        if self.older_than:
+            limit = f"was created more than {describe_duration(self.older_than)} before the run: {limit}"
+        ends = [limit, f"has the status {' or '.join(self.status)}"]
+        if self.media_type:
+            ends.append(f"is of the type {' or '.join(self.media_type)}")
+        if self.source:
+            ends.append(f"has the source {' or '.join(self.source)}")
+        if self.business_type:
+            ends.append(f"is of the business type {' or '.join(self.business_type)}")
         if self.title_pattern:
-            words.append(f"title matches {self.title_pattern}")
+            ends.append(f"has a title that matches {self.title_pattern}")
         if self.require_tags:
-            words.append(f"carries the tag {' and '.join(self.require_tags)}")
+            ends.append(f"carries {_tags(self.require_tags, 'and')}")
         if self.exclude_tags:
-            words.append(f"does not carry the tag {' or '.join(self.exclude_tags)}")
+            ends.append(f"does not carry {_tags(self.exclude_tags, 'or')}")
         if self.keep_latest:
-            words.append(f"is not one of the newest {self.keep_latest:,} that match all this but age")
-        return words
+            ends.append(f"is not one of the newest {self.keep_latest:,} that fit all of this but the age")
+        return ends
 
     def as_json(self) -> dict[str, Any]:
         """Give the policy as it stands in a plan."""
@@ -111,6 +131,8 @@ class RetentionPolicy:
         return {**shown, **lists, "created_before": write_time(self.created_before)}
 
     def _unreadable(self, medium: MediaInfo) -> str | None:
+        if not _is_media_id(medium.media_id):
+            return "media id"
         if read_time(medium.created) is None:
             return "creation time"
         if medium.tags is None:
@@ -137,6 +159,42 @@ class RetentionPolicy:
     @cached_property
     def _required(self) -> frozenset[str]:
         return frozenset(self.require_tags or ())
+
+
+def describe_exclusion(by: str) -> str:
+    """Return why media stay that a filter keeps: the end of a sentence that begins "they"."""
+    if by.startswith(UNDECIDED):
+        unreadable = by.removeprefix(UNDECIDED)
+        return (
+            f"have {unreadable}"
+            if unreadable.startswith("too ")
+            else f"have no {unreadable} that can be read"
+        )
+    return EXCLUSIONS.get(by, f"are kept by {by}")
+
+
+def describe_duration(spelled: str) -> str:
+    """Return an ISO 8601 duration in words, such as ``90 days`` for ``P90D``."""
+    date_part, _, clock = spelled.removeprefix("P").partition("T")
+    units = {"Y": "year", "M": "month", "W": "week", "D": "day"}, {"H": "hour", "M": "minute", "S": "second"}
+    words = [
+        f"{int(number):,} {names[letter]}{'' if int(number) == 1 else 's'}"
+        for part, names in zip((date_part, clock), units, strict=True)
+        for number, letter in re.findall(r"([0-9]{1,9})([YMWDHS])", part)
+        if letter in names
+    ]
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else spelled
+
+
+def _is_media_id(value: str) -> bool:
+    try:
+        return check_media_id(value) == value
+    except ValueError:
+        return False
+
+
+def _tags(tags: tuple[str, ...], joined_by: str) -> str:
+    return f"the {'tag' if len(tags) == 1 else 'tags'} {f' {joined_by} '.join(tags)}"
 
 
 class Selection:
@@ -184,51 +242,30 @@ class Selection:
         return sum(count for by, count in self.kept.items() if by.startswith(UNDECIDED))
 
 
-def make_policy(
-    *,
-    as_of: datetime,
-    older_than: Age | None = None,
-    created_before: Moment | None = None,
-    media_type: Texts | None = None,
-    source: Texts | None = None,
-    business_type: Texts | None = None,
-    status: Texts = ("Normal",),
-    title_pattern: str | None = None,
-    require_tags: Texts | None = None,
-    exclude_tags: Texts | None = None,
-    keep_latest: int | str | None = None,
-) -> RetentionPolicy:
+def make_policy(*, as_of: datetime, **filters: Unpack[RetentionFilters]) -> RetentionPolicy:
     """Check a policy as a user writes it.
 
     :param as_of: the moment that ages are counted to.
-    :param older_than: a duration above zero (``pendulum.Duration``, ``timedelta``, or text such as ``P90D``).
-    :param created_before: instead of ``older_than``; a date means its first moment in UTC.
-    :param media_type: a text or several, of which one has to fit, compared without regard to case; so are
-        ``source``, ``business_type`` and ``status``. None takes any.
-    :param title_pattern: ``*``, ``?`` and ``[...]`` as in a shell; has to fit the whole title, case included.
-    :param require_tags: all of them are needed, spelled just so.
-    :param exclude_tags: one of them is enough to keep a medium, whatever its case or character width.
-    :param keep_latest: at least 1.
-    :raises ValueError: naming the parameter that makes no sense.
+    :param filters: see :class:`~airflow_provider_ims.retention.filters.RetentionFilters`; None does without one.
+    :raises ValueError: naming the filter that makes no sense.
     """
+    given = {"status": ("Normal",), **filters}
+    older_than, created_before = given.get("older_than"), given.get("created_before")
     if (older_than is None) == (created_before is None):
         raise ValueError("exactly one of older_than and created_before is needed")
-    age = None if older_than is None else _duration(older_than)
-    limit = _moment(created_before) if age is None else _back(as_of, age)
-    statuses = _texts("status", status)
-    if statuses is None:
+    age = None if older_than is None else read_duration(older_than)
+    limit = read_moment(created_before) if age is None else _back(as_of, age)
+    if given["status"] is None:
         raise ValueError("status is None; name the status that media have to have, such as Normal")
+    words: dict[str, Any] = {
+        name: None if given.get(name) is None else read_words(name, given[name]) for name in LIST_FILTERS
+    }
     return RetentionPolicy(
         created_before=datetime.fromtimestamp(int(min(limit, as_of).timestamp()), UTC),
         older_than=None if age is None else _spell(age),
-        media_type=_texts("media_type", media_type),
-        source=_texts("source", source),
-        business_type=_texts("business_type", business_type),
-        status=statuses,
-        title_pattern=_pattern(title_pattern),
-        require_tags=_texts("require_tags", require_tags),
-        exclude_tags=_texts("exclude_tags", exclude_tags),
-        keep_latest=whole_number("keep_latest", keep_latest, least=1),
+        title_pattern=read_pattern(given.get("title_pattern")),
+        keep_latest=read_whole_number("keep_latest", given.get("keep_latest"), least=1),
+        **words,
     )
 
 
@@ -248,49 +285,21 @@ def read_policy(shown: Any) -> RetentionPolicy:
     return replace(read, older_than=shown["older_than"])
 
 
-def why_kept(header_policy: Mapping[str, Any], row: Mapping[str, Any], now: MediaInfo) -> str | None:
-    """Say why a planned medium must be left alone by now, or None if it may go.
+def why_kept(policy: RetentionPolicy, row: Mapping[str, Any], now: MediaInfo) -> str | None:
+    """Return why a planned medium must be left alone by now, or None if it may go.
 
-    One that reads show as deleted may go: its deletion will find out.
+    One that is proved to be deleted may go: its deletion will find out.
 
-    :param header_policy: from the plan's first line.
+    :param policy: the plan's own.
     :param row: the medium's line of the plan.
     :param now: the medium as it was read just now.
-    :raises ValueError: when the plan's policy can't be read.
     """
     if now.is_gone:
         return None
     if read_time(now.created) is None or read_time(now.created) != read_time(row.get("created")):
         return f"it was created {now.created or 'at an unknown time'}, but {row.get('created')} when it was planned"
-    kept = read_policy(header_policy).why_kept(now)
-    return kept.words if kept else None
-
-
-def whole_number(name: str, given: Any, *, least: int) -> int | None:
-    """Read a number that may have been rendered to text.
-
-    :raises ValueError: naming the parameter.
-    """
-    if given is None:
-        return None
-    text = str(given).strip()
-    if isinstance(given, bool | float) or not (text.isascii() and text.isdecimal()) or int(text) < least:
-        raise ValueError(f"{name} is {given!r}, not a whole number from {least} on")
-    return int(text)
-
-
-def _duration(given: Age) -> pendulum.Duration:
-    read: Any = given
-    if isinstance(given, str):
-        try:
-            read = pendulum.parse(given.strip(), exact=True)
-        except (ValueError, OverflowError):
-            read = None
-    if isinstance(read, pendulum.Duration) and not isinstance(read, pendulum.Interval):
-        return read
-    if isinstance(read, timedelta):
-        return pendulum.duration(days=read.days, seconds=read.seconds, microseconds=read.microseconds)
-    raise ValueError(f"older_than is {given!r}, not a duration such as P90D or timedelta(days=90)")
+    kept = policy.why_kept(now)
+    return kept.message if kept else None
 
 
 def _back(as_of: datetime, age: pendulum.Duration) -> datetime:
@@ -313,51 +322,6 @@ def _spell(age: pendulum.Duration) -> str:
     clock = ((age.hours, "H"), (age.minutes, "M"), (age.remaining_seconds, "S"))
     time_part = "".join(f"{number}{unit}" for number, unit in clock if number)
     return f"P{date_part}T{time_part}" if time_part else f"P{date_part or '0D'}"
-
-
-def _moment(given: Moment | None) -> datetime:
-    read: Any = given
-    # Without its digits checked, pendulum would also take "now" and times of today.
-    if isinstance(given, str) and re.match(r"\d{4}-\d{2}-\d{2}", given.strip()):
-        try:
-            read = pendulum.parse(given.strip(), exact=True, tz=None)
-        except ValueError:
-            read = None
-    if isinstance(read, datetime):
-        if read.tzinfo is None:
-            raise ValueError(f"created_before is {str(given)!r}, which has no time zone; add Z for UTC")
-        return read
-    if isinstance(read, date):
-        return datetime(read.year, read.month, read.day, tzinfo=UTC)
-    raise ValueError(
-        f"created_before is {given!r}, not a date or time such as 2026-01-31 or 2026-01-31T12:00:00Z"
-    )
-
-
-def _texts(name: str, given: Texts | None) -> tuple[str, ...] | None:
-    """Take one text, several, or what a template renders of several; None stands for no such filter."""
-    if given is None:
-        return None
-    values: Any = given
-    if isinstance(given, str):
-        try:
-            values = ast.literal_eval(given.strip()) if given.strip()[:1] in ("[", "(") else given.split(",")
-        except (ValueError, SyntaxError):
-            values = None
-    if not isinstance(values, Collection) or isinstance(values, Mapping):
-        raise ValueError(f"{name} is {given!r}, not a list of texts")
-    texts = tuple(value.strip() if isinstance(value, str) else "" for value in values)
-    if not texts or any(text in NOTHING for text in texts):
-        raise ValueError(f"{name} is {given!r}, which names nothing; leave it out to do without this filter")
-    return tuple(sorted(set(texts)))
-
-
-def _pattern(given: str | None) -> str | None:
-    if given is not None and (not isinstance(given, str) or given.strip() in NOTHING):
-        raise ValueError(
-            f"title_pattern is {given!r}, which names nothing; leave it out to do without this filter"
-        )
-    return given
 
 
 def _folded(tags: Iterable[str]) -> Iterator[str]:

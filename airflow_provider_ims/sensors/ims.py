@@ -1,123 +1,36 @@
-"""Sensors that wait until media are gone, or until a transcoding job is done."""
+"""Sensors that wait until media are gone, or until a job is done."""
 
 from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import (
-    AirflowSensorTimeout,
-    AirflowSkipException,
-    BaseSensorOperator,
-    PokeReturnValue,
-    conf,
-)
-
-from airflow_provider_ims.api.errors import IMSTransientError
+from airflow_provider_ims.api.jobs import Job, JobFile, JobPart, read_job
+from airflow_provider_ims.arguments import check_one_input
 from airflow_provider_ims.exceptions import IMSJobFailedError
-from airflow_provider_ims.hooks.ims import IMSHook
-from airflow_provider_ims.links.ims import IMSConsoleLink
-from airflow_provider_ims.triggers.events import WaitTimedOut, raise_unless_over
+from airflow_provider_ims.sensors.base import IMSBaseSensor
+from airflow_provider_ims.triggers.ims import (
+    IMSJobTrigger,
+    IMSMediaConvertJobTrigger,
+    IMSMediaProducingJobTrigger,
+    IMSTranscodeJobTrigger,
+    IMSWorkflowTaskTrigger,
+)
+from airflow_provider_ims.triggers.wait import MediaWait, deferral_timeout, interruptible
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+    from airflow_provider_ims.compat import Context, ObjectStoragePath
+    from airflow_provider_ims.deletion.targets import Targets
 
-    from airflow_provider_ims.triggers.wait import MediaWait
-
-
-class _IMSSensor(BaseSensorOperator):
-    """What both sensors have in common: one way to look, whether the task sleeps, is rescheduled or deferred.
-
-    A deferrable sensor looks in the worker first and defers out of ``poke``, so that Airflow's own handling of
-    ``soft_fail``, ``never_fail`` and ``silent_fail`` applies to every mode alike.
-
-    :param ims_conn_id: the connection. (templated)
-    :param region: overrides the connection's. (templated)
-    :param deferrable: wait in the triggerer, without a worker. Default: ``[operators] default_deferrable``.
-    """
-
-    template_fields: Sequence[str] = ("ims_conn_id", "region")
-    operator_extra_links = (IMSConsoleLink(),)
-
-    def __init__(
-        self,
-        *,
-        ims_conn_id: str = IMSHook.default_conn_name,
-        region: str | None = None,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.ims_conn_id = ims_conn_id
-        self.region = region
-        self.deferrable = deferrable
-        self._started: float | None = None
-        self._went_through = False
-
-    @cached_property
-    def hook(self) -> IMSHook:
-        """What is asked with."""
-        return IMSHook(self.ims_conn_id, self.region or None)
-
-    @abstractmethod
-    def _look(self) -> dict[str, Any] | None:
-        """Give the result, or None if it is not over."""
-
-    @abstractmethod
-    def _defer(self, started: float, deadline: float) -> None:
-        """Hand over to a trigger; return only if that can't be done, and the task must wait itself."""
-
-    def poke(self, context: Context) -> bool | PokeReturnValue:
-        """Look once.
-
-        Throttling and network trouble are tried again for the connection's ``retry_seconds``, and once a look
-        went through, until the sensor's own time-out. A refusal fails the task at once.
-        """
-        first_poke = _first_reschedule(self, context) if self.reschedule else None
-        self._started = self._started or first_poke or time.time()
-        try:
-            result = self._look()
-        except IMSTransientError as error:
-            if not (first_poke or self._went_through):
-                raise
-            self.log.warning("This look failed and will be repeated: %s.", error)
-            return False
-        self._went_through = True
-        if result is not None:
-            return PokeReturnValue(is_done=True, xcom_value=_timed(result, self._started))
-        if self.deferrable:
-            self._defer(self._started, self._started + self.timeout)
-        return False
-
-    def _check(self, event: dict[str, Any] | None) -> None:
-        """Return if the trigger says that it is over.
-
-        :raises AirflowSensorTimeout: if time is up.
-        :raises IMSAPIError: what the trigger met.
-        """
-        try:
-            raise_unless_over(event)
-        except WaitTimedOut as error:
-            raise AirflowSensorTimeout(f"not over after {self.timeout:g} s: {error}") from None
-
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on after a deferral; ``never_fail`` covers every error, as it does without one."""
-        try:
-            return super().resume_execution(next_method, next_kwargs, context)
-        except AirflowSkipException:
-            raise
-        except Exception as error:
-            if self.never_fail:
-                raise AirflowSkipException(f"skipped, since never_fail is set: {error}") from error
-            raise
+# So many failures are named in an error.
+_MAX_NAMED = 20
 
 
-class IMSMediaDeletedSensor(_IMSSensor):
-    """Waits until all of some media are gone: no longer shown by reads, or shown with the time of deletion.
+class IMSMediaDeletedSensor(IMSBaseSensor):
+    """Waits until all of some media are gone: no longer shown by reads, or shown as deleted beyond doubt.
 
     Exactly one of ``media_ids``, ``input_urls`` and ``manifest`` is given. Naming no medium is success.
     Deferred, the sensor carries up to 500 ids or a file's path, which the triggerer must be able to read; a longer
@@ -132,7 +45,9 @@ class IMSMediaDeletedSensor(_IMSSensor):
     :returns: ``media`` (how many) and ``seconds`` (from the first look to the last).
     """
 
-    template_fields: Sequence[str] = ("media_ids", "input_urls", "manifest", *_IMSSensor.template_fields)
+    template_fields: Sequence[str] = ("media_ids", "input_urls", "manifest", *IMSBaseSensor.template_fields)
+    template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(("media_ids", "input_urls"), "json")
+    inputs = frozenset({"media_ids", "input_urls", "manifest"})
 
     def __init__(
         self,
@@ -143,19 +58,26 @@ class IMSMediaDeletedSensor(_IMSSensor):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_one_input(media_ids=media_ids, input_urls=input_urls, manifest=manifest)
         self.media_ids = media_ids
         self.input_urls = input_urls
         self.manifest = manifest
-        self._count = 0
+
+    @cached_property
+    def _targets(self) -> Targets:
+        from airflow_provider_ims.deletion.targets import read_targets
+
+        return read_targets(
+            self.media_ids,
+            self.input_urls,
+            self.storage_path("manifest") or self.manifest,
+            from_report=True,
+        )
 
     @cached_property
     def _wait(self) -> MediaWait:
         """What is looked at; it remembers what is gone already."""
-        from airflow_provider_ims.deletion.targets import read_targets
-        from airflow_provider_ims.triggers.wait import MediaWait
-
-        targets = read_targets(self.media_ids, self.input_urls, self.manifest, from_report=True)
-        self._count = len(targets)
+        targets = self._targets
         if not targets:
             self.log.warning("No media are named, so there is nothing to wait for.")
         return MediaWait(
@@ -167,72 +89,73 @@ class IMSMediaDeletedSensor(_IMSSensor):
         )
 
     def _look(self) -> dict[str, Any] | None:
-        return {"media": self._count} if self._wait.is_over() else None
+        return {"media": len(self._targets)} if self._wait.is_over() else None
+
+    def _describe(self) -> str:
+        return self._wait.describe()
 
     def _defer(self, started: float, deadline: float) -> None:
-        from airflow_provider_ims.triggers.wait import deferral_timeout
-
         if trigger := self._wait.trigger(poll_interval=self.poke_interval, deadline=deadline):
             self.defer(
                 trigger=trigger,
                 method_name="execute_complete",
-                kwargs={"started": started, "media": self._count},
+                kwargs={"started": started, "media": len(self._targets)},
                 timeout=deferral_timeout(deadline),
             )
 
     def execute_complete(
-        self, context: Context, event: dict[str, Any] | None, started: float, media: int
+        self,
+        context: Context,
+        event: dict[str, Any] | None,
+        started: float | None = None,
+        media: int | None = None,
     ) -> dict[str, Any]:
         """Go on after a deferral, with the result that the other modes give."""
         self._check(event)
-        return _timed({"media": media}, started)
+        return self._timed({"media": len(self._targets) if media is None else media}, context, started)
 
 
-class IMSTranscodeJobSensor(_IMSSensor):
-    """Waits until *every* part of a transcoding job has succeeded.
+class _IMSJobSensor(IMSBaseSensor):
+    """Waits until a job has ended well; one that has ended badly is an error, at once.
 
-    A parent's own ``Success`` may mean only one of its sub-jobs, so these are looked at one by one. A state that is
-    not documented counts as running. Source:
-    https://www.alibabacloud.com/help/en/ims/developer-reference/api-ice-2020-11-09-gettranscodejob
-
-    :param parent_job_id: the id that ``SubmitTranscodeJob`` gave. (templated)
-    :returns: ``parent_job_id``, ``outputs`` (of each sub-job ``job_id``, ``media_id`` and ``url``, without a
-        signature) and ``seconds``.
-    :raises IMSJobFailedError: as soon as a sub-job failed or was deleted; it names them.
+    A subclass names the trigger, which knows the kind of job and the argument that is its id, and says what the
+    result tells.
     """
 
-    template_fields: Sequence[str] = ("parent_job_id", *_IMSSensor.template_fields)
+    trigger_class: ClassVar[type[IMSJobTrigger]]
+    required = frozenset({"job_id", "workflow_task_id", "parent_job_id"})
+    accept_skipped = False
 
-    def __init__(self, *, parent_job_id: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.parent_job_id = parent_job_id
+    @abstractmethod
+    def _result(self, job: Job) -> dict[str, Any]:
+        """Return what the XCom tells of a job that has ended well, but for its id."""
 
     def _look(self) -> dict[str, Any] | None:
-        if str(self.parent_job_id or "").strip() in ("", "None"):
-            raise ValueError(f"parent_job_id is {self.parent_job_id!r}, which names no job")
-        job = self.hook.get_transcode_job(self.parent_job_id)
-        states = Counter(sub.status or "unknown" for sub in job.sub_jobs)
-        shown = ", ".join(f"{number} {state}" for state, number in states.items()) or job.status
-        if failed := job.failures:
+        trigger = self.trigger_class
+        job_id = getattr(self, trigger.id_argument)
+        if not isinstance(job_id, str):
+            raise ValueError(f"{trigger.id_argument} is {job_id!r}, which names no {trigger.kind}")
+        client = self.hook.client
+        job = interruptible(lambda stop: read_job(client, trigger.kind, job_id.strip(), stop=stop))
+        self._seen = job.describe()
+        if failures := job.failures(accept_skipped=self.accept_skipped):
+            more = f"; and {len(failures) - _MAX_NAMED} more" if len(failures) > _MAX_NAMED else ""
             raise IMSJobFailedError(
-                f"transcoding job {job.parent_job_id} failed in {', '.join(failed)}; its sub-jobs: {shown}"
+                f"{trigger.kind} {job.job_id} failed: {'; '.join(failures[:_MAX_NAMED])}{more}. "
+                f"Its state is {job.describe()}"
             )
-        if not job.is_over:
-            self.log.info("Transcoding job %s is not done yet: %s", job.parent_job_id, shown)
-            return None
-        outputs = [
-            {"job_id": sub.job_id, "media_id": sub.media_id, "url": sub.output_url} for sub in job.sub_jobs
-        ]
-        return {"parent_job_id": job.parent_job_id, "outputs": outputs}
+        return {trigger.id_argument: job.job_id, **self._result(job)} if job.is_over else None
+
+    def _describe(self) -> str:
+        trigger = self.trigger_class
+        return f"The {trigger.kind} {getattr(self, trigger.id_argument)} is not over yet: {self._seen}."
 
     def _defer(self, started: float, deadline: float) -> None:
-        from airflow_provider_ims.triggers.ims import IMSTranscodeJobTrigger
-        from airflow_provider_ims.triggers.wait import deferral_timeout
-
+        job_id = getattr(self, self.trigger_class.id_argument)
         self.defer(
-            trigger=IMSTranscodeJobTrigger(
-                self.parent_job_id,
-                ims_conn_id=self.ims_conn_id,
+            trigger=self.trigger_class(
+                **{self.trigger_class.id_argument: job_id.strip()},
+                ims_conn_id=self.hook.ims_conn_id,
                 region=self.hook.region,
                 poll_interval=self.poke_interval,
                 deadline=deadline,
@@ -243,33 +166,117 @@ class IMSTranscodeJobSensor(_IMSSensor):
         )
 
     def execute_complete(
-        self, context: Context, event: dict[str, Any] | None, started: float
+        self, context: Context, event: dict[str, Any] | None, started: float | None = None
     ) -> dict[str, Any]:
         """Go on after a deferral: read the job, and judge it as the other modes do."""
         self._check(event)
         result = self._look()
         if result is None:
+            started = started or time.time()
             self._defer(started, started + self.timeout)
-        return _timed(result or {}, started)
+        return self._timed(result or {}, context, started)
 
 
-def _timed(result: dict[str, Any], started: float) -> dict[str, Any]:
-    return {**result, "seconds": round(time.time() - started, 1)}
+class IMSMediaConvertJobSensor(_IMSJobSensor):
+    """Waits until a convert job has ended well, and with it *every* output.
+
+    A source may go once its renditions are there, so a job that calls itself complete is not enough: each output, and
+    each group of outputs, must be. A state that is not documented counts as running.
+
+    Whether an output was written into the very medium that was the job's input can be seen from the result:
+    ``protect`` of :class:`~airflow_provider_ims.operators.ims.IMSDeleteMediaInfosOperator` takes the outputs.
+
+    :param job_id: the id that ``SubmitMediaConvertJob`` gave. (templated)
+    :param accept_skipped: take an output that was skipped, of which no file is promised, for one that is done.
+        Default: it is a failure.
+    :returns: ``job_id``, ``inputs`` (of each ``media_id`` and ``url``), ``outputs`` (of each ``name``, ``media_id``
+        and ``url``, without a signature) and ``seconds``.
+    :raises IMSJobFailedError: as soon as an output has failed or the job has ended badly; it names outputs, codes and
+        messages. Also for a job that has ended well and shows no output.
+    """
+
+    template_fields: Sequence[str] = ("job_id", *IMSBaseSensor.template_fields)
+    trigger_class = IMSMediaConvertJobTrigger
+
+    def __init__(self, *, job_id: str, accept_skipped: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.job_id = job_id
+        self.accept_skipped = accept_skipped
+
+    def _result(self, job: Job) -> dict[str, Any]:
+        return {"inputs": _files(job.inputs), "outputs": _files(job.outputs, "name", "media_id", "url")}
 
 
-def _first_reschedule(sensor: BaseSensorOperator, context: Context) -> float | None:
-    """When a rescheduled sensor first looked, in seconds since the epoch; None at its first look."""
-    ti: Any = context["ti"]
-    if hasattr(ti, "get_first_reschedule_date"):
-        first = ti.get_first_reschedule_date(context)
-    else:  # Airflow 2
-        from airflow.sensors.base import _orig_start_date  # type: ignore[import-not-found]
+class IMSWorkflowTaskSensor(_IMSJobSensor):
+    """Waits until a workflow task has succeeded.
 
-        first = _orig_start_date(
-            dag_id=ti.dag_id,
-            task_id=ti.task_id,
-            run_id=ti.run_id,
-            map_index=ti.map_index,
-            try_number=(ti.max_tries or 0) - (sensor.retries or 0) + 1,
-        )
-    return first.timestamp() if first else None
+    How IMS writes what the activities of a workflow made is not documented, so the ids that can be found are given;
+    to be sure of a rendition, wait for the job that made it.
+
+    :param workflow_task_id: the id that ``StartWorkflow`` gave as ``TaskId``. (templated)
+    :returns: ``workflow_task_id``, ``inputs`` (of each ``media_id`` and ``url``), ``activities`` (of each ``name``,
+        ``state``, ``job_id`` and ``media_id``) and ``seconds``.
+    :raises IMSJobFailedError: when the task has failed or was canceled; it names the activities that have failed.
+    """
+
+    template_fields: Sequence[str] = ("workflow_task_id", *IMSBaseSensor.template_fields)
+    trigger_class = IMSWorkflowTaskTrigger
+
+    def __init__(self, *, workflow_task_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.workflow_task_id = workflow_task_id
+
+    def _result(self, job: Job) -> dict[str, Any]:
+        activities = _files(job.outputs, "name", "state", "job_id", "media_id")
+        return {"inputs": _files(job.inputs), "activities": activities}
+
+
+class IMSMediaProducingJobSensor(_IMSJobSensor):
+    """Waits until a producing job has succeeded; its materials may go then.
+
+    :param job_id: the id that ``SubmitMediaProducingJob`` gave. (templated)
+    :returns: ``job_id``, ``media_id`` and ``url`` (without a signature) of what it made, and ``seconds``.
+    :raises IMSJobFailedError: when the job has failed; it names code and message.
+    """
+
+    template_fields: Sequence[str] = ("job_id", *IMSBaseSensor.template_fields)
+    trigger_class = IMSMediaProducingJobTrigger
+
+    def __init__(self, *, job_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.job_id = job_id
+
+    def _result(self, job: Job) -> dict[str, Any]:
+        output = next(iter(_files(job.outputs)), {"media_id": None, "url": None})
+        return dict(output)
+
+
+class IMSTranscodeJobSensor(_IMSJobSensor):
+    """Waits until *every* part of a transcoding job has succeeded.
+
+    IMS announced the end of ``SubmitTranscodeJob`` and ``GetTranscodeJob`` for the end of 2025; for new jobs there is
+    :class:`IMSMediaConvertJobSensor`.
+
+    A parent's own ``Success`` may mean only one of its sub-jobs, so these are looked at one by one. A state that is
+    not documented counts as running. Source:
+    https://www.alibabacloud.com/help/en/ims/developer-reference/api-ice-2020-11-09-gettranscodejob
+
+    :param parent_job_id: the id that ``SubmitTranscodeJob`` gave. (templated)
+    :returns: ``parent_job_id``, ``inputs`` (of each ``media_id`` and ``url``), ``outputs`` (of each sub-job
+        ``job_id``, ``media_id`` and ``url``, without a signature) and ``seconds``.
+    :raises IMSJobFailedError: as soon as a sub-job failed or was deleted; it names them.
+    """
+
+    template_fields: Sequence[str] = ("parent_job_id", *IMSBaseSensor.template_fields)
+    trigger_class = IMSTranscodeJobTrigger
+
+    def __init__(self, *, parent_job_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.parent_job_id = parent_job_id
+
+    def _result(self, job: Job) -> dict[str, Any]:
+        return {"inputs": _files(job.inputs), "outputs": _files(job.outputs, "job_id", "media_id", "url")}
+
+
+def _files(things: Iterable[JobFile | JobPart], *names: str) -> list[dict[str, str | None]]:
+    return [{name: getattr(thing, name) for name in names or ("media_id", "url")} for thing in things]

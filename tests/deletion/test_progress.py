@@ -23,7 +23,7 @@ def test_progress_lines_get_rarer_and_tell_the_rate_of_late(
         now += 1.0
         judged = 400_000 + 100 * max(0, int(now) - 100)
         if not progress.seconds_left:
-            progress.tell(judged, "all deleted", RequestStats(requests=10, throttled=3))
+            progress.log(judged, "all deleted", RequestStats(requests=10, throttled=3))
             lines.append(now)
     gaps = [later - earlier for earlier, later in itertools.pairwise(lines)]
     assert gaps[:18] == [5.0] * 18
@@ -41,5 +41,5 @@ def test_progress_lines_get_rarer_and_tell_the_rate_of_late(
 @pytest.mark.parametrize(("lost", "words"), [(1, "1 answer lost"), (2, "2 answers lost")])
 def test_lost_answers_are_counted_in_words(lost: int, words: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    Progress(total=100, judged=0).tell(50, "50 deleted", RequestStats(requests=10, lost=lost))
+    Progress(total=100, judged=0).log(50, "50 deleted", RequestStats(requests=10, lost=lost))
     assert caplog.messages[0].endswith(f"[{words} of 10 requests]")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.credentials import StaticCredentials
 from airflow_provider_ims.api.endpoints import parse_host
 from airflow_provider_ims.deletion.policies import OutcomePolicies, check_guards
-from airflow_provider_ims.deletion.run import DeletionRun
+from airflow_provider_ims.deletion.run import DeletionRun, TargetsUnread
 from airflow_provider_ims.deletion.targets import read_targets
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.exceptions import (
@@ -122,10 +123,12 @@ def test_a_truncated_answer_is_a_lost_one(ims_emulator: Emulator, run: Run) -> N
 
 
 def test_only_the_batch_whose_answer_was_lost_is_inferred(ims_emulator: Emulator, run: Run) -> None:
-    library = ims_emulator.generate(40)
+    library = [f"{number:032x}" for number in range(40)]
+    ims_emulator.seed([{"media_id": one, "url": f"oss://bucket/{one}"} for one in library])
     ims_emulator.add_fault("reset", when="after", action="DeleteMediaInfos", times=1)
-    result = run(library + UNKNOWN_IDS, max_concurrency=1)
-    # The unknown ids share a batch with none of the first 40, so nothing about them was lost.
+    unknown = [f"f{number:031x}" for number in range(10)]
+    result = run(library + unknown, max_concurrency=1)
+    # In the order of the ids, the unknown ones share no batch with the first 40, so nothing about them was lost.
     assert counts(result) == {"deleted": 40, "missing": 10}
     assert result["inferred"] == 20
 
@@ -188,22 +191,37 @@ def test_what_can_never_be_deleted_fails_and_holds_up_nobody(ims_emulator: Emula
     assert counts(result) == {"deleted": 57, "failed": 3}
     assert set(ims_emulator.media_ids()) == set(library[:3])
     with pytest.raises(IMSDeletionError, match="3 of 60 failed"):
-        OutcomePolicies("ignore", "ignore").judge(result, host="h")
+        OutcomePolicies("ignore", "ignore").enforce(result, host="h")
 
 
 @pytest.mark.usefixtures("gives_up_soon")
-def test_a_read_that_never_answers_leaves_unknown(
-    ims_emulator: Emulator, run: Run, client: IMSClient
+def test_what_cant_be_read_stays_open_for_the_next_try(
+    ims_emulator: Emulator, run: Run, client: IMSClient, store: MemoryStore, tmp_path: Path
 ) -> None:
     # Enough for others to be answered all the time, which tells a broken read from a service that is down.
     library = ims_emulator.generate(1000)
     ims_emulator.add_fault("error", status=500, action="BatchGetMediaInfos")
     ims_emulator.add_fault("delay", milliseconds=100, action="DeleteMediaInfos")
     client.retry_seconds = 1.5
-    result = run(UNKNOWN_IDS + library, max_concurrency=2)
-    assert counts(result) == {"unknown": 10, "deleted": 1000}
-    with pytest.raises(IMSDeletionError, match="10 of 1,010 unknown"):
-        OutcomePolicies().judge(result, host="h")
+    options: dict[str, Any] = {"store": store, "report_base": storage_path(str(tmp_path))}
+    with pytest.raises(
+        IMSTransientError, match=r"10 of 1,010 unknown .*The next try asks about those alone"
+    ) as ended:
+        run(UNKNOWN_IDS + library, max_concurrency=2, **options)
+    assert isinstance(ended.value, TargetsUnread)
+    assert counts(ended.value.result) == {"unknown": 10, "deleted": 1000}
+    assert Counter(line["outcome"] for line in lines_of(str(tmp_path / "attempt=1"))) == counts(
+        ended.value.result
+    )
+
+    ims_emulator.drop_faults()
+    before = ims_emulator.stats()["requests"]
+    result = run(UNKNOWN_IDS + library, attempt=2, **options)
+    assert counts(result) == {"missing": 10, "deleted": 1000}
+    assert ims_emulator.stats()["requests"] - before <= 3
+    lines = lines_of(result["report"])
+    assert [line["media_id"] for line in lines] == sorted(UNKNOWN_IDS + library)
+    assert Counter(line["outcome"] for line in lines) == counts(result)
 
 
 def test_throttling_slows_a_run_and_never_fails_it(ims_emulator: Emulator, run: Run) -> None:
@@ -381,7 +399,7 @@ def test_a_wrong_region_is_suspected_when_all_are_missing(
     run: Run, caplog: pytest.LogCaptureFixture, ims_emulator: Emulator
 ) -> None:
     result = run([f"{number:032x}" for number in range(20)], region="cn-shanghai")
-    OutcomePolicies().judge(result, host=ims_emulator.host)
+    OutcomePolicies().enforce(result, host=ims_emulator.host)
     assert f"Is it the right region? Asked was region cn-shanghai, host {ims_emulator.host}" in caplog.text
 
 
@@ -403,12 +421,12 @@ def test_policies(outcome: str, caplog: pytest.LogCaptureFixture) -> None:
     }
     other = "on_missing" if outcome == "forbidden" else "on_forbidden"
     policies: dict[str, Any] = {other: "fail"}
-    OutcomePolicies(**policies, **{f"on_{outcome}": "ignore"}).judge(result, host="h")
+    OutcomePolicies(**policies, **{f"on_{outcome}": "ignore"}).enforce(result, host="h")
     assert "first-one" not in caplog.text
-    OutcomePolicies(**policies, **{f"on_{outcome}": "warn"}).judge(result, host="h")
+    OutcomePolicies(**policies, **{f"on_{outcome}": "warn"}).enforce(result, host="h")
     assert "first-one, second-one" in caplog.text
     with pytest.raises(IMSDeletionError, match="first-one, second-one") as failed:
-        OutcomePolicies(**policies, **{f"on_{outcome}": "fail"}).judge(result, host="h")
+        OutcomePolicies(**policies, **{f"on_{outcome}": "fail"}).enforce(result, host="h")
     assert failed.value.result == result
     assert "/reports/attempt=1" in str(failed.value)
 
@@ -427,7 +445,7 @@ def test_a_resumed_run_counts_all_tries_once(
         """Is gone in the middle of a run, like the process around it."""
 
         def set(self, key: str, value: Any) -> None:
-            if value["done"][0] >= 4:
+            if value["done"][0][1] >= 4:
                 raise Killed
             store.set(key, value)
 

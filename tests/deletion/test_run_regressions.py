@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,12 @@ from typing import Any
 import pytest
 
 from airflow_provider_ims.api.client import IMSClient
-from airflow_provider_ims.deletion.checkpoint import KEY, Done, RunState
-from airflow_provider_ims.deletion.ledger import MAX_OPEN
+from airflow_provider_ims.deletion.checkpoint import KEY, Checkpoint, NumberSet, Row
+from airflow_provider_ims.deletion.record import MAX_OPEN, MAX_UNWRITTEN
+from airflow_provider_ims.deletion.resolve import Outcome
 from airflow_provider_ims.deletion.targets import read_targets
 from airflow_provider_ims.emulator.server import Emulator
-from airflow_provider_ims.exceptions import IMSAuthError, IMSThrottlingError
-from airflow_provider_ims.files.report import Report
+from airflow_provider_ims.exceptions import IMSAuthError, IMSError, IMSThrottlingError
 from airflow_provider_ims.files.storage import storage_path
 from tests.deletion.conftest import Run, counts
 from tests.faults.crash import Killed, Life, MortalReport, MortalRun, MortalStore
@@ -31,7 +33,7 @@ def die(client: IMSClient, monkeypatch: pytest.MonkeyPatch) -> Any:
         life = Life(point, passes)
         MortalReport.life = life
         with monkeypatch.context() as patch:
-            patch.setattr("airflow_provider_ims.deletion.ledger.Report", MortalReport)
+            patch.setattr("airflow_provider_ims.deletion.record.ReportWriter", MortalReport)
             run = MortalRun(
                 client,
                 read_targets(media_ids=ids),
@@ -50,12 +52,6 @@ def die(client: IMSClient, monkeypatch: pytest.MonkeyPatch) -> Any:
 def lines_of(report: str) -> list[dict[str, Any]]:
     parts = sorted(Path(report).glob("part-*.jsonl"))
     return [json.loads(line) for part in parts for line in part.read_text().splitlines()]
-
-
-def test_a_plain_path_takes_lines_at_once(tmp_path: Path) -> None:
-    report = Report(storage_path(str(tmp_path)))
-    report.write([{"media_id": "a"}])
-    assert (tmp_path / "part-00001.jsonl").read_text() == '{"media_id": "a"}\n'
 
 
 def test_lines_that_no_state_knows_are_counted_once_over_two_kills(
@@ -117,42 +113,53 @@ def test_what_an_earlier_try_never_asked_about_is_asked_about_twice(
     assert counts(run(ids, store=MortalStore(kept, Life()))) == {"deleted": 20}
 
 
-def test_an_exception_between_the_line_and_the_count_leaves_them_in_agreement(
+def test_a_disk_that_is_full_ends_the_run_by_a_sentence_and_the_next_try_goes_on(
     ims_emulator: Emulator, run: Run, client: IMSClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    ids = ims_emulator.generate(100)
+    ids = ims_emulator.generate(8000)
     kept: dict[str, str] = {}
-    write = Report.write
     writes = []
 
-    def write_and_fail(self: Report, lines: Any) -> None:
-        write(self, lines)
+    def fsync(descriptor: int) -> None:
         writes.append(threading.current_thread())
-        if len(writes) == 2:
-            raise OSError("disk full")
+        if len(writes) > 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    client.retry_seconds = 0.1
     options = {"report_base": storage_path(str(tmp_path)), "max_concurrency": 2}
-    monkeypatch.setattr(Report, "write", write_and_fail)
-    with pytest.raises(OSError, match="disk full"):
-        run(ids, store=MortalStore(kept, Life()), **options)
+    with monkeypatch.context() as patch:
+        patch.setattr("airflow_provider_ims.files.storage.os.fsync", fsync)
+        with pytest.raises(IMSError, match=r"report: .*attempt=1.* No space left"):
+            run(ids, store=MortalStore(kept, Life()), **options)
     # Airflow's timeouts are exceptions out of nowhere in the main thread.
-    assert threading.main_thread() not in writes
+    assert threading.main_thread() not in writes[1:]
+    asked = len(ims_emulator.requests("DeleteMediaInfos"))
+    assert asked < 300  # of 400: it goes no further ahead than a checkpoint can hold
     result = run(ids, store=MortalStore(kept, Life()), **options)
-    assert counts(result) == {"deleted": 100}
-    assert sorted(line["media_id"] for line in lines_of(result["report"])) == sorted(ids)
+    assert counts(result) == {"deleted": 8000}
+    assert [line["media_id"] for line in lines_of(result["report"])] == sorted(ids)
 
 
-def test_a_state_stays_small_however_far_the_others_are_ahead_of_one() -> None:
+def test_a_checkpoint_stays_small_however_far_the_others_are_ahead_of_one() -> None:
     open_batches = set(range(0, 60_000, 1_000))
-    state = RunState(
+    checkpoint = Checkpoint(
         input="x" * 500,
-        in_doubt=128,
-        done=Done(0, set(range(60_000)) - open_batches),
-        aside={1_000_000 + number: number % 2 == 0 for number in range(MAX_OPEN + 64 * 20)},
+        unconfirmed=128,
+        done=NumberSet(sorted(set(range(60_000)) - open_batches)),
+        open={1_000_000 + number: number % 2 == 0 for number in range(MAX_OPEN + 64 * 20)},
+        unwritten=[
+            Row(number, number + 20, Outcome.DELETED, True, "r" * 36, 2**31)
+            for number in range(MAX_UNWRITTEN)
+        ],
     )
-    text = json.dumps(state.to_json())
-    assert len(text) < 24_000
-    assert RunState.from_json(json.loads(text)) == state
+    text = json.dumps(checkpoint.to_json())
+    assert len(text) < 64 * 1024
+    read = Checkpoint.from_json(json.loads(text), targets=2_000_000)
+    assert (read.done.ranges(), read.open, read.unwritten) == (
+        checkpoint.done.ranges(),
+        checkpoint.open,
+        checkpoint.unwritten,
+    )
 
 
 def test_a_result_stays_small_with_urls_beyond_ascii(ims_emulator: Emulator, run: Run) -> None:

@@ -69,7 +69,7 @@ def test_duplicates_are_dropped_and_counted() -> None:
 
 def test_a_url_is_one_whatever_its_schemes_case_and_empty_query() -> None:
     targets = read_targets(input_urls=["OSS://bucket/key", "oss://bucket/key?", "oss://bucket/Key"])
-    assert (values(targets), targets.duplicates) == (["OSS://bucket/key", "oss://bucket/Key"], 1)
+    assert (values(targets), targets.duplicates) == (["oss://bucket/Key", "OSS://bucket/key"], 1)
 
 
 @pytest.mark.parametrize(
@@ -200,15 +200,21 @@ def test_of_a_report_only_what_was_deleted_is_waited_for(tmp_path: Path) -> None
         {"media_id": B, "outcome": "forbidden"},
         {"media_id": C, "outcome": "deleted", "preview": True},
     ]
-    part.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"media_id": "cut')
+    part.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert values(read_targets(manifest=str(tmp_path), from_report=True)) == [A]
+
+
+def test_a_report_that_is_not_written_yet_is_not_taken_for_one_that_names_nobody(tmp_path: Path) -> None:
+    (tmp_path / "_journal").mkdir()
+    with pytest.raises(ValueError, match="is not written yet"):
+        read_targets(manifest=str(tmp_path), from_report=True)
 
 
 def test_batches_hold_at_most_20_and_fit_a_request_line() -> None:
     ids = [f"{number:032x}" for number in range(137)]
     sizes = [len(batch.targets) for batch in batches(read_targets(media_ids=ids))]
     assert sizes == [20] * 6 + [17]
-    urls = [f"https://bucket/{'中' * 300}/{number}" for number in range(30)]
+    urls = [f"https://bucket/{'中' * 300}/{number:02}" for number in range(30)]
     cut = list(batches(read_targets(input_urls=urls)))
     assert [target.value for batch in cut for target in batch.targets] == urls
     assert all(len(batch.targets) * 2700 <= MAX_BATCH_QUERY_BYTES + 2700 for batch in cut)
@@ -217,7 +223,6 @@ def test_batches_hold_at_most_20_and_fit_a_request_line() -> None:
 
 def test_the_same_input_has_the_same_digest_and_another_has_not() -> None:
     assert read_targets(media_ids=[A, B]).digest == read_targets(media_ids=f"{A},{B},{A}").digest
-    assert read_targets(media_ids=[A, B]).digest != read_targets(media_ids=[B, A]).digest
     assert read_targets(media_ids=[A]).digest != read_targets(media_ids=[A, B]).digest
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from airflow_provider_ims.api.credentials import Credentials
 from airflow_provider_ims.deletion.resolve import BatchResult
 from airflow_provider_ims.deletion.run import DeletionRun, Work
-from airflow_provider_ims.files.report import Report
+from airflow_provider_ims.files.report import ReportWriter
+from airflow_provider_ims.files.storage import is_local
 
 MAX_STATE_BYTES = 64 * 1024
 
@@ -113,28 +114,37 @@ class MortalCredentials:
         return True
 
 
-class MortalReport(Report):
-    """A report whose writer may die, also in the middle of a line."""
+class MortalReport(ReportWriter[Any]):
+    """A report whose writer may die: before lines, around a file and in the middle of it, around the parts."""
 
     life: Life
 
-    def write(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        lines = list(lines)
+    def add(self, lines: Iterable[tuple[int, Mapping[str, Any]]], notes: Iterable[Any]) -> None:
         self.life.at("write")
-        if lines and self.life.ends_at("torn"):
-            text = "".join(json.dumps(line) + "\n" for line in lines).encode()
-            if self._file:
-                self._file.write(text[: len(text) * 2 // 3])
-                self._file.flush()
-            raise Killed
-        super().write(lines)
+        super().add(lines, notes)
         self.life.at("written")
 
-    def close(self) -> None:
-        if not self.life.over:
-            super().close()
-        elif self._file:
-            self._file.close()
+    def _cut(self) -> Callable[[], None]:
+        folder, number = self.folder, self._files
+        write = super()._cut()
+        if number == 0:  # of a try that has not begun
+            return write
+
+        def mortal() -> None:
+            self.life.at("file")
+            if self.life.ends_at("torn"):
+                if is_local(folder):
+                    (folder / "_journal" / ".torn.part").write_bytes(b'{"ordinal": 3, "media')
+                raise Killed
+            write()
+            self.life.at("filed")
+
+        return mortal
+
+    def write_parts(self, lines: Callable[[], Iterable[bytes]]) -> None:
+        self.life.at("part")
+        super().write_parts(lines)
+        self.life.at("parted")
 
 
 class MortalRun(DeletionRun):
@@ -144,10 +154,10 @@ class MortalRun(DeletionRun):
 
     def _do(self, work: Work) -> BatchResult:
         with self.life.busy():
-            ruling = super()._do(work)
+            result = super()._do(work)
         self.life.at("answer")
-        return ruling
+        return result
 
-    def _settle(self, work: Work, ruling: BatchResult) -> None:
+    def _settle(self, work: Work, result: BatchResult) -> None:
         self.life.at("settle")
-        super()._settle(work, ruling)
+        super()._settle(work, result)

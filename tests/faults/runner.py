@@ -22,7 +22,7 @@ from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.credentials import Credentials
 from airflow_provider_ims.api.endpoints import parse_host
 from airflow_provider_ims.api.errors import IMSError
-from airflow_provider_ims.deletion import ledger, run, targets
+from airflow_provider_ims.deletion import record, run, targets
 from airflow_provider_ims.deletion.targets import read_targets
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.files.storage import storage_path
@@ -85,6 +85,8 @@ class Runner:
             base = storage_path(f"{root}/seed={scenario.seed}")
         try:
             for interruption in (*scenario.interruptions, None):
+                if scenario.report_vanishes and base is not None and base.exists():
+                    base.rmdir(recursive=True)
                 result = self._try(scenario, interruption, kept, base, tries)
                 if result is not None:
                     break
@@ -133,8 +135,8 @@ class Runner:
         )
         chosen = read_targets(**{f"{scenario.kind}s": list(scenario.given)})
         MortalReport.life = life
-        lasting_report, ledger.Report = ledger.Report, MortalReport  # type: ignore[misc]
-        run = MortalRun(
+        lasting_report, record.ReportWriter = record.ReportWriter, MortalReport  # type: ignore[misc]
+        mortal = MortalRun(
             client,
             chosen,
             region=REGION,
@@ -146,11 +148,11 @@ class Runner:
             store=MortalStore(kept, life) if scenario.durable else None,
             stop=stop,
         )
-        run.life = life
+        mortal.life = life
         tries.begun.append(time.time())
         try:
             with _timer(interruption.seconds if interruption and kind == "timeout" else None):
-                result = run.execute()
+                result = mortal.execute()
         except (Killed, TaskTimeout) as cut:
             tries.kills += 1
             tries.ends.append(
@@ -164,7 +166,7 @@ class Runner:
             return None
         finally:
             life.end(LONGEST_RUN)
-            ledger.Report = lasting_report  # type: ignore[misc]
+            record.ReportWriter = lasting_report  # type: ignore[misc]
             tries.lost += client.tally.lost
             client.close()
             chosen.close()

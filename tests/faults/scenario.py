@@ -13,10 +13,14 @@ CRASH_POINTS = {
     "request": 12,  # before a request is sent
     "answer": 12,  # an answer came, and nobody has looked at it
     "settle": 8,
-    "write": 8,  # before a line of the report is written
-    "torn": 8,  # in the middle of a line
+    "write": 8,  # before the lines of a batch
+    "torn": 2,  # in the middle of a file of the journal
     "written": 8,
-    "keep": 5,  # before the state is kept
+    "file": 2,  # before a file of the journal
+    "filed": 2,
+    "part": 1,  # before the report's parts
+    "parted": 1,
+    "keep": 5,  # before the checkpoint is saved
     "kept": 5,
 }
 
@@ -64,6 +68,7 @@ class Scenario:
     batch_size: int
     concurrency: int
     report: str | None
+    report_vanishes: bool
     durable: bool
     delete_physical_files: bool
     preview: bool
@@ -128,6 +133,7 @@ def make_scenario(seed: int) -> Scenario:
         batch_size=dice.choice((1, 2, 3, 5, 10, 20)),
         concurrency=dice.choice((1, 2, 3, 4, 8, 16)),
         report=report,
+        report_vanishes=bool(report) and bool(interruptions) and dice.random() < 0.25,
         durable=dice.random() < 0.85,
         delete_physical_files=dice.random() < 0.5,
         preview=dice.random() < 0.04,
@@ -200,7 +206,7 @@ def _interruptions(dice: random.Random, report: str | None) -> list[Interruption
             ("crash", "crash", "crash", "crash", "stop", "timeout", "outage", "drought", "refusal")
         )
         point = dice.choice(
-            [p for p in CRASH_POINTS if report == "local" or p not in ("write", "torn", "written")]
+            [p for p in CRASH_POINTS if report or p in ("request", "answer", "settle", "keep", "kept")]
         )
         count = dice.randrange(CRASH_POINTS[point]) if kind == "crash" else dice.randrange(12)
         interruptions.append(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from airflow_provider_ims.deletion import resolve
-from airflow_provider_ims.deletion.ledger import Ledger
+from airflow_provider_ims.deletion.checkpoint import Checkpoint, CheckpointStore
+from airflow_provider_ims.deletion.record import RunRecord
 from airflow_provider_ims.deletion.resolve import BatchDeleter, BatchResult, Outcome, TargetResult
 from airflow_provider_ims.deletion.targets import Target
 from airflow_provider_ims.emulator.server import Emulator
@@ -41,7 +41,7 @@ def test_a_build_that_is_not_broken(runner: Runner) -> None:
 
 
 def test_a_lost_answer_that_is_believed(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    def gone(target: Target, in_doubt: bool, request_id: str | None) -> TargetResult:
+    def gone(target: Target, unconfirmed: bool, request_id: str | None) -> TargetResult:
         return TargetResult(target, Outcome.MISSING, False, request_id)
 
     monkeypatch.setattr(resolve, "_gone", gone)
@@ -52,35 +52,26 @@ def test_ignored_ids_that_are_called_missing_without_a_read(
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def look(
-        self: BatchDeleter, targets: Sequence[Target], in_doubt: bool, request_id: str | None = None
+        self: BatchDeleter, targets: Sequence[Target], unconfirmed: bool, request_id: str | None = None
     ) -> BatchResult:
-        return BatchResult([resolve._gone(target, in_doubt, request_id) for target in targets])
+        return BatchResult([resolve._gone(target, unconfirmed, request_id) for target in targets])
 
     monkeypatch.setattr(BatchDeleter, "look", look)
     assert runs_until_noticed(runner)
 
 
-def test_a_state_that_is_kept_before_the_lines(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    write, keep = MortalReport.write, Ledger._keep
+def test_a_checkpoint_that_forgets_what_no_file_has(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MortalReport, "unwritten", [])
+    assert runs_until_noticed(runner)
 
-    def late_lines(report: Any) -> list[Mapping[str, Any]]:
-        lines: list[Mapping[str, Any]] = vars(report).setdefault("late_lines", [])
-        return lines
 
-    def write_later(self: MortalReport, lines: Iterable[Mapping[str, Any]]) -> None:
-        new = list(lines)
-        late_lines(self).extend(new)
-        self.lines += len(new)
+def test_a_checkpoint_that_calls_too_few_unconfirmed(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    save = CheckpointStore.save
 
-    def keep_first(self: Ledger) -> None:
-        keep(self)
-        self._keeper.wait()
-        if self._report:
-            late = late_lines(self._report)
-            self._report.lines -= len(late)
-            write(self._report, late)  # type: ignore[arg-type]
-            late.clear()
+    def certain(self: CheckpointStore, checkpoint: Checkpoint) -> None:
+        checkpoint.unconfirmed = 0
+        save(self, checkpoint)
 
-    monkeypatch.setattr(MortalReport, "write", write_later)
-    monkeypatch.setattr(Ledger, "_keep", keep_first)
+    monkeypatch.setattr(CheckpointStore, "save", certain)
+    monkeypatch.setattr(RunRecord, "may_start", lambda *_: True)
     assert runs_until_noticed(runner)

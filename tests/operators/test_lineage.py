@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
+from airflow_provider_ims.api.identifiers import stored_object
 from airflow_provider_ims.deletion.resolve import Outcome, TargetResult
 from airflow_provider_ims.deletion.targets import Target
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.exceptions import IMSDeletionError, IMSPermissionError
 from airflow_provider_ims.operators.ims import IMSDeleteMediaInfosOperator
-from airflow_provider_ims.operators.lineage import MAX_DATASETS, DroppedFiles, dataset_name
+from airflow_provider_ims.operators.lineage import MAX_DATASETS, DroppedFiles
 from airflow_provider_ims.operators.retention import IMSPlanMediaRetentionOperator
 from tests.operators.test_ims import Task
 from tests.operators.test_retention import NOW, context
@@ -65,7 +66,7 @@ needs_openlineage = pytest.mark.skipif(
     ],
 )
 def test_names_of_datasets(url: str, name: tuple[str, str] | None) -> None:
-    assert dataset_name(url) == name
+    assert stored_object(url) == name
 
 
 def test_a_hundred_files_are_remembered_and_no_query() -> None:
@@ -239,7 +240,7 @@ def test_the_event_names_the_files_that_airflow_saw_dropped(
         events[f"delete_files_by_{name}"] for name in ("input_urls", "manifest", "media_ids")
     )
     assert (by_url["eventType"], by_plan["eventType"], by_id["eventType"]) == ("FAIL", "COMPLETE", "COMPLETE")
-    assert names(by_url) == {dataset_name(medium["url"]) for medium in library[2:20]}
-    assert names(by_plan) == {dataset_name(medium["url"]) for medium in library[20:40]}
+    assert names(by_url) == {stored_object(medium["url"]) for medium in library[2:20]}
+    assert names(by_plan) == {stored_object(medium["url"]) for medium in library[20:40]}
     assert names(by_id) == set()
     assert {medium["url"] for medium in library[2:]} == removed

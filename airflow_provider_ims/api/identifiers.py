@@ -1,0 +1,110 @@
+"""What can name a medium, and when two spellings name the same one.
+
+Values travel joined by commas, so a value with a comma would name another medium than was meant: whatever is sent
+is checked here first. Whatever comes back is matched here with what was sent.
+
+Sources: https://www.alibabacloud.com/help/en/ims/developer-reference/api-ice-2020-11-09-deletemediainfos for ids of
+32 hexadecimal digits and the separator; https://help.aliyun.com/document_detail/441153.html for the echo.
+"""
+
+from __future__ import annotations
+
+import re
+import reprlib
+from urllib.parse import unquote
+
+# More than the documented 32 hexadecimal digits, but nothing that separates, quotes or encloses.
+_MEDIA_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_URL_SCHEMES = ("http", "https", "oss")
+# How templates, JSON, JavaScript and data frames spell a value that is not there.
+_MISSING_VALUES = frozenset({"", "none", "null", "nil", "nan", "undefined"})
+
+_OSS_HOST = re.compile(r"(?P<bucket>[a-z0-9-]+)\.oss[a-z0-9-]*\.aliyuncs\.com")
+
+MAX_SHOWN = 120
+
+
+def check_media_id(value: object, source: str = "media_ids") -> str:
+    """Return the id without surrounding blanks.
+
+    :param source: names the argument, or the file and line, in the message.
+    :raises ValueError: when it can't be an id: 1 to 128 letters, digits, ``_``, ``-`` and ``.``.
+    """
+    text = value.strip() if isinstance(value, str) else ""
+    if "://" in text:
+        raise ValueError(f"{source}: {show(text)} is a URL; give URLs as input_urls")
+    if not _MEDIA_ID.fullmatch(text) or is_missing(text):
+        raise ValueError(f"{source}: {show(value)} is not a media id")
+    return text
+
+
+def check_input_url(value: object, source: str = "input_urls") -> str:
+    """Return the URL without surrounding blanks.
+
+    :raises ValueError: for a scheme other than http, https and oss; a URL without an object or with a second
+        ``://``; a comma, which separates URLs in a request; a query, which no registered URL has, and which may be
+        a signature; a control character.
+    """
+    text = value.strip() if isinstance(value, str) else ""
+    url, _, query = text.partition("?")
+    scheme, found, rest = url.partition("://")
+    if not found or scheme.lower() not in _URL_SCHEMES:
+        raise ValueError(f"{source}: {show(value)} is not an http://, https:// or oss:// URL")
+    if "," in text:
+        raise ValueError(
+            f"{source}: {show(url)} has a comma, which IMS takes for the end of a URL; delete this medium by its id"
+        )
+    if "://" in rest:
+        raise ValueError(f"{source}: {show(url)} is more than one URL; separate them by commas or line ends")
+    host, _, key = rest.partition("/")
+    if not host.strip() or not key.strip("/ "):
+        raise ValueError(f"{source}: {show(url)} names no object, only a place")
+    if query:
+        raise ValueError(
+            f"{source}: {show(url)} has a query after it; give the URL as it is registered, without a signature"
+        )
+    if not url.isprintable():
+        raise ValueError(f"{source}: {show(url)} has a control character")
+    return text
+
+
+def match_key(value: str) -> str:
+    """Return the form in which all spellings of an id, or of a URL, are the same; two are equal if their keys are.
+
+    The service echoes with stray white space. An id is a number in hexadecimal digits, whatever their case; a URL's
+    scheme has no case either, and the documentation's samples carry an empty query.
+    """
+    text = value.strip()
+    scheme, found, rest = text.partition("://")
+    return f"{scheme.lower()}://{rest.removesuffix('?')}" if found else text.casefold()
+
+
+def stored_object(url: str) -> tuple[str, str] | None:
+    """Return where a file lies, as ``oss://{bucket}`` or ``{scheme}://{host}``, and its key; None for no file's URL.
+
+    :param url: as it is registered in IMS, whichever way it spells an object in OSS. A query, which may be a
+        signature, is left out.
+    """
+    scheme, _, rest = url.partition("?")[0].partition("://")
+    host, _, key = rest.partition("/")
+    scheme, host = scheme.lower(), host.lower()
+    if scheme not in _URL_SCHEMES or not host or not key:
+        return None
+    if scheme != "oss":
+        key = unquote(key)
+    in_oss = _OSS_HOST.fullmatch(host)
+    if scheme == "oss" or in_oss:
+        return f"oss://{in_oss['bucket'] if in_oss else host}", key
+    return f"{scheme}://{host}", key
+
+
+def is_missing(text: str) -> bool:
+    """Return whether a text stands for a value that is not there, such as ``None`` or ``nan``."""
+    return text.strip().casefold() in _MISSING_VALUES
+
+
+def show(value: object) -> str:
+    """Return a value quoted for a message: cut where it is long, and without a query, which may be a signature."""
+    shown = repr(value[: MAX_SHOWN + 1].partition("?")[0]) if isinstance(value, str) else reprlib.repr(value)
+    shown = shown.partition("?")[0]
+    return shown if len(shown) <= MAX_SHOWN else f"{shown[: MAX_SHOWN - 3]}..."
