@@ -150,6 +150,18 @@ def test_without_the_library_it_says_what_to_install(monkeypatch):
         get_fs("ims_default")
 
 
+def test_slices_of_a_file_are_those_of_its_bytes(oss, base):
+    content = bytes(range(100))
+    write_whole(base / "file", [content])
+    fs, path = base.fs, (base / "file").path
+    inside = [(0, 10), (10, 20), (90, 100), (-10, None), (5, None), (0, -1), (None, None)]
+    for start, end in (*inside, (90, 200), (100, 120), (200, 300), (30, 10)):
+        assert fs.cat_file(path, start, end) == content[start:end]
+    oss.requests.clear()
+    fs.cat_file(path, 10, 20)
+    assert [request["operation"] for request in oss.requests] == ["GetObject"]
+
+
 # Keys
 
 
