@@ -96,7 +96,7 @@ class RunRecord:
         """Take up an earlier try's work, or begin anew; find out whether report and checkpoint can be written.
 
         :param window: requests that may be in flight at first.
-        :raises IMSGuardError: when the report can't be written.
+        :raises GuardError: when the report can't be written.
         """
         identity = "|".join(str(part) for part in (self._targets.digest, *self._config, self._report_base))
         if found := self._store.load(identity, len(self._targets)):

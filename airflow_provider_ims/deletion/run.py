@@ -140,8 +140,8 @@ class DeletionRun:
         """Run to the end.
 
         :returns: the result, as the operator's documentation lists it.
-        :raises IMSDeletionError: when an outcome is not accepted; it carries the result.
-        :raises IMSGuardError: before the first request, when the report can't be written.
+        :raises OutcomeError: when an outcome is not accepted; it carries the result.
+        :raises GuardError: before the first request, when the report can't be written.
         :raises IMSTransientError: when nothing went through for the whole retry time, or targets could not be read
             (:class:`TargetsUnread`, with the result).
         :raises IMSAPIError: when the service refuses; what was done until then is in report and checkpoint.

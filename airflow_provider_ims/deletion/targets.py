@@ -138,7 +138,7 @@ def read_targets(
     :param manifest: path of a plan, or of a text file with one id a line.
     :param manifest_digest: SHA-256 of the manifest as it was approved.
     :param from_report: take a report's folder as a manifest too: the targets that it calls ``deleted``.
-    :raises IMSGuardError: when the manifest is another file than the approved one, whatever is in it.
+    :raises GuardError: when the manifest is another file than the approved one, whatever is in it.
     :raises ValueError: naming the value that can't be a target.
     """
     check_one_input(media_ids=media_ids, input_urls=input_urls, manifest=manifest)

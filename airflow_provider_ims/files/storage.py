@@ -19,9 +19,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow_provider_ims.api.errors import IMSError
+from airflow_provider_ims.api.errors import GuardError, IMSError
 from airflow_provider_ims.arguments import is_nothing
-from airflow_provider_ims.exceptions import IMSGuardError
 
 if TYPE_CHECKING:
     from airflow_provider_ims.compat import ObjectStoragePath
@@ -262,7 +261,7 @@ def check_writable(folder: ObjectStoragePath, argument: str) -> None:
     """Write an empty file in a folder and delete it: what can't be written is said before anything is deleted.
 
     :param argument: what the user calls the folder.
-    :raises IMSGuardError: if the store refuses it; no bucket is made.
+    :raises GuardError: if the store refuses it; no bucket is made.
     :raises StorageError: if the store can't be reached just now.
     """
     probe = folder / f"_writable-{secrets.token_hex(4)}"  # query engines leave out names like this
@@ -273,7 +272,7 @@ def check_writable(folder: ObjectStoragePath, argument: str) -> None:
         message = f"{argument}: {error}. No request was sent to IMS"
         if isinstance(error, StorageError) and not error.final:
             raise StorageError(message) from error
-        raise IMSGuardError(message) from error
+        raise GuardError(message) from error
 
 
 def to_line(value: Any) -> bytes:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_ims.arguments import is_nothing
 from airflow_provider_ims.compat import BaseHook
 from airflow_provider_ims.connection import ConnectionSettings, read_connection
+from airflow_provider_ims.exceptions import raised_for_airflow
 
 if TYPE_CHECKING:
     from airflow_provider_ims.api.client import IMSClient
@@ -215,6 +216,7 @@ class IMSHook(BaseHook):
 
         return read_job(self.client, "transcoding job", parent_job_id)
 
+    @raised_for_airflow()
     def deletion_run(
         self,
         targets: Targets,
@@ -260,6 +262,7 @@ class IMSHook(BaseHook):
             **options,
         )
 
+    @raised_for_airflow()
     def delete_media(self, targets: Targets | Iterable[str] | str | None, **options: Any) -> dict[str, Any]:
         """Delete any number of media and find out what became of each.
 

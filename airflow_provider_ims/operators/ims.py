@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_ims.arguments import check_one_input, read_bool, read_whole_number
 from airflow_provider_ims.compat import conf
-from airflow_provider_ims.exceptions import IMSDeletionError, IMSTransientError
+from airflow_provider_ims.exceptions import IMSDeletionError, IMSTransientError, raised_for_airflow
 from airflow_provider_ims.links.ims import IMSReportLink
 from airflow_provider_ims.operators.base import IMSBaseOperator
 from airflow_provider_ims.operators.retention import IMSPlanMediaRetentionOperator
@@ -206,6 +206,7 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
             columns["map_index"] = str(map_index)
         return {"report_base": column_folder(base, columns), "attempt": ti.try_number}
 
+    @raised_for_airflow()
     def _delete(
         self, preview: bool, store: StateStore | None = None, **report_options: Any
     ) -> tuple[DeletionRun, dict[str, Any]]:
