@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # What is about Airflow; the rest does not know which one it is.
-AIRFLOW2_TESTS := $(addprefix tests/,operators sensors triggers hooks links test_example_dags.py test_pytest_plugin.py)
+AIRFLOW2_TESTS := $(addprefix tests/,files operators sensors triggers hooks links test_example_dags.py test_pytest_plugin.py)
 QUICK := --numprocesses 3 --dist loadfile $(addprefix --ignore tests/,system browser faults kills celery benchmarks)
 PYTHONS ?= 3.12 3.13
 # What pyproject.toml declares, extra emulator included.

@@ -7,9 +7,11 @@ Not from ``airflow.providers.common.compat.sdk``, which offers the same: Airflow
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airflow.plugins_manager import AirflowPlugin as AirflowPlugin
     from airflow.sdk import BaseHook as BaseHook
     from airflow.sdk import BaseOperator as BaseOperator
     from airflow.sdk import BaseOperatorLink as BaseOperatorLink
@@ -20,14 +22,20 @@ if TYPE_CHECKING:
     from airflow.sdk import PokeReturnValue as PokeReturnValue
     from airflow.sdk.configuration import conf as conf
     from airflow.sdk.exceptions import AirflowFailException as AirflowFailException
+    from airflow.sdk.exceptions import AirflowNotFoundException as AirflowNotFoundException
     from airflow.sdk.exceptions import AirflowSensorTimeout as AirflowSensorTimeout
     from airflow.sdk.exceptions import AirflowSkipException as AirflowSkipException
     from airflow.sdk.log import mask_secret as mask_secret
     from airflow.sdk.types import TaskInstanceKey as TaskInstanceKey
 
+AIRFLOW_V_3_1_PLUS = tuple(map(int, version("apache-airflow").split(".")[:2])) >= (3, 1)
+"""Whether this Airflow shows pages of a plugin to its own users."""
+
 _EXCEPTIONS = ("airflow.sdk.exceptions", "airflow.exceptions")  # the latter up to 3.1
 _MODULES = {
     "AirflowFailException": _EXCEPTIONS,
+    "AirflowNotFoundException": _EXCEPTIONS,
+    "AirflowPlugin": ("airflow.plugins_manager",),
     "AirflowSensorTimeout": _EXCEPTIONS,
     "AirflowSkipException": _EXCEPTIONS,
     "BaseHook": ("airflow.sdk", "airflow.hooks.base"),  # the latter up to 3.0

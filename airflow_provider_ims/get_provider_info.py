@@ -173,5 +173,8 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "filesystems": ["airflow_provider_ims.files.oss"],
-        "extra-links": ["airflow_provider_ims.links.ims.IMSConsoleLink"],
+        "extra-links": [
+            "airflow_provider_ims.links.ims.IMSPlanLink",
+            "airflow_provider_ims.links.ims.IMSReportLink",
+        ],
     }

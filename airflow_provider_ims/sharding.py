@@ -21,7 +21,7 @@ from airflow_provider_ims.arguments import is_nothing
 from airflow_provider_ims.deletion.policies import OutcomePolicies, OutcomePolicy
 from airflow_provider_ims.deletion.record import MAX_SAMPLES
 from airflow_provider_ims.deletion.resolve import Outcome
-from airflow_provider_ims.exceptions import IMSDeletionError
+from airflow_provider_ims.exceptions import IMSDeletionError, raised_for_airflow
 from airflow_provider_ims.files.manifest import ManifestReader, Row
 from airflow_provider_ims.files.storage import storage_path, to_line, write_whole
 from airflow_provider_ims.retention.plan import check_plan, percentage
@@ -81,6 +81,8 @@ class _Spool:
             "size_unknown": self.size_unknown,
             "oldest": self.created[0] if self.created else None,
             "newest": self.created[-1] if self.created else None,
+            "months": None,  # not known for a shard, as the types are not
+            "types": None,
         }
 
 
@@ -90,6 +92,7 @@ def shard_of(media_id: str, shards: int) -> int:
     return int.from_bytes(digest) % shards
 
 
+@raised_for_airflow()
 def split_manifest(
     manifest: str | ObjectStoragePath | None,
     folder: str | ObjectStoragePath,
@@ -149,6 +152,7 @@ def split_manifest(
     return arguments
 
 
+@raised_for_airflow()
 def merge_results(
     shards: Sequence[Mapping[str, Any]] | None,
     results: Iterable[Mapping[str, Any] | None] | None,

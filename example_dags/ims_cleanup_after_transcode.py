@@ -1,63 +1,109 @@
-"""Delete a source after it was transcoded: only if every rendition is there.
+"""Transcode a source with a convert job, and delete it: only if every rendition is there.
 
-Copy this file into your DAG folder, create the connection ``ims_default`` (type *Alibaba Cloud IMS*), and trigger
-the DAG with the job that ``SubmitTranscodeJob`` returned and the source that it was made from::
+Copy this file into your DAG folder, put the ids of your templates into it, create the connection ``ims_default``
+(type *Alibaba Cloud IMS*), and trigger the DAG with the source and the folder for its renditions::
 
-    {"parent_job_id": "5d0a...", "source_media_id": "c3d4..."}
+    {"source_media_id": "c3d4...", "folder": "oss://my-bucket/web"}
 
-1. ``wait_for_renditions`` waits until *every* sub-job succeeded. A job calls itself a success when only one did.
-2. ``check_renditions`` reads the renditions: each must be registered with status ``Normal``, and not be the source.
-3. ``delete_source`` deletes the source together with its file.
-4. ``wait_until_gone`` waits until reads no longer show it.
+1. ``start_job`` starts a convert job with a rendition for each template. A ``job_id`` in the conf names one that
+   was started elsewhere instead.
+2. ``wait_for_renditions`` waits until the job *and* each of its outputs have ended well.
+3. ``check_renditions`` looks at each rendition where it lies, and makes sure that none is the source itself.
+4. ``delete_source`` deletes the source together with its file, and refuses if that is the file of a rendition.
+5. ``wait_until_gone`` waits until reads no longer show it.
 
-If a sub-job fails, or a rendition is not as it should be, the run fails and the source stays. Without a job, as this
-example is, everything is skipped.
+If an output fails or is skipped, or a rendition is not as it should be, the run fails and the source stays. Without a
+source, as this example is, everything is skipped.
+
+Renditions in a bucket are looked at through ``oss://`` paths, which come with the extra ``oss`` of this provider.
 """
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 import pendulum
-from airflow.providers.common.compat.sdk import DAG, AirflowSkipException, Param, get_current_context, task
+from airflow.providers.common.compat.sdk import (
+    DAG,
+    AirflowSkipException,
+    ObjectStoragePath,
+    Param,
+    get_current_context,
+    task,
+)
 
 from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.operators.ims import IMSDeleteMediaInfosOperator
-from airflow_provider_ims.sensors.ims import IMSMediaDeletedSensor, IMSTranscodeJobSensor
+from airflow_provider_ims.sensors.ims import IMSMediaConvertJobSensor, IMSMediaDeletedSensor
 
+TEMPLATES = {"1080p": "id-of-a-template", "480p": "id-of-another"}  # of the IMS console
 LOOK_EVERY = timedelta(seconds=30)
 TRANSCODED_WITHIN = timedelta(hours=6)
 GONE_WITHIN = timedelta(hours=1)
 
 
-@task
-def find_job() -> str:
-    """Skip the run if it has no job; refuse half of what is needed before anything is waited for."""
-    params = get_current_context()["params"]
-    job, source = params["parent_job_id"].strip(), params["source_media_id"].strip()
-    if not job and not source:
-        raise AirflowSkipException("No job was given, so there is no source to delete.")
-    if not job or not source:
-        raise ValueError("Both parent_job_id and source_media_id are needed.")
-    return str(job)
-
-
 @task(retries=3, retry_delay=timedelta(minutes=1))
-def check_renditions(job: dict[str, Any]) -> str:
-    """Make sure that every rendition is registered and usable; give the source, which may then go."""
-    source = get_current_context()["params"]["source_media_id"].strip()
+def start_job() -> str:
+    """Start a convert job, and give its id; skip the run if there is nothing to convert."""
+    context = get_current_context()
+    source, folder, job = (
+        context["params"][name].strip() for name in ("source_media_id", "folder", "job_id")
+    )
+    if not source and not job:
+        raise AirflowSkipException("No source was given, so there is nothing to convert or to delete.")
+    if not source or not (folder or job):
+        raise ValueError("source_media_id is needed, and folder or job_id.")
+    if job:
+        return str(job)
+    config = {
+        "Inputs": [{"InputFile": {"Type": "Media", "Media": source}}],
+        "OutputGroups": [
+            {
+                "Name": "renditions",
+                "GroupConfig": {"Type": "File", "OutputFileBase": {"Type": "OSS", "Media": folder}},
+                "Outputs": [
+                    {"Name": name, "OutputFileName": f"{source}-{name}.mp4", "TemplateId": template}
+                    for name, template in TEMPLATES.items()
+                ],
+            }
+        ],
+    }
+    ti = context["ti"]
+    answer = IMSHook().call(
+        "SubmitMediaConvertJob",
+        Config=json.dumps(config),
+        # A retry of this task starts no second job.
+        ClientToken=str(uuid5(NAMESPACE_URL, f"{ti.dag_id}/{ti.run_id}")),
+    )
+    return str(answer["Job"]["JobId"])
+
+
+@task(multiple_outputs=True, retries=3, retry_delay=timedelta(minutes=1))
+def check_renditions(job: dict[str, Any]) -> dict[str, Any]:
+    """Look at every rendition where it lies; give the URL of the source, which may then go, and theirs."""
     hook = IMSHook()
+    source = hook.get_media_info(get_current_context()["params"]["source_media_id"].strip())
+    if source is None or not source.input_url:
+        raise RuntimeError("The source is not registered, or has no URL.")
+    renditions = []
     for output in job["outputs"]:
         media_id, url = output["media_id"], output["url"]
-        medium = hook.get_media_info(media_id) if media_id else hook.get_media_info(input_url=url)
-        if medium is None or medium.status != "Normal":
-            raise RuntimeError(
-                f"Rendition {media_id or url} is {medium.status if medium else 'not registered'}."
-            )
-        if medium.media_id == source:
-            raise RuntimeError(f"Rendition {source} is the source itself.")
-    return str(source)
+        if media_id == source.media_id:
+            raise RuntimeError(f"Rendition {output['name']} was written into the source itself.")
+        if media_id:
+            medium = hook.get_media_info(media_id)
+            if medium is None or medium.status != "Normal":
+                raise RuntimeError(
+                    f"Rendition {media_id} is {medium.status if medium else 'not registered'}."
+                )
+        elif not url or not ObjectStoragePath(url).stat().st_size:
+            raise RuntimeError(f"Rendition {output['name']} is an empty file, or none: {url}.")
+        if url:
+            renditions.append(url)
+    return {"source": source.input_url, "renditions": renditions}
 
 
 with DAG(
@@ -66,32 +112,36 @@ with DAG(
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,
     params={
-        "parent_job_id": Param("", type="string", title="Transcoding job", description="Its parent job id."),
         "source_media_id": Param("", type="string", title="Source", description="The media id that goes."),
+        "folder": Param("", type="string", title="Folder", description="For the renditions: oss://..."),
+        "job_id": Param(
+            "", type="string", title="Job", description="A convert job that was started already."
+        ),
     },
     tags=["ims", "example"],
     doc_md=__doc__,
 ):
-    wait_for_renditions = IMSTranscodeJobSensor(
+    wait_for_renditions = IMSMediaConvertJobSensor(
         task_id="wait_for_renditions",
-        parent_job_id=find_job(),
+        job_id=start_job(),
         poke_interval=LOOK_EVERY,
         timeout=TRANSCODED_WITHIN,
         deferrable=True,  # waits in the triggerer, and occupies no worker
     )
 
-    source = check_renditions(wait_for_renditions.output)
+    checked = check_renditions(wait_for_renditions.output)
 
     delete_source = IMSDeleteMediaInfosOperator(
         task_id="delete_source",
-        media_ids=[source],
+        input_urls=[checked["source"]],
+        protect=checked["renditions"],  # a job can write over its own source
         max_media=1,
         delete_physical_files=True,  # the file in the bucket goes too, for good
     )
 
     wait_until_gone = IMSMediaDeletedSensor(
         task_id="wait_until_gone",
-        media_ids=[source],
+        input_urls=[checked["source"]],
         poke_interval=LOOK_EVERY,
         timeout=GONE_WITHIN,
         deferrable=True,

@@ -13,7 +13,7 @@ secret and region). The policy stands below, in the file, so that nobody can wid
 6. ``tell`` says how it ended; put your own message there.
 
 The plans go to the folder that the run is given. Every worker must see it, and so must whoever approves: take a
-path in an object store, such as ``s3://my-bucket/ims-plans``. Needs Airflow 3.1 for the approval.
+path in an object store, such as ``oss://my-bucket/ims-plans``. Needs Airflow 3.1 for the approval.
 """
 
 from __future__ import annotations
@@ -28,18 +28,15 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow_provider_ims.operators.ims import IMSDeleteMediaInfosOperator, IMSPlanMediaRetentionOperator
 from airflow_provider_ims.sensors.ims import IMSMediaDeletedSensor
 
-QUESTION = """
-{% set plan = ti.xcom_pull(task_ids="plan") %}
-| | |
-|---|---|
-| Media | {{ "{:,}".format(plan["selected"]) }} of {{ "{:,}".format(plan["population"]) }} ({{ plan["percent"] }}%) |
-| Files | {{ plan["bytes"] | filesizeformat }}, which stay in the bucket |
-| Plan | `{{ plan["manifest"] }}` |
-| To look at | `{{ plan["page"] }}` |
-| SHA-256 | `{{ plan["digest"] }}` |
+# True deletes the files in the bucket too, not only what IMS knows of them.
+DELETE_PHYSICAL_FILES = False
 
-What is deleted can't be brought back.
-"""
+# How many media, how large, how old, which titles, by which policy: all that the plan itself can tell.
+QUESTION = "{{ ti.xcom_pull(task_ids='plan')['question'] }}\n\n" + (
+    "**Their files in the bucket are deleted with them.**"
+    if DELETE_PHYSICAL_FILES
+    else "Their files stay in the bucket."
+)
 
 
 @task.short_circuit
@@ -96,6 +93,7 @@ with DAG(
         task_id="delete",
         manifest="{{ ti.xcom_pull(task_ids='plan')['manifest'] }}",
         manifest_digest="{{ ti.xcom_pull(task_ids='plan')['digest'] }}",
+        delete_physical_files=DELETE_PHYSICAL_FILES,
         report="{{ params.folder }}/reports",
         # Media that the service refuses to delete don't stop the others; the report names them.
         on_forbidden="warn",

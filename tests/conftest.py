@@ -1,4 +1,7 @@
-"""What all tests share: an Airflow home of their own. The emulated IMS comes from the package's pytest plugin."""
+"""What all tests share: an Airflow home of their own, and stores for files.
+
+The emulated IMS comes from the package's pytest plugin.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,8 @@ os.environ |= {
 }
 
 import pytest  # noqa: E402
+
+from tests.stores import local_oss, oss_server, s3_endpoint, store  # noqa: E402, F401
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_ims.api import operations
+from airflow_provider_ims.api import jobs, operations
 from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.credentials import FetchedCredentials, StaticCredentials
 from airflow_provider_ims.api.endpoints import parse_host
@@ -35,7 +35,11 @@ from airflow_provider_ims.hooks import diagnosis
 from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.operators.ims import IMSDeleteMediaInfosOperator, IMSPlanMediaRetentionOperator
 from airflow_provider_ims.retention.policy import make_policy
-from airflow_provider_ims.sensors.ims import IMSMediaDeletedSensor, IMSTranscodeJobSensor
+from airflow_provider_ims.sensors.ims import (
+    IMSMediaConvertJobSensor,
+    IMSMediaDeletedSensor,
+    IMSTranscodeJobSensor,
+)
 from airflow_provider_ims.sharding import merge_results, split_manifest
 from airflow_provider_ims.triggers.ims import IMSMediaDeletedTrigger
 from tests.deletion.conftest import MemoryStore
@@ -236,12 +240,29 @@ def arguments_of_planning(world: World) -> Iterator[Provocation]:
 
     yield "refused.jsonl", too_much
 
+    def in_place_of(make: Callable[[Path], object]) -> Callable[[], Any]:
+        """Plan to where something else lies."""
+
+        def start() -> Any:
+            place = world.folder / "taken"
+            make(place)
+            try:
+                return plan(manifest=str(place))
+            finally:
+                place.unlink()
+
+        return start
+
+    yield "taken", in_place_of(lambda place: place.symlink_to(world.folder / "elsewhere"))
+    (world.folder / "a-file").write_text("")
+    yield "a-file", lambda: plan(manifest=str(world.folder / "a-file" / "plan.jsonl"))
+
 
 def arguments_of_the_hook(world: World) -> Iterator[Provocation]:
     yield "media_ids and input_urls", lambda: world.hook().delete_media_infos()
     yield "media_id and input_url", lambda: world.hook().get_media_info()
     yield "20 media", lambda: world.hook().batch_get_media_infos(["a"] * 21)
-    yield "20 streams", lambda: world.hook().delete_play_info("a", file_urls=[])
+    yield "file_urls", lambda: world.hook().delete_play_info("a", file_urls=[])
     yield "media_id", lambda: world.hook().delete_play_info("", file_urls=["oss://b/1"])
     yield "oss://b/1,2", lambda: world.hook().delete_play_info("a", file_urls=["oss://b/1,2"])
     yield "parameter Filter", lambda: world.hook().call("ListMediaBasicInfos", Filter=["a"])
@@ -414,6 +435,8 @@ def refusals(world: World) -> Iterator[Provocation]:
             "Message": said if "ignature" in rule.prefix else "Refused.",
         }
         yield f"({rule.prefix}, ", lambda body=body: world.ask(world.answering(400, body))
+    throttled = {"RequestId": "R-1", "Code": "Rejected.Throttling", "Message": "Refused."}
+    yield "Rejected.Throttling", lambda: world.ask(world.answering(403, throttled))
     for status in (400, 401, 403, 408, 418, 429, 500):
         body = {"RequestId": "R-1", "Code": "SomethingNew", "Message": "Refused."}
         yield f"HTTP {status}", lambda body=body, status=status: world.ask(world.answering(status, body))
@@ -430,6 +453,7 @@ def refusals(world: World) -> Iterator[Provocation]:
     ask = lambda: world.hook().batch_get_media_infos(["a"])  # noqa: E731
     yield "127.0.0.1", world.with_fault(ask, {"kind": "wrong_clock", "seconds": 3600})
     yield "127.0.0.1", world.with_fault(ask, {"kind": "wrong_clock", "seconds": -3600})
+    yield "more than a day", world.with_fault(ask, {"kind": "wrong_clock", "seconds": 90_000})
 
 
 def answers(world: World) -> Iterator[Provocation]:
@@ -455,20 +479,23 @@ def answers(world: World) -> Iterator[Provocation]:
         return operations.list_media_basic_infos(client)
 
     def read_job(client: IMSClient) -> Any:
-        return operations.get_transcode_job(client, "a")
+        return jobs.read_job(client, "media convert job", "a")
 
     yield "status 201", lying(read_list, {}, 201)
     yield "JSON", lying(read_list, b"<html>")
     yield "RequestId", lying(read_list, {"RequestId": None})
-    yield "64 MiB", lying(read_list, b" " * (65 << 20))
+    yield "longer than any", lying(read_list, b" " * (65 << 20))
     yield "IgnoredList", lying(delete_one, {"IgnoredList": "a,b"})
+    yield "another operation", lying(delete_one, {"MediaInfos": [], "TotalCount": 7})
     yield "MediaInfos", lying(read_batch, {"MediaInfos": ["a"]})
     yield "MediaInfos nor IgnoredList", lying(read_batch, {})
     yield "NextToken", lying(read_list, {"NextToken": 7})
     yield "MediaInfo", lying(read_one, {"MediaInfo": "a"})
     yield "MediaBasicInfo", lying(read_one, {"MediaInfo": {"MediaBasicInfo": "a"}})
     yield "MediaId", lying(read_one, {"MediaInfo": {"MediaBasicInfo": {"Title": "a"}}})
-    yield "TranscodeParentJob", lying(read_job, {})
+    yield "Job is no object", lying(read_job, {"Job": "a"})
+    yield "another than was asked for", lying(read_job, {"Job": {"JobId": "b"}})
+    yield "there is no media convert job a", lying(read_job, {})
     yield "page token", lying(lambda client: list(operations.list_all_media(client)), {"NextToken": "t"})
 
 
@@ -481,6 +508,13 @@ def networks(world: World) -> Iterator[Provocation]:
         lambda: world.ask("http://ice.nowhere.invalid", proxy=f"http://user:{SECRET}@{closed_port()}"),
     )
     yield "ice.nowhere.invalid", lambda: world.ask("http://ice.nowhere.invalid", proxy="gopher://127.0.0.1:1")
+    for status in (403, 407, 502):
+        yield (
+            f"HTTP {status}",
+            lambda status=status: world.ask(
+                "https://ice.nowhere.invalid", proxy=world.answering(status, b"")
+            ),
+        )
     yield "127.0.0.1", lambda: world.ask(f"http://{closed_port()}")
     yield "127.0.0.1", lambda: world.ask(world.full(), connect_timeout=0.05)
     yield "127.0.0.1", lambda: world.ask(world.silent(), read_timeout=0.2)
@@ -521,7 +555,12 @@ def listings(world: World) -> Iterator[Provocation]:
         media = [medium(number) for number in range(100)]
         return 200, {"RequestId": "R-1", "MediaInfos": media, "TotalCount": 150, "NextToken": "t"}
 
+    def counted_but_not_shown(query: dict[str, str]) -> tuple[int, Any]:
+        total = 7 if query["MaxResults"] == "1" else 0
+        return 200, {"RequestId": "R-1", "MediaInfos": [], "TotalCount": total}
+
     yield "TotalCount", plan_of(untold)
+    yield "counts 7", plan_of(counted_but_not_shown)
     yield f"{1:032x}", plan_of(elsewhere)
     yield LONG_AGO, plan_of(in_one_second)
 
@@ -635,6 +674,12 @@ def reports(world: World) -> Iterator[Provocation]:
         return Report.begin(storage_path(str(world.folder / "blocked")), 1)
 
     yield "a-file/reports", under_a_file
+    for about, report in (
+        ("nobody", "s3://nobody@bucket/reports"),
+        ("gs://bucket/reports", "gs://bucket/reports"),
+        ("foo://bucket/reports", "foo://bucket/reports"),
+    ):
+        yield about, lambda report=report: delete(media_ids=["a"], report=report)
     yield "blocked", file_for_a_folder
 
 
@@ -710,16 +755,25 @@ def waiting(world: World) -> Iterator[Provocation]:
 
     yield "now.txt", changed_manifest
 
-    def job(job_id: str) -> Any:
-        sensor = IMSTranscodeJobSensor(task_id="done", parent_job_id=job_id, poke_interval=0.1, timeout=1)
+    def wait_for(job_id: str, **arguments: Any) -> Any:
+        sensor = IMSMediaConvertJobSensor(
+            task_id="done", job_id=job_id, poke_interval=0.1, timeout=1, **arguments
+        )
         return sensor.execute({"ti": Task()})  # type: ignore[typeddict-item]
 
-    def failed_job() -> Any:
-        made = world.emulator.add_job(outputs=["oss://b/1", "oss://b/2"], statuses=["Success", "Fail"])
-        return job(made["ParentJobId"])
+    def converted(**fields: Any) -> Any:
+        return wait_for(world.emulator.add_job(kind="convert", **fields)["JobId"])
 
-    yield "parent_job_id", lambda: job("")
-    yield "transcoding job", failed_job
+    yield "job_id", lambda: wait_for("")
+    yield "output-1 is Failed", lambda: converted(statuses=["Success", "Failed"])
+    yield "output-0 is Skipped", lambda: converted(statuses=["Skipped"], state="Complete")
+
+    def ended_operation() -> Any:
+        sensor = IMSTranscodeJobSensor(task_id="done", parent_job_id="a", poke_interval=0.1, timeout=1)
+        return sensor.execute({"ti": Task()})  # type: ignore[typeddict-item]
+
+    ended = {"action": "GetTranscodeJob", "status": 404, "code": "InvalidAction.NotFound"}
+    yield "IMSMediaConvertJobSensor", world.with_fault(ended_operation, {"kind": "refuse", **ended})
 
 
 def connection_tests(world: World) -> Iterator[Provocation]:
@@ -764,6 +818,8 @@ OURS = (
     "OtherProduct",
     "BadAnswer",
     "UntrustedCertificate",
+    "NoTLS",
+    "ProxyRefused",
     "NoConnection",
     "NoAnswer",
     "Fetched",

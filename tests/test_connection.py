@@ -34,7 +34,8 @@ def test_three_fields_are_enough():
     assert settings.endpoint == Endpoint("https", "ice.cn-shanghai.aliyuncs.com")
     assert settings.region == "cn-shanghai"
     assert settings.credentials.current() == ("LTAIid", SECRET, None)
-    assert settings[4:] == (5.0, 30.0, 300.0, None, True, None, ())
+    oss_endpoint = Endpoint("https", "oss-cn-shanghai.aliyuncs.com")
+    assert settings[4:] == (5.0, 30.0, 300.0, None, True, None, oss_endpoint, ())
 
 
 @pytest.mark.parametrize("region", REGIONS)
@@ -207,7 +208,8 @@ def test_verify_in_every_spelling(written, verify):
         ({}, {}, "neither extra 'region'.* nor host"),
         ({"region": "CN Shanghai"}, {}, "region 'CN Shanghai'"),
         ({"region": ["cn-shanghai"]}, {}, "extra 'region'"),
-        ({"network": "intranet"}, {}, "network 'intranet'"),
+        ({"network": "intranet"}, {}, "extra 'network' is 'intranet'"),
+        ({"network": "privat"}, {"host": "http://127.0.0.1:1"}, "extra 'network' is 'privat'"),
         ({}, {"host": "ice.cn-shanghai.aliyuncs.com/path"}, "host"),
         ({}, {"host": "ice.example:8443", "port": 443}, "host 'ice.example:8443' and port 443"),
         ({}, {"host": "ice.us-west-1.aliyuncs.com"}, "us-west-1.* cn-shanghai"),

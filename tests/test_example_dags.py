@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, A
 from media_team import cleanup
 
 from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.pytest_plugin import MakeConnection
 
 FOLDER = Path(__file__).parent.parent / "example_dags"
 # Approval by a person came with Airflow 3.1.
@@ -80,6 +82,102 @@ def test_delete_media(ims_emulator: Emulator) -> None:
         says for says, true in books.compare(work, before, books.read(ims_emulator), results) if not true
     ]
     assert wrong == []
+
+
+@pytest.fixture
+def local_oss(make_ims_connection: MakeConnection) -> Iterator[Any]:
+    """A local OSS with the bucket ``my-bucket``, to which the connection's ``oss://`` paths lead."""
+    oss = pytest.importorskip("airflow_provider_ims.emulator.oss")
+    with oss.LocalOSS("my-bucket") as local:
+        make_ims_connection(extra={"oss_endpoint": local.endpoint})
+        yield local
+
+
+class Conversion:
+    """A run of the example whose convert job has the outputs that a test wants."""
+
+    folder = "oss://my-bucket/web"
+
+    def __init__(self, ims: Emulator, oss: Any, **job: Any) -> None:
+        self._ims, self._oss, self._job = ims, oss, job
+        (self.source,) = ims.seed([{"url": "oss://my-bucket/masters/1.mov"}])
+
+    def run(self, *, written: tuple[str, ...] = ("hd", "sd"), content: bytes = b"a film") -> dict[str, str]:
+        for name in written:
+            self._oss.put("my-bucket", f"web/{name}.mp4", content)
+        outputs = [{"url": f"{self.folder}/{name}.mp4", "name": name} for name in ("hd", "sd")]
+        job = {"outputs": outputs, "source": self.source, "seconds": 0, **self._job}
+        conf = {
+            "source_media_id": self.source,
+            "job_id": self._ims.add_job(kind="convert", **job)["JobId"],
+        }
+        return states(
+            run(load(FOLDER / "ims_cleanup_after_transcode.py")["ims_cleanup_after_transcode"], conf)
+        )
+
+    @property
+    def source_is_there(self) -> bool:
+        return self.source in self._ims.media_ids()
+
+
+def test_a_source_goes_once_its_renditions_are_there(ims_emulator: Emulator, local_oss: Any) -> None:
+    conversion = Conversion(ims_emulator, local_oss)
+    assert set(conversion.run().values()) == {"success"}
+    assert not conversion.source_is_there
+    (deletion,) = ims_emulator.deleted()
+    assert (deletion["media_id"], deletion["files"]) == (conversion.source, True)
+
+
+@pytest.mark.parametrize(
+    ("job", "files", "stops"),
+    [
+        ({"statuses": ["Success", "Failed"], "state": "Complete"}, {}, "wait_for_renditions"),
+        ({"statuses": ["Success", "Skipped"], "state": "Complete"}, {}, "wait_for_renditions"),
+        ({"state": "Cancelled"}, {}, "wait_for_renditions"),
+        ({}, {"written": ("hd",)}, "check_renditions"),
+        ({}, {"content": b""}, "check_renditions"),
+    ],
+    ids=["failed", "skipped", "cancelled", "not written", "empty"],
+)
+def test_a_source_stays_unless_every_rendition_is_there(
+    ims_emulator: Emulator, local_oss: Any, job: dict[str, Any], files: dict[str, Any], stops: str
+) -> None:
+    conversion = Conversion(ims_emulator, local_oss, **job)
+    ended = conversion.run(**files)
+    assert ended[stops] in ("failed", "up_for_retry")
+    assert ended["delete_source"] == "upstream_failed"
+    assert conversion.source_is_there
+    assert ims_emulator.requests("DeleteMediaInfos") == []
+
+
+@pytest.mark.parametrize("into", ["the medium", "the file"])
+def test_a_source_among_its_own_renditions_stays(ims_emulator: Emulator, local_oss: Any, into: str) -> None:
+    conversion = Conversion(ims_emulator, local_oss)
+    output = (
+        {"media_id": conversion.source} if into == "the medium" else {"url": "oss://my-bucket/masters/1.mov"}
+    )
+    conversion._job = {"outputs": [{**output, "name": "hd"}]}
+    local_oss.put("my-bucket", "masters/1.mov", b"a film")
+    ended = conversion.run(written=())
+    stops = "check_renditions" if into == "the medium" else "delete_source"
+    assert ended[stops] in ("failed", "up_for_retry")
+    assert "success" not in (ended["delete_source"], ended["wait_until_gone"])
+    assert conversion.source_is_there
+    assert ims_emulator.requests("DeleteMediaInfos") == []
+
+
+def test_a_job_is_started_once(ims_emulator: Emulator, local_oss: Any) -> None:
+    """By the example itself: what it starts is waited for; no file is written here, so the source stays."""
+    (source,) = ims_emulator.seed([{"url": "oss://my-bucket/masters/1.mov"}])
+    dag = load(FOLDER / "ims_cleanup_after_transcode.py")["ims_cleanup_after_transcode"]
+    finished = run(dag, {"source_media_id": source, "folder": "oss://my-bucket/web"})
+    assert states(finished)["wait_for_renditions"] == "success"
+    job = finished.get_task_instance("wait_for_renditions").xcom_pull(task_ids="wait_for_renditions")
+    assert job["inputs"] == [{"media_id": source, "url": None}]
+    assert [output["url"] for output in job["outputs"]] == [
+        f"oss://my-bucket/web/{source}-{name}.mp4" for name in ("1080p", "480p")
+    ]
+    assert ims_emulator.media_ids() == [source]
 
 
 def run_sharded(conf: dict[str, Any], folder: Path) -> tuple[dict[str, str], Any]:

@@ -1,32 +1,25 @@
-"""One operation on the wire: sign, send, classify, parse, and send again where that can help.
+"""One operation: sign, send, classify, parse, and send again where that can help.
 
-All calls share one pool of connections and may come from several threads. ``requests`` makes the pool, so that
-proxies and CA bundles, given or from the environment, work as usual; requests then go right into it. Nothing that
-could alter or leak a signed request is on that way: no redirect is followed, no cookie is sent, ``~/.netrc`` is
-not read. And a request costs a third less than through a session.
+Several threads may call at once. They share the connections, the clock's correction and what is known of the
+service: that it answers, or for how long it has not.
 """
 
 from __future__ import annotations
 
 import logging
-import os
+import math
 import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-import requests
-import urllib3
-from requests.adapters import HTTPAdapter
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
 from airflow_provider_ims import __version__
 from airflow_provider_ims.api import signing
-from airflow_provider_ims.api.credentials import CredentialSource
+from airflow_provider_ims.api.credentials import Credentials, CredentialSource
 from airflow_provider_ims.api.endpoints import Endpoint
 from airflow_provider_ims.api.errors import (
     CallAbandoned,
@@ -37,65 +30,52 @@ from airflow_provider_ims.api.errors import (
     RetryAction,
     classify,
 )
-from airflow_provider_ims.api.responses import Response, read_answer, read_body
-from airflow_provider_ims.api.transport_errors import no_answer
+from airflow_provider_ims.api.forks import start_anew_in_children
+from airflow_provider_ims.api.rate_limit import RateLimiter
+from airflow_provider_ims.api.responses import Response, is_plausible, read_answer
+from airflow_provider_ims.api.transport import Transport
 
 API_VERSION = "2020-11-09"
 
 # A request is tried at least this often before a lost answer is final, however short its retry time.
 MIN_TRIES = 8
+# How often a call that waits looks whether it still has something to wait for.
+_LOOK_SECONDS = 0.05
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class RequestStats:
-    """How many requests a client sent so far; ``retries`` and ``throttled`` of them."""
+class RequestStats(NamedTuple):
+    """How many requests a client has sent so far.
+
+    ``retries`` and ``throttled`` of them; ``answered``: by the service, a throttle or refusal included; ``lost``:
+    without an answer though the service may have had them.
+    """
 
     requests: int = 0
     retries: int = 0
     throttled: int = 0
     lost: int = 0
+    answered: int = 0
 
     def __sub__(self, earlier: RequestStats) -> RequestStats:
-        return RequestStats(
-            self.requests - earlier.requests,
-            self.retries - earlier.retries,
-            self.throttled - earlier.throttled,
-            self.lost - earlier.lost,
-        )
-
-
-class Pace(Protocol):
-    """Decides when the next request may start, and hears how each one went. Shared by threads."""
-
-    def acquire(self, stop: threading.Event | None = None) -> Any:
-        """Wait for a turn. None when ``stop`` was set meanwhile."""
-
-    def release(
-        self,
-        permit: Any,
-        *,
-        throttled: bool = False,
-        answered: bool = True,
-        retry_after: float | None = None,
-    ) -> None:
-        """Say how the request went (``retry_after`` in seconds)."""
+        return RequestStats(*map(int.__sub__, self, earlier))
 
 
 class IMSClient:
-    """Calls IMS operations, signed; safe to share between threads.
+    """Calls IMS operations, signed; safe to share between threads, and started anew in a forked child.
 
     :param endpoint: where to send to.
     :param credentials: asked once for each request.
+    :param connection: id of the Airflow connection, which refusals name.
     :param connect_timeout: seconds to wait for a connection.
-    :param read_timeout: seconds to wait for each part of an answer.
-    :param retry_seconds: how long one call is tried again before its error is final.
+    :param read_timeout: seconds to wait for each part of an answer; the whole of it may take twice as long.
+    :param retry_seconds: how long one call is tried again before its error is final; and for how long nothing may
+        go through before all calls are over.
     :param min_tries: a call without an answer is tried at least this often, however short its retry time.
     :param verify: check TLS certificates; or the path of a CA bundle to check them against.
     :param proxy: URL of a proxy; without it those of the environment are used.
-    :param max_connections: connections kept open; more threads than this share them.
     :param pace: limits how fast requests start.
     :raises ValueError: when the CA bundle, given or taken from the environment, does not exist.
     """
@@ -105,40 +85,44 @@ class IMSClient:
         endpoint: Endpoint,
         credentials: CredentialSource,
         *,
+        connection: str | None = None,
         connect_timeout: float = 5.0,
         read_timeout: float = 30.0,
         retry_seconds: float = 300.0,
         min_tries: int = MIN_TRIES,
         verify: bool | str = True,
         proxy: str | None = None,
-        max_connections: int = 32,
-        pace: Pace | None = None,
+        pace: RateLimiter | None = None,
     ) -> None:
         self.endpoint = endpoint
+        self.connection = connection
         self.retry_seconds = retry_seconds
-        self._min_tries = min_tries
         self.timeout = (connect_timeout, read_timeout)
-        self._timeout = urllib3.Timeout(connect=connect_timeout, read=read_timeout)
+        self._min_tries = min_tries
         self._credentials = credentials
         self._pace = pace
-        self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=max_connections)
-        # The environment is read once: there is one host, and reading it costs more than signing.
-        self._transport: dict[str, Any] = {
-            **requests.Session().merge_environment_settings(
-                endpoint.url, {"http": proxy, "https": proxy} if proxy else {}, None, verify, None
-            )
-        }
-        ca_bundle = self._transport["verify"]
-        if isinstance(ca_bundle, str) and not os.path.exists(ca_bundle):
-            raise ValueError(
-                f"verify: there is no CA bundle at {ca_bundle!r}, which the connection or the environment names"
-            )
+        self._transport = Transport(
+            endpoint.url,
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+            verify=verify,
+            proxy=proxy,
+        )
+        self._proxy_secrets = self._transport.secrets
         self._clock_offset = timedelta()
-        self._lock = threading.Lock()
         self._tally = RequestStats()
         self.last_answer_at = float("-inf")
         self.last_error: IMSAPIError | None = None
         """Why the last request failed; None if it did not."""
+        self.start_anew()
+        start_anew_in_children(self)
+
+    def start_anew(self) -> None:
+        """Begin with nothing in flight, nothing known of the service's limit, and no lock held."""
+        if self._pace:
+            self._pace.reset()
+        self._lock = threading.Lock()
+        self._silence = _Silence(self.retry_seconds, self._min_tries)
 
     @property
     def tally(self) -> RequestStats:
@@ -147,24 +131,28 @@ class IMSClient:
             return self._tally
 
     @property
+    def window(self) -> int | None:
+        """How many requests make sense in flight now; None without a pace."""
+        return self._pace.window if self._pace else None
+
+    @property
     def clock_offset(self) -> timedelta:
         """How far the service's clock is ahead of this machine's, once that mattered."""
         return self._clock_offset
 
+    @property
+    def last_trouble(self) -> IMSAPIError | None:
+        """Why the last request that failed got no answer; None since the service answered."""
+        return self._silence.error
+
+    @property
+    def stop_seconds(self) -> float:
+        """How long calls may go on after their ``stop`` was set, but for a host name that nobody resolves."""
+        return self._transport.stop_seconds
+
     def close(self) -> None:
         """Close the connections."""
-        self._adapter.close()
-
-    @cached_property
-    def _route(self) -> tuple[Any, str]:
-        """The pool of connections, to the service or to a proxy, and what stands before a request's ``?``."""
-        adapter: Any = self._adapter
-        verify, cert, proxies = (self._transport[name] for name in ("verify", "cert", "proxies"))
-        request = requests.PreparedRequest()
-        request.url = f"{self.endpoint.url}/"
-        pool = adapter.get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert)
-        adapter.cert_verify(pool, request.url, verify, cert)
-        return pool, adapter.request_url(request, proxies)
+        self._transport.close()
 
     def call(
         self,
@@ -180,55 +168,76 @@ class IMSClient:
         :param params: its parameters; ``None`` leaves one out, booleans travel as ``true``/``false``.
         :param parse: makes the answer's body into what the caller wants; a ``ValueError`` of its says that the
             answer has a wrong shape.
-        :param stop: once set, nothing more is sent.
+        :param stop: once set, nothing more is sent, and what is in flight ends within ``stop_seconds``.
         :raises IMSTransientError: when the retry time is spent; ``IMSThrottlingError`` when by throttling.
         :raises IMSAuthError: when the credentials or the clock are refused.
         :raises IMSPermissionError: when the key may not do this.
         :raises IMSAPIError: for every other refusal.
         :raises CallAbandoned: when ``stop`` was set before an answer came.
         """
-        course = _RetryState(
+        silence = self._silence
+        state = _RetryState(
             self._credentials,
+            silence,
             self.retry_seconds,
             self._min_tries,
             self._take_over_clock,
             paced=self._pace is not None,
         )
         query = signing.canonical_query(encode_params(params))
+        cancel = _Cancel(stop, silence)
         retrying = Retrying(
-            retry=retry_if_exception(course.worth_another_try),
-            stop=course.spent,
-            wait=course.pause,
-            sleep=lambda seconds: _sleep(seconds, stop),
+            retry=retry_if_exception(state.worth_another_try),
+            stop=state.spent,
+            wait=state.pause,
+            sleep=lambda seconds: _sleep(seconds, cancel),
             reraise=True,
         )
-        try:
-            return retrying(self._try, action, query, parse, course, stop)
-        except IMSAPIError as error:
-            error.answer_lost = course.answer_lost
-            raise
-        except CallAbandoned as error:
-            error.answer_lost = course.answer_lost
-            raise
+        with silence:
+            try:
+                return retrying(self._try, action, query, parse, state, stop, cancel)
+            except IMSAPIError as error:
+                error.answer_lost = state.answer_lost
+                if not isinstance(error, IMSTransientError):
+                    error.connection = self.connection
+                raise
+            except CallAbandoned as error:
+                error.answer_lost = state.answer_lost
+                raise
 
     def _try(
         self,
         action: str,
         query: str,
         parse: Callable[[dict[str, Any]], T],
-        course: _RetryState,
+        state: _RetryState,
         stop: threading.Event | None,
+        cancel: _Cancel,
     ) -> Response[T]:
         """Send once."""
-        permit = self._pace.acquire(stop) if self._pace else None
-        if stop and stop.is_set():
+        permit = self._pace.acquire(cancel) if self._pace else None
+        if cancel.is_set():
             if self._pace and permit is not None:
                 self._pace.release(permit, answered=False)
-            raise CallAbandoned
+            if stop and stop.is_set():
+                raise CallAbandoned
+            raise self._silence.error_for(action)
         error: IMSAPIError | None = None
+        answer: Response[T] | None = None
+        is_sent = False
+        began = time.monotonic()
         try:
-            status, headers, body = self._exchange(action, query)
-            answer = read_answer(action, status, headers, body, parse)
+            key = self._usable_credentials(action)
+            headers = self._sign(action, query, key)
+            is_sent = True
+            status, answer_headers, body = self._transport.send(action, query, headers, stop)
+            told = (
+                key.access_key_secret,
+                key.security_token or "",
+                _signature(headers),
+                *self._proxy_secrets,
+            )
+            answer = read_answer(action, status, answer_headers, body, parse, told)
         except IMSAPIError as refused:
             error = refused
         finally:
@@ -237,31 +246,33 @@ class IMSClient:
                 self._pace.release(
                     permit,
                     throttled=throttled,
-                    answered=error is None or throttled,
+                    answered=bool(answer) or throttled,
                     retry_after=error.retry_after if error else None,
                 )
-            self._count(retry=course.tries > 0, throttled=throttled, lost=bool(error and error.answer_lost))
+        is_refused = bool(error and error.http_status) and not isinstance(error, IMSTransientError)
+        is_answered = not error or throttled or is_refused
+        if is_sent:
+            is_lost = bool(error and error.answer_lost)
+            self._count(RequestStats(1, int(state.tries > 0), int(throttled), int(is_lost), int(is_answered)))
         self.last_error = error
         if error:
-            course.failed(error)
-            log.debug("%s: try %d failed: %s", action, course.tries, error)
+            if is_answered:
+                self._silence.end()
+            else:
+                self._silence.note(error, began)
+            state.failed(error)
+            log.debug("%s: try %d failed: %s", action, state.tries, error)
             raise error
+        assert answer
+        self._silence.end()
         self.last_answer_at = time.monotonic()
-        return answer._replace(answer_lost=course.answer_lost)
+        return answer._replace(answer_lost=state.answer_lost)
 
-    def _count(self, *, retry: bool, throttled: bool, lost: bool) -> None:
+    def _count(self, more: RequestStats) -> None:
         with self._lock:
-            now = self._tally
-            self._tally = replace(
-                now,
-                requests=now.requests + 1,
-                retries=now.retries + retry,
-                throttled=now.throttled + throttled,
-                lost=now.lost + lost,
-            )
+            self._tally = RequestStats(*map(int.__add__, self._tally, more))
 
-    def _exchange(self, action: str, query: str) -> tuple[int, Mapping[str, str], bytes]:
-        """Sign and send one request, read the whole answer."""
+    def _usable_credentials(self, action: str) -> Credentials:
         key = self._credentials.current()
         if not _fits_a_header(key.access_key_id + (key.security_token or "")):
             raise IMSAuthError(
@@ -269,6 +280,9 @@ class IMSClient:
                 code="UnusableCredentials",
                 action=action,
             )
+        return key
+
+    def _sign(self, action: str, query: str, key: Credentials) -> dict[str, str]:
         headers = signing.signed_headers(
             method="POST",
             host=self.endpoint.host,
@@ -281,35 +295,12 @@ class IMSClient:
             date=(datetime.now(UTC) + self._clock_offset).strftime("%Y-%m-%dT%H:%M:%SZ"),
             nonce=secrets.token_hex(16),
         )
-        headers |= {
+        return headers | {
             "Accept": "application/json",
             "Accept-Encoding": "identity",
             "Content-Length": "0",
             "User-Agent": f"airflow-provider-ims/{__version__}",
         }
-        trouble: IMSAPIError
-        try:
-            pool, path = self._route
-            response = pool.urlopen(
-                "POST",
-                f"{path}?{query}",
-                headers=headers,
-                timeout=self._timeout,
-                retries=False,
-                redirect=False,
-                assert_same_host=False,
-                preload_content=False,
-            )
-            try:
-                return response.status, response.headers, read_body(action, response)
-            finally:
-                # One whose answer was read to its end is back in the pool by now.
-                response.close()
-                response.release_conn()
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            trouble = no_answer(action, error, host=self.endpoint.host, timeout=self.timeout)
-        # Raised out here, because the caught error holds the signed request.
-        raise trouble
 
     def _take_over_clock(self, service_date: datetime) -> None:
         offset = service_date - datetime.now(UTC)
@@ -323,12 +314,91 @@ class IMSClient:
         )
 
 
+class _Silence:
+    """For how long nothing has gone through, whichever of a client's calls tried.
+
+    A call enters it as a context. Tries that were in flight at the same time count as one, so that it takes as long
+    whether one call is in flight or 64 are.
+    """
+
+    def __init__(self, retry_seconds: float, min_tries: int) -> None:
+        self._retry_seconds = retry_seconds
+        self._min_tries = min_tries
+        self._lock = threading.Lock()
+        self._calls = 0
+        self._tries = 0
+        self._since = self._counted_at = float("-inf")
+        self.error: IMSAPIError | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._calls += 1
+            if self._calls == 1:
+                self._begin()
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._calls -= 1
+
+    def _begin(self) -> None:
+        self._since = time.monotonic()
+        self._tries = 0
+        self.error = None
+
+    def end(self) -> None:
+        """Note that the service answered."""
+        if self.error:
+            with self._lock:
+                self._begin()
+        else:
+            self._since = time.monotonic()
+
+    def note(self, error: IMSAPIError, began: float) -> None:
+        """Note a try that got no answer, and when it began."""
+        with self._lock:
+            self.error = error
+            if began >= self._counted_at:
+                self._tries += 1
+                self._counted_at = time.monotonic()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has lasted so long that nobody tries again."""
+        return self._tries >= self._min_tries and time.monotonic() - self._since >= self._retry_seconds
+
+    def error_for(self, action: str) -> IMSTransientError:
+        """Return what a call is told that waited for its turn meanwhile."""
+        last = self.error
+        return IMSTransientError(
+            last.message if last else "no answer came", code=last.code if last else "NoAnswer", action=action
+        )
+
+
+class _Cancel(threading.Event):
+    """Set once a call has nothing more to wait for: its stop is set, or the silence has lasted too long."""
+
+    def __init__(self, stop: threading.Event | None, silence: _Silence) -> None:
+        # Without that of Event, whose lock is not needed: nobody sets this one.
+        self._stop = stop
+        self._silence = silence
+
+    def is_set(self) -> bool:
+        return bool(self._stop and self._stop.is_set()) or self._silence.is_over
+
+    def wait(self, timeout: float | None = None) -> bool:
+        end = time.monotonic() + timeout if timeout is not None else math.inf
+        while not self.is_set() and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, _LOOK_SECONDS))
+        return self.is_set()
+
+
 class _RetryState:
     """How one call has gone so far, and with that what is still worth trying."""
 
     def __init__(
         self,
         credentials: CredentialSource,
+        silence: _Silence,
         retry_seconds: float,
         min_tries: int,
         take_over_clock: Callable[[datetime], None],
@@ -337,6 +407,7 @@ class _RetryState:
     ) -> None:
         self._paced = paced
         self._credentials = credentials
+        self._silence = silence
         self._retry_seconds = retry_seconds
         self._min_tries = min_tries
         self._take_over_clock = take_over_clock
@@ -349,7 +420,7 @@ class _RetryState:
         self.answer_lost = False
 
     def failed(self, error: IMSAPIError) -> None:
-        """Take note of a try that failed."""
+        """Record a try that failed."""
         self.tries += 1
         self.throttled = isinstance(error, IMSThrottlingError)
         self.unanswered += isinstance(error, IMSTransientError) and not self.throttled
@@ -367,7 +438,7 @@ class _RetryState:
         self._used_up.add(remedy)
         if remedy is RetryAction.RENEW_CREDENTIALS:
             return self._credentials.renew()
-        if remedy is RetryAction.CORRECT_CLOCK and error.service_date:
+        if remedy is RetryAction.CORRECT_CLOCK and error.service_date and is_plausible(error.service_date):
             self._take_over_clock(error.service_date)
             return True
         return False
@@ -375,7 +446,8 @@ class _RetryState:
     def spent(self, _: RetryCallState) -> bool:
         """Whether the retry time is over. Waiting for a throttle to lift counts as time, not as tries."""
         over = time.monotonic() - self._started >= self._retry_seconds
-        return over and (self.throttled or self.unanswered >= self._min_tries)
+        own = over and (self.throttled or self.unanswered >= self._min_tries)
+        return own or self._silence.is_over
 
     def pause(self, state: RetryCallState) -> float:
         """Seconds until the next try."""
@@ -393,7 +465,7 @@ class _RetryState:
 
 
 def encode_params(params: Mapping[str, Any]) -> dict[str, str]:
-    """Spell parameters as the documentation does: ``true``/``false``, decimal numbers, ``None`` left out.
+    """Return parameters spelled as the documentation does: ``true``/``false``, decimal numbers, ``None`` left out.
 
     :raises ValueError: for a value of another kind.
     """
@@ -408,11 +480,12 @@ def encode_params(params: Mapping[str, Any]) -> dict[str, str]:
     return encoded
 
 
-def _sleep(seconds: float, stop: threading.Event | None) -> None:
-    if stop:
-        stop.wait(seconds)
-    else:
-        time.sleep(seconds)
+def _sleep(seconds: float, cancel: _Cancel) -> None:
+    cancel.wait(seconds)
+
+
+def _signature(headers: Mapping[str, str]) -> str:
+    return headers["Authorization"].rpartition("=")[2]
 
 
 def _fits_a_header(text: str) -> bool:

@@ -1,7 +1,8 @@
 """``alibabacloud-credentials``, made fit for a run. The only module that imports it, which takes half a second.
 
 Out of the box the library follows redirects with signed requests, sends through ``HTTP_PROXY`` what ``NO_PROXY``
-excludes, starts a thread for each chain, and writes whole answers and signed URLs to its log and into its errors.
+excludes, starts a thread for each chain, reads answers of any length, and writes whole answers and signed URLs to its
+log and into its errors.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import json
 import logging
 import os
 import re
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,15 +26,24 @@ from alibabacloud_credentials.client import Client
 from alibabacloud_credentials.exceptions import CredentialException
 from alibabacloud_credentials.models import Config
 from alibabacloud_credentials.utils import auth_util as environment
-from requests.utils import should_bypass_proxies
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, should_bypass_proxies
 from Tea.core import TeaCore  # type: ignore[import-untyped]
 
 from airflow_provider_ims.api.errors import IMSTransientError, classify
 from airflow_provider_ims.api.exception_chain import find_cause
+from airflow_provider_ims.api.transport import BoundedAdapter, Exchange
+from airflow_provider_ims.api.transport_errors import AnswerTooLong
 
 METADATA_HOST = "100.100.100.200"
 
+READ_SECONDS, WHOLE_SECONDS, MAX_ANSWER_BYTES = 10.0, 20.0, 2**20
+"""What fetching takes at most: for each part of an answer, and for the whole of it."""
+
+_LOGGERS = ("credentials", "alibabacloud-tea", "urllib3.connectionpool", "urllib3.util.retry")
 _unheard: ContextVar[bool] = ContextVar("_unheard", default=False)
+_is_ours: ContextVar[bool] = ContextVar("_is_ours", default=False)
+
+log = logging.getLogger(__name__)
 
 _ADVICE = {
     "NoPermission": "the key needs the RAM action sts:AssumeRole, and the role's trust policy must let it in",
@@ -53,7 +65,7 @@ _PLACES = {
 
 
 def make_client(kind: str, fields: Mapping[str, Any]) -> Client:
-    """Make the library's client for a kind of credentials.
+    """Return the library's client for a kind of credentials.
 
     :param fields: as its ``Config`` names them.
     """
@@ -63,6 +75,28 @@ def make_client(kind: str, fields: Mapping[str, Any]) -> Client:
     if kind == "ecs_ram_role":
         return Client(provider=_ecs_ram_role(fields.get("role_name")))
     return Client(Config(type=kind, **fields))
+
+
+def get_credentials(client: Client, kind: str, *, is_new: bool) -> Any:
+    """Return what the library's client has or fetches.
+
+    :param is_new: it can't have any yet, so it must fetch them; and must do that by a session of ours.
+    """
+    token = _is_ours.set(False)
+    try:
+        with unheard():
+            found = client.get_credential()
+        is_ours = _is_ours.get()
+    finally:
+        _is_ours.reset(token)
+    # Those of the default chain may come out of a file.
+    if is_new and kind != "default" and not is_ours:
+        log.error(
+            "alibabacloud-credentials %s no longer sends its requests as this provider expects: redirects are "
+            "followed, and answers of any length are read. Report it, and use an older version until then.",
+            version("alibabacloud-credentials"),
+        )
+    return found
 
 
 class NoneFound(Exception):
@@ -103,7 +137,7 @@ class DefaultChain:
                 credentials = member.get_credentials()
             except Exception as error:  # noqa: BLE001 - the library raises whatever happens to it
                 place = _PLACES.get(member.get_provider_name(), member.get_provider_name())
-                tried.append(f"{place}: {in_words(error)[0]}")
+                tried.append(f"{place}: {describe(error)[0]}")
             else:
                 self._found = member
                 return credentials
@@ -119,6 +153,8 @@ def _ecs_ram_role(role_name: str | None = None) -> Any:
 @contextmanager
 def unheard() -> Iterator[None]:
     """Keep what the library and its HTTP client log in here from every handler."""
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(_is_heard)  # adds it once
     token = _unheard.set(True)
     try:
         yield
@@ -130,23 +166,42 @@ def _is_heard(_: logging.LogRecord) -> bool:
     return not _unheard.get()
 
 
-for _name in ("credentials", "alibabacloud-tea", "urllib3.connectionpool", "urllib3.util.retry"):
-    logging.getLogger(_name).addFilter(_is_heard)
+class _Adapter(BoundedAdapter):
+    """Trusts what the library does: the system's authorities and those of ``certifi``."""
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        context = ssl.create_default_context()
+        context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
+        super().init_poolmanager(*args, **options, ssl_context=context)
 
 
 class _Session(requests.Session):
-    """Sends the library's requests: not on to where an answer points, and not through a proxy against NO_PROXY."""
+    """Sends the library's requests: within bounds, not on to where an answer points, and not against NO_PROXY."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mount("http://", _Adapter())
+        self.mount("https://", _Adapter())
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        _is_ours.set(True)
         if should_bypass_proxies(request.url or "", no_proxy=None):
             options["proxies"] = {}
-        return super().send(request, **options | {"allow_redirects": False})
+        with Exchange(READ_SECONDS, WHOLE_SECONDS, max_bytes=MAX_ANSWER_BYTES):
+            return super().send(request, **options | {"allow_redirects": False, "stream": False})
 
 
-# The library keeps its sessions in a private table. Should it ever have another one, its own behaviour is back.
-_sessions: dict[str, requests.Session] = getattr(TeaCore, "_sessions", {})
-# A connection that a fork took along would be read by both processes.
-os.register_at_fork(after_in_child=_sessions.clear)
+# The library offers no way to give it a session, and keeps its own in a private table.
+_sessions: dict[str, requests.Session] | None = getattr(TeaCore, "_sessions", None)
+
+
+def _forget_sessions() -> None:
+    """A connection that a fork took along would be read by both processes."""
+    if _sessions:
+        _sessions.clear()
+
+
+os.register_at_fork(after_in_child=_forget_sessions)
 
 
 def _prepare_sessions(kind: str, fields: Mapping[str, Any]) -> None:
@@ -157,15 +212,16 @@ def _prepare_sessions(kind: str, fields: Mapping[str, Any]) -> None:
         scheme, host = address.scheme, f"{address.hostname}:{address.port or 80}"
     else:
         scheme, host = "https", f"{fields.get('sts_endpoint') or 'sts.aliyuncs.com'}:80"
-    session = _Session()
-    session.mount(f"{scheme}://", TeaCore.get_adapter(scheme))
-    _sessions[f"{scheme}://{host}"] = session
+    if _sessions is not None:
+        _sessions[f"{scheme}://{host}"] = _Session()
 
 
-def in_words(error: BaseException) -> tuple[str, bool]:
-    """Say what kept the library from fetching, without its own words, and whether it may go better soon."""
+def describe(error: BaseException) -> tuple[str, bool]:
+    """Return what kept the library from fetching, in other words than its own, and whether it may go better soon."""
     if isinstance(error, NoneFound):
         return str(error), False
+    if find_cause(error, AnswerTooLong):
+        return "the answer is longer than any that credentials come in", False
     if network := find_cause(error, requests.RequestException):
         return _network_trouble(network)
     if isinstance(error, CredentialException):
@@ -195,7 +251,7 @@ def _network_trouble(error: requests.RequestException) -> tuple[str, bool]:
 
 
 def _refusal(text: str) -> tuple[str, bool]:
-    """Take status and code out of a text that may hold a whole answer, secrets included."""
+    """Return status and code out of a text that may hold a whole answer, secrets included."""
     status = re.search(r"(?i)http_?code[=: ]+(\d{3})", text)
     code = re.search(r'"(?:Code|code)"\s*:\s*"([A-Za-z.]{1,64})"', text)
     if not status and (not code or code[1] == "Success"):

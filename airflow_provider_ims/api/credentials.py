@@ -7,7 +7,6 @@ a refresh runs, they could belong to different sets.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from airflow_provider_ims.api.errors import IMSAPIError, IMSAuthError, IMSTransientError
+from airflow_provider_ims.api.forks import start_anew_in_children
 
 # The code of the errors that are raised here; the service has none for it, since it was never asked.
 NO_CREDENTIALS = "NoCredentials"
@@ -42,7 +42,7 @@ class CredentialSource(Protocol):
     """Whatever can give credentials for the next request."""
 
     def current(self) -> Credentials:
-        """Give the credentials to sign the next request with."""
+        """Return the credentials to sign the next request with."""
 
     def renew(self) -> bool:
         """Forget what is cached because the service refused it. False when there is nothing newer to get."""
@@ -70,7 +70,7 @@ class StaticCredentials:
         self._credentials = Credentials(access_key_id, access_key_secret, security_token or None)
 
     def current(self) -> Credentials:
-        """Give the keys."""
+        """Return the keys."""
         return self._credentials
 
     def renew(self) -> bool:
@@ -94,23 +94,22 @@ class FetchedCredentials:
         self._given = threading.local()
         self._latest: Credentials | None = None
         self._ask_again_at = 0.0
-        self._start_in_this_process()
+        self.start_anew()
+        start_anew_in_children(self)
 
-    def _start_in_this_process(self) -> None:
+    def start_anew(self) -> None:
+        """Begin with no connection and no lock held; what was fetched stays."""
         self._client: Any = None
         self._failed_at = float("-inf")
         self._failure: Callable[[], IMSAPIError] | None = None
         self._lock = threading.Lock()
-        self._process = os.getpid()
 
     def current(self) -> Credentials:
-        """Give the credentials to sign the next request with, refreshed when they are about to expire.
+        """Return the credentials to sign the next request with, refreshed when they are about to expire.
 
         :raises IMSTransientError: when they could not be fetched, which may go better soon.
         :raises IMSAuthError: when there are none to be had.
         """
-        if self._process != os.getpid():
-            self._start_in_this_process()
         asked_at = time.monotonic()
         with self._lock:
             if self._failure and self._failed_at > asked_at:
@@ -142,16 +141,18 @@ class FetchedCredentials:
         from airflow_provider_ims.api import credential_library as library
 
         try:
-            with library.unheard():
-                self._client = self._client or library.make_client(self._kind, self._fields)
-                found = self._client.get_credential()
+            is_new = self._client is None
+            if is_new:
+                with library.unheard():
+                    self._client = library.make_client(self._kind, self._fields)
+            found = library.get_credentials(self._client, self._kind, is_new=is_new)
             self._latest = Credentials(
                 found.access_key_id, found.access_key_secret, found.security_token or None
             )
             self._ask_again_at = time.monotonic() + _REUSE_SECONDS
             return
         except Exception as error:  # noqa: BLE001 - the library raises whatever happens to it
-            words, is_transient = library.in_words(error)
+            words, is_transient = library.describe(error)
         # Out here, because the caught error holds the signed request.
         if self._latest:
             self._ask_again_at = time.monotonic() + _RETRY_SECONDS

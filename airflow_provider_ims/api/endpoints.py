@@ -8,14 +8,17 @@ Source: https://www.alibabacloud.com/help/en/ims/developer-reference/api-ice-202
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import NamedTuple
 
 REGIONS = ("ap-southeast-1", "cn-beijing", "cn-hangzhou", "cn-shanghai", "cn-shenzhen", "us-west-1")
 NETWORKS = ("public", "vpc")
 
+_LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST = re.compile(
-    r"((?P<scheme>https?)://)?(?P<name>[a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?/?",
+    r"((?P<scheme>https?)://)?"
+    rf"(?P<name>{_LABEL}(\.{_LABEL})*\.?|\[(?P<ipv6>[0-9a-f:.]+)\])(:(?P<port>[0-9]{{1,5}}))?/?",
     re.ASCII | re.IGNORECASE,
 )
 
@@ -33,7 +36,7 @@ class Endpoint(NamedTuple):
 
 
 def region_host(region: str, network: str = "public") -> str:
-    """Give the documented host of a region; another region than the six gets the same pattern.
+    """Return the documented host of a region; another region than the six gets the same pattern.
 
     :raises ValueError: for a region that could not be part of a host name, or an unknown network.
     """
@@ -45,15 +48,22 @@ def region_host(region: str, network: str = "public") -> str:
 
 
 def parse_host(text: str) -> Endpoint:
-    """Read a host as a person writes it: ``host``, ``host:port`` or a URL; ``https`` unless it says ``http://``.
+    """Return a host as a person writes it: ``host``, ``host:port`` or a URL; ``https`` unless it says ``http://``.
 
     :raises ValueError: for anything else, a path included.
     """
     match = _HOST.fullmatch(text)
-    if not match or not 0 < int(match["port"] or 1) < 65536:
+    if not match or not 0 < int(match["port"] or 1) < 65536 or not _is_ipv6(match["ipv6"] or "::"):
         raise ValueError(f"host {text!r} is not a host, host:port or http(s) URL without a path")
     scheme, name = (match["scheme"] or "https").lower(), match["name"].lower()
     default_port = 443 if scheme == "https" else 80
     port = int(match["port"] or default_port)
     # A client leaves the usual port out of the Host header, which is signed.
     return Endpoint(scheme, name if port == default_port else f"{name}:{port}")
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return bool(ipaddress.IPv6Address(text))
+    except ValueError:
+        return False

@@ -18,6 +18,25 @@ class IMSError(Exception):
     """Every error of this package that can be caught as one."""
 
 
+class GuardError(IMSError):
+    """Nothing was deleted: the input goes over a cap, or is not what was approved."""
+
+
+class OutcomeError(IMSError):
+    """A run was finished, and not every target has an outcome that its policy accepts.
+
+    :param message: what happened, in words.
+    :param result: the same that a successful run returns.
+    """
+
+    def __init__(self, message: str, result: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.result = result or {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.result)
+
+
 class IMSAPIError(IMSError):
     """The service refused a request, or no usable answer came.
 
@@ -29,6 +48,8 @@ class IMSAPIError(IMSError):
     :param retry_after: seconds the service asked to wait, if it did.
     :param answer_lost: the service may have done the work although no usable answer came.
     :param service_date: the service's clock when it answered.
+
+    ``connection`` is the id of the connection that was used, once that is known.
     """
 
     def __init__(
@@ -52,11 +73,13 @@ class IMSAPIError(IMSError):
         self.retry_after = retry_after
         self.answer_lost = answer_lost
         self.service_date = service_date
+        self.connection: str | None = None
 
     def __str__(self) -> str:
         status = f", HTTP {self.http_status}" if self.http_status else ""
         request = f", request id {self.request_id}" if self.request_id else ""
-        return f"{self.action or 'IMS'}: {self.message} ({self.code}{status}{request})"
+        connection = f", connection {self.connection}" if self.connection else ""
+        return f"{self.action or 'IMS'}: {self.message} ({self.code}{status}{request}{connection})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.message, self.__dict__)
@@ -115,6 +138,7 @@ ERROR_RULES = tuple(
         (
             ErrorRule("Throttling", IMSThrottlingError, RetryAction.RETRY, _THROTTLED),
             ErrorRule("RequestsTooFrequent", IMSThrottlingError, RetryAction.RETRY, _THROTTLED),
+            ErrorRule("ServiceBusy", IMSThrottlingError, RetryAction.RETRY, _THROTTLED),
             ErrorRule("InternalError", IMSTransientError, RetryAction.RETRY),
             ErrorRule("ServiceUnavailable", IMSTransientError, RetryAction.RETRY),
             ErrorRule("SignatureNonceUsed", IMSTransientError, RetryAction.RETRY_AT_ONCE),
@@ -183,11 +207,15 @@ ERROR_RULES = tuple(
 
 
 def classify(code: str, http_status: int) -> ErrorRule:
-    """Find the rule for a refusal, by its code and, for a code that nobody knows, by its status.
+    """Return the rule for a refusal, by its code and, for a code that nobody knows, by its status.
+
+    A throttle goes by many names: ``Rejected.Throttling``, ``Forbidden.Throttling``, ...
 
     :param code: the answer's ``Code``, or "" when it has none.
     :param http_status: the answer's status.
     """
+    if "throttling" in code.lower():
+        code = "Throttling"
     for rule in ERROR_RULES:
         if code.lower().startswith(rule.prefix.lower()):
             return rule

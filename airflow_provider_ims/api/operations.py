@@ -11,19 +11,41 @@ sister pages for each operation.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.errors import IMSAPIError
+from airflow_provider_ims.api.identifiers import check_input_url, check_media_id, show
 from airflow_provider_ims.api.responses import Response
+from airflow_provider_ims.api.sanitize import escape
+from airflow_provider_ims.api.times import read_time
 
 # Documented for DeleteMediaInfos; for BatchGetMediaInfos nothing is published, so the same is used.
 MAX_MEDIA_PER_CALL = 20
 MAX_PAGE = 100
 # The service signs the URLs in its answers for this many seconds at least. They are dropped, so: the least.
 SIGNED_URL_SECONDS = 1
+# What an answer of any operation may have, besides what it is about.
+_ENVELOPE = (
+    "RequestId",
+    "requestId",
+    "Code",
+    "code",
+    "Message",
+    "message",
+    "Success",
+    "HttpStatusCode",
+    "HostId",
+)
+# All that are documented: https://help.aliyun.com/zh/ims/developer-reference/data-type-3. In small letters.
+LIVING_STATUSES = frozenset(
+    {"init", "preparing", "preparefail", "normal", "uploading", "uploadsucc", "uploadfail"}
+    | {"transcoding", "transcodefail", "checking", "blocked"}
+)
+# Above this a number is none that the service means: no file has so many bytes, no library so many media.
+LARGEST_NUMBER = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +83,15 @@ class MediaInfo:
 
     @property
     def is_gone(self) -> bool:
-        """Reads may still show a medium that is deleted; then with the time of it."""
-        return bool(self.deleted)
+        """Whether a read that still shows the medium proves its deletion. In doubt it is still there.
+
+        ``DeletedTime`` alone proves nothing: the sample of https://help.aliyun.com/document_detail/441159.htm has
+        one, equal to its ``CreateTime``, on a medium whose ``Status`` is ``Normal``.
+        """
+        created, deleted = read_time(self.created), read_time(self.deleted)
+        if created is None or deleted is None or self.status is None:
+            return False
+        return deleted > created and self.status.casefold() not in LIVING_STATUSES
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,54 +101,6 @@ class MediaPage:
     media: tuple[MediaInfo, ...]
     total: int | None
     next_token: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class TranscodeSubJob:
-    """One rendition. ``status``: ``Init``, ``Processing``, ``Success``, ``Fail``, ``Deleted`` or one unknown.
-
-    One that is not documented is taken for running: a source is never deleted on the strength of a guess.
-    """
-
-    job_id: str
-    status: str
-    media_id: str | None
-    output_url: str | None
-
-    @property
-    def has_succeeded(self) -> bool:
-        """Whether it is done."""
-        return self.status.casefold() == "success"
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether nothing will come of it any more."""
-        return _is_failure(self.status)
-
-
-@dataclass(frozen=True, slots=True)
-class TranscodeJob:
-    """A transcoding job and its renditions. A parent's ``Success`` may mean only one of them.
-
-    :param job_count: how many renditions the service says there are; None when it does not.
-    """
-
-    parent_job_id: str
-    status: str
-    sub_jobs: tuple[TranscodeSubJob, ...]
-    job_count: int | None = None
-
-    @property
-    def failures(self) -> list[str]:
-        """The ids of what failed for good: sub-jobs, or the job itself when it shows none."""
-        failed = [sub.job_id for sub in self.sub_jobs if sub.has_failed]
-        return failed or ([self.parent_job_id] if _is_failure(self.status) else [])
-
-    @property
-    def is_over(self) -> bool:
-        """Whether every sub-job has succeeded, or one has failed."""
-        succeeded = sum(sub.has_succeeded for sub in self.sub_jobs)
-        return bool(self.failures) or succeeded == max(len(self.sub_jobs), self.job_count or 1)
 
 
 def delete_media_infos(
@@ -132,19 +113,19 @@ def delete_media_infos(
 ) -> Response[Deletion]:
     """Delete up to 20 media, by id or by URL. Final: there is no recycle bin.
 
-    :raises ValueError: for none, too many, or both kinds (the service would silently drop the URLs).
+    :raises ValueError: for none, too many, or both kinds (the service would silently drop the URLs); for what can't
+        be an id or a URL; and unless ``delete_physical_files`` is a bool.
     """
     if bool(media_ids) == bool(input_urls):
         raise ValueError("exactly one of media_ids and input_urls is needed")
-    _at_most_20(media_ids or input_urls)
     return client.call(
         "DeleteMediaInfos",
         {
-            "MediaIds": ",".join(media_ids) or None,
-            "InputURLs": ",".join(input_urls) or None,
-            "DeletePhysicalFiles": delete_physical_files,
+            "MediaIds": _joined("media_ids", media_ids, check_media_id) if media_ids else None,
+            "InputURLs": _joined("input_urls", input_urls, check_input_url) if input_urls else None,
+            "DeletePhysicalFiles": _checked_bool(delete_physical_files),
         },
-        lambda body: Deletion(_texts(body, "IgnoredList"), _texts(body, "ForbiddenList")),
+        _read_deletion,
         stop=stop,
     )
 
@@ -165,24 +146,19 @@ def delete_play_info(
     Source: https://www.alibabacloud.com/help/en/ims/developer-reference/api-ice-2020-11-09-deleteplayinfo
 
     :param delete_physical_files: also delete the files of transcoded streams; the service never deletes the source's.
-    :raises ValueError: for no id, for no URLs or too many, and for a URL with a comma, which separates them.
+    :raises ValueError: for what is no id, for no URLs or too many, and for a URL that can't be sent, such as
+        one with a comma.
     """
     if not media_id:
         raise ValueError(f"media_id is {media_id!r}; name the medium whose streams are to go")
-    _at_most_20(file_urls, "streams")
-    if divided := [url for url in file_urls if "," in url]:
-        raise ValueError(
-            f"file_urls: {divided[0]!r} has a comma, which IMS takes for the end of a URL; "
-            "this stream can only go with its medium"
-        )
     return client.call(
         "DeletePlayInfo",
         {
-            "MediaId": media_id,
-            "FileURLs": ",".join(file_urls),
-            "DeletePhysicalFiles": delete_physical_files,
+            "MediaId": check_media_id(media_id, "media_id"),
+            "FileURLs": _joined("file_urls", file_urls, check_input_url),
+            "DeletePhysicalFiles": _checked_bool(delete_physical_files),
         },
-        lambda body: Deletion(_texts(body, "IgnoredList"), _texts(body, "ForbiddenList")),
+        _read_deletion,
         stop=stop,
     )
 
@@ -191,10 +167,9 @@ def batch_get_media_infos(
     client: IMSClient, media_ids: Sequence[str], *, stop: threading.Event | None = None
 ) -> Response[tuple[MediaInfo, ...]]:
     """Read up to 20 media. One that is not in the answer does not exist."""
-    _at_most_20(media_ids)
     return client.call(
         "BatchGetMediaInfos",
-        {"MediaIds": ",".join(media_ids), "AuthTimeout": SIGNED_URL_SECONDS},
+        {"MediaIds": _joined("media_ids", media_ids, check_media_id), "AuthTimeout": SIGNED_URL_SECONDS},
         _read_batch,
         stop=stop,
     )
@@ -212,11 +187,15 @@ def get_media_info(
     How a missing medium is answered is not documented: as an empty object, or as ``ResourceNotFound``. Both are
     taken for the same, the latter only from an answer that carries a request id, as the service's own do.
 
-    :raises ValueError: unless exactly one is given.
+    :raises ValueError: unless exactly one is given, and can be an id or a URL.
     """
     if bool(media_id) == bool(input_url):
         raise ValueError("exactly one of media_id and input_url is needed")
-    params = {"MediaId": media_id, "InputURL": input_url, "AuthTimeout": SIGNED_URL_SECONDS}
+    params = {
+        "MediaId": check_media_id(media_id, "media_id") if media_id else None,
+        "InputURL": check_input_url(input_url, "input_url") if input_url else None,
+        "AuthTimeout": SIGNED_URL_SECONDS,
+    }
     try:
         return client.call("GetMediaInfo", params, _read_one, stop=stop)
     except IMSAPIError as error:
@@ -289,16 +268,19 @@ def list_all_media(client: IMSClient, **filters: Any) -> Iterator[MediaInfo]:
         seen.add(token)
 
 
-def get_transcode_job(
-    client: IMSClient, parent_job_id: str, *, stop: threading.Event | None = None
-) -> Response[TranscodeJob]:
-    """Read a transcoding job with its renditions."""
-    return client.call("GetTranscodeJob", {"ParentJobId": parent_job_id}, _transcode_job, stop=stop)
-
-
-def _at_most_20(values: Sequence[str], what: str = "media") -> None:
+def _joined(name: str, values: Sequence[str], check: Callable[[object, str], str]) -> str:
+    """Write a list as the service reads it; each value is checked, as one with a comma would be read as two."""
+    if isinstance(values, str):
+        raise ValueError(f"{name} is the text {show(values)}, not a list of texts")
     if not 0 < len(values) <= MAX_MEDIA_PER_CALL:
-        raise ValueError(f"1 to {MAX_MEDIA_PER_CALL} {what} can be named in one request, not {len(values)}")
+        raise ValueError(f"{name}: 1 to {MAX_MEDIA_PER_CALL} can be named in one request, not {len(values)}")
+    return ",".join(check(value, name) for value in values)
+
+
+def _checked_bool(delete_physical_files: bool) -> bool:
+    if type(delete_physical_files) is not bool:  # the text "false" would delete the files
+        raise ValueError(f"delete_physical_files is {show(delete_physical_files)}, not True or False")
+    return delete_physical_files
 
 
 def _texts(body: dict[str, Any], name: str) -> tuple[str, ...]:
@@ -324,9 +306,14 @@ def _text(value: Any) -> str | None:
 
 
 def _number(value: Any) -> int | None:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    return int(value) if isinstance(value, str) and value.strip().isdecimal() else None
+    """Read a count or a size; what is none, negative ones and absurd ones included, is unknown."""
+    if isinstance(value, str):
+        digits = value.strip()
+        # Python refuses to read numbers of thousands of digits.
+        value = int(digits) if digits.isdecimal() and len(digits) <= len(str(LARGEST_NUMBER)) else None
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value <= LARGEST_NUMBER else None
 
 
 def _page_token(value: Any) -> str | None:
@@ -340,6 +327,15 @@ def _unsigned(url: Any) -> str | None:
     """Drop the query, which carries the signature."""
     text = _text(url)
     return text.split("?", 1)[0] if text else None
+
+
+def _read_deletion(body: dict[str, Any]) -> Deletion:
+    """Return what was not deleted. What it doesn't name counts as deleted, so it must be of this operation."""
+    others = [name for name in body if name not in _ENVELOPE and body[name] not in (None, "", [], {})]
+    # Neither list is there when all were deleted; then nothing else may be. Beside them, a new field may.
+    if others and ("MediaInfos" in body or not {"IgnoredList", "ForbiddenList"} & body.keys()):
+        raise ValueError(f"it is of another operation, for it has {escape(others[0][:100])}")
+    return Deletion(_texts(body, "IgnoredList"), _texts(body, "ForbiddenList"))
 
 
 def _read_batch(body: dict[str, Any]) -> tuple[MediaInfo, ...]:
@@ -389,35 +385,3 @@ def _size(item: dict[str, Any]) -> int | None:
     sizes = [_number(basic.get("FileSize")) if isinstance(basic, dict) else None for basic in basics]
     known = [size for size in sizes if size is not None]
     return sum(known) if len(known) == len(sizes) else None
-
-
-def _is_failure(status: str) -> bool:
-    return status.casefold() in ("fail", "deleted")
-
-
-def _transcode_job(body: dict[str, Any]) -> TranscodeJob:
-    job = body.get("TranscodeParentJob")
-    if not isinstance(job, dict) or not _text(job.get("ParentJobId")):
-        raise ValueError("it has no TranscodeParentJob")
-    return TranscodeJob(
-        parent_job_id=str(_text(job["ParentJobId"])),
-        status=_text(job.get("Status")) or "",
-        sub_jobs=tuple(_sub_job(item) for item in _objects(job, "TranscodeJobList")),
-        job_count=_number(job.get("JobCount")),
-    )
-
-
-def _sub_job(item: dict[str, Any]) -> TranscodeSubJob:
-    output = item.get("Output") if isinstance(item.get("Output"), dict) else {}
-    meta = item.get("OutFileMeta") if isinstance(item.get("OutFileMeta"), dict) else {}
-    basic = meta.get("FileBasicInfo") if isinstance(meta, dict) else None
-    file = basic if isinstance(basic, dict) else {}
-    media = _text(output.get("Media")) if isinstance(output, dict) else None
-    is_media_id = isinstance(output, dict) and str(output.get("Type")).lower() == "media"
-    url = (output.get("OutputUrl") if isinstance(output, dict) else None) or (None if is_media_id else media)
-    return TranscodeSubJob(
-        job_id=_text(item.get("JobId")) or "",
-        status=_text(item.get("Status")) or "",
-        media_id=_text(file.get("MediaId")) or (media if is_media_id else None),
-        output_url=_unsigned(url or file.get("FileUrl")),
-    )

@@ -1,48 +1,40 @@
 """How fast to ask: finds the service's request limit, which is not published, and stays just under it.
 
-``RateControl`` is the law alone; it knows no clock, no threads and no sleeping, so that it can be simulated.
-``Pacer`` lets the threads of one client wait by it.
+``RateControl`` is the law; it knows no clock, no threads and no sleeping, so that it can be simulated (``python -m
+tests.api.rate_limit_simulation``). ``RateLimiter`` lets the threads of one client wait by it. The law is that of TCP
+CUBIC (RFC 9438), as in botocore's adaptive retry mode, for requests per second instead of segments in flight:
 
-**Opening.** One request; each good answer lets two more be in flight, which triples them every answer time: TCP's
-slow start (RFC 5681, 3.1). A short run is over before anything else matters. The first throttle ends it, and costs
-no more requests than the caller has in flight. From then on one rate is controlled, in requests per second: the
-distance between the *starts* of requests, so that a service that counts by the second and one that counts with a
-small bucket look alike.
+**Slow start.** One request; each good answer lets one more be in flight, which doubles them every answer time (RFC
+5681, 3.1). A short run is over before anything else matters. The first throttle ends it and costs no more requests
+than are in flight. From then on the *starts* of requests are kept ``1 / rate`` apart, beginning with what got through
+in a second. A small burst that the service had saved up ends slow start far below the limit, so the rate goes on
+growing exponentially until the next throttle.
 
-**Searching.** From ``START_RATE``, or more if the opening got far, the rate grows e-fold in ``SEARCH_SECONDS`` as
-long as it is used; more slowly beyond what the opening got through in a second, and after a throttle, which takes
-a big step back. Between two moments at which the limit was exhausted, what got through is at most our part of the
-limit, and less if the service does not save up what was left; the rate at the throttle is at least that, and more
-if it does. Once the two are near each other, or there were ``SEARCH_SIGNALS``, the search is over, and the rate
-goes between them. (A pause beyond ``OUTAGE_SECONDS`` is an outage, or a long ``retry_after``, and says nothing
-about the limit.)
+**Congestion avoidance.** A throttle at a rate ``w_max`` lowers it to ``BETA_CUBIC * w_max``. After ``t`` seconds
+it is ``C * (t - k)**3 + w_max``, where ``k`` is when it is back at ``w_max``: quickly towards the old limit,
+hardly at all around it, then ever faster, should the limit have moved. A throttle below the last ``w_max`` means
+that another task wants its share, and leaves it room (fast convergence, 4.7). Tasks that don't know of each other
+come to equal shares: a rate is in balance where a share of about ``0.4 * rate**(-4/3)`` of its requests is
+throttled, and all tasks at a limit meet the same share. RFC 9438 has C = 0.4 and 0.7 for round trips; these are
+for seconds, a third as many throttles, and more of the limit used. There is no Reno-friendly region (4.3): its
+growth follows the answer time, which has nothing to do with a service that counts by the second.
 
-**Backing off.** A throttled answer to a request that was sent since the last decrease is a signal: the rate is
-lowered, nothing starts for a short pause (at least ``retry_after``), and throttled answers to requests that were
-sent before count as the same signal. While the first answers after a pause are throttled too, the service is
-closed, not the rate too high (a counter that starts anew each second is used up, or the limit has fallen to
-nothing): only the pause is doubled. Requests then start a pause apart, so one of them opens the way again at the
-old pace.
+**Epochs.** A throttled answer to a request that was sent before the last decrease is no news: only a permit of the
+current epoch counts, as TCP lowers its window once for a round trip (RFC 6582). After a decrease nothing starts for a
+short pause, or ``retry_after``. While the first answers after it are throttled too, the service is closed (a counter
+by the second is used up, or there is an outage) rather than the rate too high: the pause is doubled, as in RFC 6298,
+5.5, and the rate kept. So an outage of any length costs one decrease.
 
-**Sharing.** From then on the rate climbs by ``climb(rate) * step`` each second and falls by ``rate * step`` with
-each signal: additive increase, multiplicative decrease (Chiu and Jain, 1989), by which tasks that don't know of
-each other come to equal shares. Climb and fall balance where a share ``climb(rate) / rate**2`` of the requests is
-throttled, whatever the step; all tasks at a limit meet the same share of throttles, so they end at the same rate.
-How steeply that share falls with the rate decides how even they become, and how high it is what that costs (the
-family is Bansal and Balakrishnan's, "Binomial Congestion Control Algorithms", 2001). A task learns of the others
-by its throttles only: after n of them its part is still uncertain by about 1 / (2 * sqrt(n)).
+**Overshoot.** While it searches, a rate can be far beyond the limit when the throttle comes. What got through in the
+last second says where the limit is (Westwood, Mascolo et al. 2001): the rate falls to that, at most by half.
 
-**Steps.** A task alone is throttled at the same rate each time, and small steps keep it close to its limit. Among
-others it is throttled at any rate, and big steps bring it sooner to its share. So the step follows how far, in
-steps, the rates at which it was throttled lie from each other.
+**What is not used does not grow.** ``t`` is counted in starts, and stands still while less than half of the rate is
+asked for (RFC 7661; botocore has the same factor).
 
-**Leaving.** What was climbed since the last signal after ``rate / climb(rate)`` seconds is a step, so that is when
-the next signal is due. The longer it is overdue, the more the limit has moved, and the quicker the rate grows: flat
-about the old limit and convex beyond it, like that of TCP CUBIC (RFC 9438), but exponential, since nothing is known
-of how far the limit has moved.
-
-**Unused rates don't grow.** What the task does not use proves nothing about the service (RFC 7661): the rate
-grows only while more than half of it was used of late, and time, for growing, is counted in used starts.
+**Throttles and lost answers at any rate.** Lost answers change nothing. Throttles that don't come from the rate are
+met at any, so the law would give in to them; below ``MINIMUM_RATE`` it doesn't. (Among eight tasks, one that takes
+throttles for accidental brings the others to do the same: every more clever rule that was tried ended so.) A limit
+below that rate is kept to by pauses alone.
 """
 
 from __future__ import annotations
@@ -50,68 +42,126 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-START_RATE = 5.0
-"""Requests per second at which a search begins."""
-FLOOR_RATE = 0.1
-"""Requests per second that are always allowed, so that a lost limit is found again."""
-SEARCH_SECONDS = 0.5
-"""The first search grows e-fold in this time. From 5/s to 50/s: 1.2 s, at a loss of 35 requests."""
-SEARCH_ON_SECONDS = 1.0
-"""The same beyond what the opening got through."""
-SEARCH_AGAIN_SECONDS = 2.0
-"""The same once the search has been throttled."""
-SEARCH_BACK_OFF = 0.6
-"""A search overshoots, the more so if the service saves up for bursts. Known to this share, the limit is found."""
-SEARCH_SIGNALS = 2
-"""It is over in any case after so many. More are of no use among others, where each is one of theirs as well."""
-CLIMB, CLIMB_FROM, CLIMB_TO = 1.3, 5.0, 12.5
-"""Requests per second gained each second for a step of the whole rate, by all with a rate between the other two."""
-CLIMB_BELOW, CLIMB_ABOVE = 1.2, 0.8
-"""Below and above, it goes with these powers of the rate. Nearer to 0, shares are more even; nearer to 2, low rates
-are throttled less, and high limits are found sooner."""
-SMALLEST_STEP, LARGEST_STEP = 0.06, 0.25
-"""As a share of the rate."""
-REGULAR, IRREGULAR, MOST_IRREGULAR = 0.35, 0.65, 1.5
-"""How far from each other rates at a throttle lie, in steps: up to the first, the smallest step is taken; from the
-second on, the largest. (If throttles came at random, the mean would be 0.7.)"""
-IRREGULARITY_MEMORY = 0.3
-"""Weight of the last signal in the running mean of it."""
-SEEMS = 0.45
-"""What that mean begins with: alone or not."""
-OVERDUE = 0.5
-"""How quickly a rate grows while a signal is overdue: by 1.6 at twice the time, by 7 at three times."""
-PAUSE_STARTS, SHORTEST_PAUSE, FIRST_PAUSE, LONGEST_PAUSE = 1.2, 0.02, 0.25, 5.0
-"""A pause takes so many starts, and seconds within these bounds at first; that of a closed service grows."""
+C = 0.01
+"""How steeply the rate grows, in requests per second per cubic second. Back to a limit of 10/s, 50/s or 200/s it
+takes 6, 10 or 16 s; larger finds a new one sooner and costs several tasks more throttles."""
+BETA_CUBIC = 0.8
+"""What is left of the rate after a throttle."""
+INITIAL_RATE = 5.0
+"""Requests per second after slow start, if nothing better was seen."""
+MINIMUM_RATE = 3.0
+"""Requests per second below which only pauses slow down. Eight tasks at a limit of 50 a second need 6 each."""
+SLOW_START_SECONDS = 0.5
+"""A search grows e-fold in this time. From 5/s to 50/s: 1.2 s, at a loss of 35 requests."""
+SEARCH_BETA = 0.5
+"""What is left at least of the rate when a search has overshot (RFC 5681: half of what was in flight)."""
+SHORTEST_PAUSE, LONGEST_FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.25, 5.0
+"""Seconds. The first pause is one start long, within the first two; doubling ends at the third."""
 OUTAGE_SECONDS = 1.5
-"""A longer pause says nothing about the limit. Counters run by the second."""
-MEASURED_SECONDS, MEASURED_ANSWERS = 1.0, 8
-TOWARDS_SIGNAL = 0.5
-"""Where to go on after a search: share of the way from what got through to the rate at the signal."""
-OPENING_GROWTH = 2
-"""How many more each good answer lets be in flight."""
+"""A longer pause was no counter by the second, and says nothing about the next one."""
+MEASURED_SECONDS, MEASURED_EVENTS = 1.0, 8
+"""Throughput is that of the last second, or of the last eight if they took longer."""
 LONGEST_NAP = 0.05
 """Seconds after which a waiting thread looks whether it shall stop."""
-USED_SECONDS = 1.0
-"""Use of the rate is averaged over this time, or over four starts if they take longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Permit:
     """Leave to start one request.
 
-    :param signal: how many signals had been seen when it was given; tells whose throttle is news.
+    :param epoch: how many decreases and pauses there had been; tells whose answer is news.
+    :param started: when it was given, in seconds of the limiter's clock.
     """
 
-    signal: int
+    epoch: int
+    started: float
 
 
-def climb(rate: float) -> float:
-    """Requests per second that a task gains each second for a step of its whole rate."""
-    below, above = min(rate / CLIMB_FROM, 1.0), max(rate / CLIMB_TO, 1.0)
-    return float(CLIMB * below**CLIMB_BELOW * above**CLIMB_ABOVE)
+class CubicGrowth:
+    """RFC 9438, 4.2: the rate over the time since a decrease.
+
+    :param rate: requests per second after the decrease.
+    :param w_max: what it was before, or less, to leave room to others.
+    """
+
+    def __init__(self, rate: float, w_max: float) -> None:
+        self._w_max = max(w_max, rate)
+        self._k = math.cbrt((self._w_max - rate) / C)
+        self._t = 0.0
+
+    def advance(self, seconds: float) -> float:
+        """Return the rate after so many more seconds."""
+        self._t += seconds
+        return C * (self._t - self._k) ** 3 + self._w_max
+
+
+class Throughput:
+    """Events per second, of late."""
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque()
+
+    def add(self, now: float) -> None:
+        """Count one."""
+        self._times.append(now)
+        self._forget(now)
+
+    def rate(self, now: float) -> float:
+        """Return events per second, 0.0 before the first."""
+        self._forget(now)
+        return len(self._times) / max(now - self._times[0], MEASURED_SECONDS) if self._times else 0.0
+
+    def _forget(self, now: float) -> None:
+        while len(self._times) > MEASURED_EVENTS and self._times[0] < now - MEASURED_SECONDS:
+            self._times.popleft()
+
+
+class AnswerTime:
+    """RFC 6298, 2: how long an answer takes, smoothed, and how long at most but for accidents."""
+
+    def __init__(self) -> None:
+        self._smoothed = 0.0
+        self._variation = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Take one more answer into account."""
+        if not self._smoothed:
+            self._smoothed, self._variation = seconds, seconds / 2
+        else:
+            self._variation += (abs(self._smoothed - seconds) - self._variation) / 4
+            self._smoothed += (seconds - self._smoothed) / 8
+
+    @property
+    def longest(self) -> float:
+        """Seconds after which most answers are there, 0.0 before the first."""
+        return self._smoothed + 4 * self._variation
+
+
+class Pause:
+    """The time in which nothing starts after a throttle; doubled while the service stays closed."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        """Above 0: throttled, and not known to be open again."""
+        self._sufficed = 0.0
+
+    def begin(self, rate: float) -> None:
+        """Take one start, or half of what sufficed last: a counter by the second may be closed for long."""
+        first = min(max(1 / rate, SHORTEST_PAUSE), LONGEST_FIRST_PAUSE)
+        self.seconds = max(first, self._sufficed / 2)
+
+    def double(self) -> None:
+        """Wait longer: the service is still closed."""
+        self.seconds = min(2 * self.seconds, LONGEST_PAUSE)
+
+    def end(self) -> None:
+        """Go on: a good answer came."""
+        self._sufficed = self.seconds if self.seconds <= OUTAGE_SECONDS else 0.0
+        self.seconds = 0.0
 
 
 class RateControl:
@@ -124,39 +174,33 @@ class RateControl:
         if max_requests_per_second is not None and not max_requests_per_second > 0:
             raise ValueError(f"max_requests_per_second must be above 0, not {max_requests_per_second!r}")
         self._ceiling = max_requests_per_second or math.inf
-        self._floor = min(FLOOR_RATE, self._ceiling)
-        self.rate = min(START_RATE, self._ceiling)
-        """Requests per second aimed at, once the opening is over."""
-        # Requests that may be in flight while opening, None after it.
-        self._window: int | None = 1
-        self._opened_at: float | None = None
+        self.rate = min(INITIAL_RATE, self._ceiling)
+        """Requests per second aimed at, once slow start is over."""
+        # Requests that may be in flight in slow start, None after it.
+        self._slow_start_window: int | None = 1
+        # None while the limit is searched for.
+        self._growth: CubicGrowth | None = None
+        self._w_max = 0.0
+        self._epoch = 0
         self._in_flight = 0
         self._last_start = -math.inf
-        self._used = 1.0
-        self._signals = 0
-        # What the opening got through in a second, if that is worth believing.
-        self._opening_rate = math.inf
-        self._searching = True
-        self._search_signals = 0
-        # The end of the pause from which on is measured, and the requests taken since.
-        self._measured_from = 0.0
-        self._taken = 0
-        # The limit as far as it is known; the rate from which it is climbed to, and for how many times the way there.
-        self._limit = math.inf
-        self._low, self._way = self.rate, 0.0
-        self._throttled_at: float | None = None
-        self._irregularity = SEEMS
-        # A pause above 0 means: throttled, and not known to be open again.
-        self._pause = 0.0
-        self._pause_that_sufficed = 0.0
-        self._paused_at = 0.0
         self._held_until = -math.inf
+        self._pause = Pause()
+        self._started, self._admitted = Throughput(), Throughput()
+        self._answer_time = AnswerTime()
+
+    @property
+    def window(self) -> int:
+        """Requests that make sense in flight now, the next to start included; at least 1."""
+        if self._slow_start_window is not None:
+            return self._slow_start_window
+        return math.ceil(self._answer_time.longest / self._distance) + 1
 
     def next_start(self) -> float:
-        """The earliest time at which the next request may start; each answer may change it."""
-        if self._window is None:
-            distance = max(1 / self.rate, self._pause)
-        elif self._in_flight < self._window:
+        """Return the earliest time at which the next request may start; each answer may change it."""
+        if self._slow_start_window is None:
+            distance = self._distance
+        elif self._in_flight < self._slow_start_window:
             distance = 1 / self._ceiling
         else:
             return math.inf
@@ -164,15 +208,10 @@ class RateControl:
 
     def start(self, now: float) -> Permit:
         """Note that a request starts now."""
-        if self._window is None:
-            gap, slot = now - self._last_start, max(1 / self.rate, self._pause)
-            weight = 1 - math.exp(-gap / max(USED_SECONDS, 4 * slot))
-            self._used += weight * (min(1.0, slot / gap) - self._used) if gap > 0 else 0.0
-        elif self._opened_at is None:
-            self._opened_at = now
         self._in_flight += 1
         self._last_start = now
-        return Permit(self._signals)
+        self._started.add(now)
+        return Permit(self._epoch, now)
 
     def answer(
         self, permit: Permit, now: float, *, throttled: bool, retry_after: float | None = None
@@ -182,108 +221,63 @@ class RateControl:
         :param retry_after: seconds for which the service asks not to be called.
         """
         self._in_flight -= 1
-        news = permit.signal == self._signals
+        is_current = permit.epoch == self._epoch
         if throttled:
-            if news:
-                self._signals += 1
-                if self._pause:
-                    self._pause = min(2 * self._pause, LONGEST_PAUSE)
-                else:
-                    self._back_off(now)
-                self._held_until = max(self._held_until, now + self._pause)
+            if is_current:
+                self._back_off(now)
+                self._held_until = max(self._held_until, now + self._pause.seconds)
             self._held_until = max(self._held_until, now + (retry_after or 0.0))
             return
-        self._taken += 1
-        if news and self._pause:
-            self._reopen(now)
-        elif news and self._window is not None:
-            self._window += OPENING_GROWTH
-        elif news and self._used > 0.5:
+        self._admitted.add(now)
+        self._answer_time.add(now - permit.started)
+        if not is_current:
+            return
+        if self._pause.seconds:
+            self._pause.end()
+        elif self._slow_start_window is not None:
+            self._slow_start_window += 1
+        elif self.rate <= 2 * self._started.rate(now):
             self._grow()
 
     def no_answer(self) -> None:
-        """Note that one will never come. The service has most likely taken the request."""
+        """Note that one will never come, which says nothing about the limit."""
         self._in_flight -= 1
-        self._taken += 1
 
     @property
-    def _step(self) -> float:
-        irregular = (self._irregularity - REGULAR) / (IRREGULAR - REGULAR)
-        return SMALLEST_STEP + (LARGEST_STEP - SMALLEST_STEP) * min(max(irregular, 0.0), 1.0)
+    def _distance(self) -> float:
+        """Seconds between starts."""
+        return max(1 / self.rate, self._pause.seconds)
 
     def _back_off(self, now: float) -> None:
-        if self._window is not None:
-            self._end_opening(now)
-        elif self._searching:
-            self._search_signals += 1
-            self._limit = self.rate
-            self._set_rate(self.rate * SEARCH_BACK_OFF)
+        self._epoch += 1
+        if self._pause.seconds:
+            self._pause.double()
+            return
+        admitted = self._admitted.rate(now)
+        if self._slow_start_window is not None:
+            self._slow_start_window = None
+            self._set_rate(max(admitted, self.rate))
         else:
-            if self._throttled_at:
-                irregularity = min(abs(self.rate / self._throttled_at - 1) / self._step, MOST_IRREGULAR)
-                self._irregularity += IRREGULARITY_MEMORY * (irregularity - self._irregularity)
-            self._throttled_at = self.rate
-            self._climb_from(self.rate * (1 - self._step), self.rate)
-        self._paused_at = now
-        first = min(max(PAUSE_STARTS / self.rate, SHORTEST_PAUSE), FIRST_PAUSE)
-        # Half of what was needed last time: a counter by the second is closed for long, but not always.
-        self._pause = max(first, self._pause_that_sufficed / 2)
+            self._decrease(admitted)
+        self._pause.begin(self.rate)
 
-    def _end_opening(self, now: float) -> None:
-        assert self._opened_at is not None
-        self._window = None
-        rate = self._taken / max(now - self._opened_at, 1.0)
-        if rate > START_RATE:
-            # In between: several tasks that open at the same time don't get the same of a burst.
-            self._set_rate(math.sqrt(START_RATE * rate))
-        if rate > 2 * START_RATE:  # fewer may have been saved up for a burst
-            self._opening_rate = rate
-
-    def _reopen(self, now: float) -> None:
-        closed = now - self._paused_at
-        self._pause_that_sufficed = self._pause if self._pause <= OUTAGE_SECONDS else 0.0
-        self._pause = 0.0
-        if self._searching:
-            self._look_whether_found(now, closed)
-
-    def _look_whether_found(self, now: float, closed: float) -> None:
-        """End the search if the limit is known well enough."""
-        through = 0.0
-        # What a pause saves up is used after it, if the service saves up: half of it is a fair guess.
-        seconds = now - self._measured_from - closed / 2
-        if not self._search_signals or closed > OUTAGE_SECONDS:
-            self._measured_from, self._taken = now, 0
-        elif seconds >= MEASURED_SECONDS and self._taken >= MEASURED_ANSWERS:
-            through = min(self._taken / seconds, self._limit)
-            self._measured_from, self._taken = now, 0
-        if through > SEARCH_BACK_OFF * self._limit or self._search_signals >= SEARCH_SIGNALS:
-            self._searching = False
-            if through:
-                between = through + TOWARDS_SIGNAL * (self._limit - through)
-                self._climb_from(between, between)
-            else:
-                self._climb_from(self._limit * (1 - LARGEST_STEP), self._limit)
-
-    def _climb_from(self, rate: float, limit: float) -> None:
-        self._set_rate(rate)
-        self._limit = limit
-        self._low, self._way = self.rate, 0.0
+    def _decrease(self, admitted: float) -> None:
+        at = self.rate
+        if self._growth is None:
+            self._set_rate(min(at * BETA_CUBIC, max(admitted, at * SEARCH_BETA)))
+        else:
+            self._set_rate(at * BETA_CUBIC)
+        self._growth = CubicGrowth(self.rate, at if at >= self._w_max else at * (1 + BETA_CUBIC) / 2)
+        self._w_max = at
 
     def _grow(self) -> None:
-        if self._searching:
-            if self._search_signals:
-                seconds = SEARCH_AGAIN_SECONDS
-            else:
-                seconds = SEARCH_SECONDS if self.rate <= self._opening_rate else SEARCH_ON_SECONDS
-            self._set_rate(self.rate + 1 / seconds)
-            return
-        self._way += climb(self._limit) / self._limit / self.rate
-        climbed = self._low + self._limit * self._step * self._way
-        overdue = max(self._way - 1, 0.0)
-        self._set_rate(climbed * math.exp(OVERDUE * overdue**2))
+        if self._growth is None:
+            self._set_rate(self.rate + 1 / SLOW_START_SECONDS)
+        else:
+            self._set_rate(self._growth.advance(1 / self.rate))
 
     def _set_rate(self, rate: float) -> None:
-        self.rate = min(max(rate, self._floor), self._ceiling)
+        self.rate = min(max(rate, MINIMUM_RATE), self._ceiling)
 
 
 class RateLimiter:
@@ -299,8 +293,13 @@ class RateLimiter:
         max_requests_per_second: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._control = RateControl(max_requests_per_second=max_requests_per_second)
+        self._max_requests_per_second = max_requests_per_second
         self._clock = clock
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything, the lock and who holds it too: for a forked child, which inherits both."""
+        self._control = RateControl(max_requests_per_second=self._max_requests_per_second)
         self._changed = threading.Condition()
 
     @property
@@ -308,10 +307,21 @@ class RateLimiter:
         """Requests per second aimed at."""
         return self._control.rate
 
+    @property
+    def window(self) -> int:
+        """How many requests make sense in flight now, the next to start included; at least 1.
+
+        In slow start what may be in flight, later the rate times the answer time (Little's law) and one that waits
+        for its turn. Whoever keeps no more under way than this has none in line that a kill would set free.
+        It has no upper bound of its own and changes with each answer; read it before each request.
+        """
+        with self._changed:
+            return self._control.window
+
     def acquire(self, stop: threading.Event | None = None) -> Permit | None:
         """Wait until the next request may start.
 
-        :param stop: ends the wait, within ``LONGEST_NAP``, when it is set.
+        :param stop: ends the wait, within ``LONGEST_NAP``, when it is set; nothing starts after that.
         :return: hand it to :meth:`release` with the answer; None when ``stop`` was set.
         """
         with self._changed:
@@ -320,7 +330,6 @@ class RateLimiter:
                 wait = self._control.next_start() - now
                 if wait <= 0:
                     return self._control.start(now)
-                # An answer to another thread's request may bring the start nearer.
                 self._changed.wait(min(wait, LONGEST_NAP))
         return None
 
@@ -339,8 +348,11 @@ class RateLimiter:
         :param retry_after: seconds for which the service asks not to be called (``x-acs-retry-after`` / 1000).
         """
         with self._changed:
+            before = self._control.next_start()
             if answered:
                 self._control.answer(permit, self._clock(), throttled=throttled, retry_after=retry_after)
             else:
                 self._control.no_answer()
-            self._changed.notify_all()
+            # Who waits less looks by itself; waking every thread for every answer would cost more than it brings.
+            if self._control.next_start() < before - LONGEST_NAP:
+                self._changed.notify_all()

@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 
 
 def read_time(text: str | None) -> datetime | None:
-    """Read what the service shows; None for what names no moment for sure."""
+    """Return what the service shows as a moment; None for what names no moment for sure."""
     try:
         moment = datetime.fromisoformat(text) if text else None
-    except ValueError:
+        return moment.astimezone(UTC) if moment and moment.tzinfo else None
+    except (ValueError, OverflowError):  # the first year in a zone east of Greenwich lies before all time
         return None
-    return moment.astimezone(UTC) if moment and moment.tzinfo else None
 
 
 def write_time(moment: datetime) -> str:
-    """Spell a moment for the service; what is below a second is cut off."""
+    """Return a moment as the service spells it; what is below a second is cut off."""
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

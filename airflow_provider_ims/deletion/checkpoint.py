@@ -104,6 +104,7 @@ class Checkpoint:
     """All that the next try needs, small whatever the size of the run.
 
     :param input: tells the same run again: what is deleted, how and where.
+    :param requested: how many targets there are.
     :param attempt: number of the report's folder; 0 without a report.
     :param unconfirmed: how many of the first batches that are not done may have been sent.
     :param done: numbers of the batches that were judged, but for the targets in ``open``.
@@ -114,6 +115,7 @@ class Checkpoint:
     """
 
     input: str
+    requested: int = 0
     attempt: int = 0
     unconfirmed: int = 0
     done: NumberSet = field(default_factory=NumberSet)
@@ -141,10 +143,10 @@ class Checkpoint:
         return plain
 
     @classmethod
-    def from_json(cls, value: Any, targets: int) -> Checkpoint:
+    def from_json(cls, value: Any, targets: int = 10**9) -> Checkpoint:
         """Return what was saved; others may have written there, so each field is checked for its type and size.
 
-        :param targets: of the run.
+        :param targets: of the run, as far as that is known; no number in it may be larger.
         :raises ValueError: if it is damaged, or of a release that saved something else.
         """
         if not isinstance(value, Mapping) or value.get("version") != VERSION:
@@ -154,6 +156,7 @@ class Checkpoint:
         open_, unconfirmed = _list(value["open"], 2), _number(value["unconfirmed"], 10**6)
         found = cls(
             input=_text(value["input"]),
+            requested=_number(value["requested"]),
             attempt=_number(value["attempt"], 10**9),
             unconfirmed=unconfirmed,
             done=NumberSet.from_ranges(value["done"], targets),

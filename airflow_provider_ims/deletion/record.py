@@ -96,14 +96,14 @@ class RunRecord:
         """Take up an earlier try's work, or begin anew; find out whether report and checkpoint can be written.
 
         :param window: requests that may be in flight at first.
-        :raises IMSGuardError: when the report can't be written.
+        :raises GuardError: when the report can't be written.
         """
         identity = "|".join(str(part) for part in (self._targets.digest, *self._config, self._report_base))
         if found := self._store.load(identity, len(self._targets)):
             self._checkpoint = found
             self.resumed = True
         else:
-            self._checkpoint = Checkpoint(input=identity)
+            self._checkpoint = Checkpoint(input=identity, requested=len(self._targets))
         checkpoint = self._checkpoint
         if self._report_base is not None and not checkpoint.attempt:
             checkpoint.attempt = free_attempt(self._report_base, self._attempt)
@@ -314,8 +314,9 @@ class RunRecord:
 
         None when that is not known: an earlier try left more alone than a checkpoint names, and there is no report.
         """
-        if self.report:
-            return (target.value for target in read_targets(manifest=self.report, from_report=True))
+        if self._report_base is not None:
+            folder = attempt_folder(self._report_base, self._checkpoint.attempt)
+            return (target.value for target in read_targets(manifest=folder, from_report=True))
         if not self._left_alone_is_known:
             return None
         return (target.value for target in self._targets if target.value not in self._left_alone)

@@ -140,8 +140,8 @@ class DeletionRun:
         """Run to the end.
 
         :returns: the result, as the operator's documentation lists it.
-        :raises IMSDeletionError: when an outcome is not accepted; it carries the result.
-        :raises IMSGuardError: before the first request, when the report can't be written.
+        :raises OutcomeError: when an outcome is not accepted; it carries the result.
+        :raises GuardError: before the first request, when the report can't be written.
         :raises IMSTransientError: when nothing went through for the whole retry time, or targets could not be read
             (:class:`TargetsUnread`, with the result).
         :raises IMSAPIError: when the service refuses; what was done until then is in report and checkpoint.
@@ -280,8 +280,13 @@ class DeletionRun:
                 )
 
     def _window(self) -> int:
-        """How many requests may be in flight: one until an answer came, so that a refusal is but one."""
-        return self.max_concurrency if self.client.last_answer_at > self._began else 1
+        """How many requests may be in flight: one until an answer came, so that a refusal is but one.
+
+        No more than the pace has use for, or those that wait for their turn would be in doubt after a kill.
+        """
+        if self.client.last_answer_at < self._began:
+            return 1
+        return min(self.max_concurrency, self.client.window or self.max_concurrency)
 
     @property
     def _new_in_flight(self) -> int:
@@ -302,7 +307,7 @@ class DeletionRun:
     def _idle_seconds(self) -> float:
         """How long to wait for something to happen."""
         seconds = min(self._progress.seconds_left, LONGEST_IDLE_SECONDS)
-        if self._recheck and len(self._in_flight) < self.max_concurrency and not self.stop.is_set():
+        if self._recheck and len(self._in_flight) < self._window() and not self.stop.is_set():
             seconds = min(seconds, max(self._recheck[0][0] - time.monotonic(), 0.0))
         return seconds
 

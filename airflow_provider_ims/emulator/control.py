@@ -15,7 +15,9 @@ from starlette.routing import Route
 
 from airflow_provider_ims.emulator import bounded_json, browsers, page, seeding, times, wire
 from airflow_provider_ims.emulator.faults import read_rule
-from airflow_provider_ims.emulator.jobs import ParentJob, SubJob
+from airflow_provider_ims.emulator.job_seeding import read_job
+from airflow_provider_ims.emulator.job_shapes import show_job
+from airflow_provider_ims.emulator.jobs import Job
 from airflow_provider_ims.emulator.keys import DEFAULT_KEY, read_key
 from airflow_provider_ims.emulator.library import Filter, Library, Medium, Position, shown_title
 from airflow_provider_ims.emulator.operations import OPERATIONS
@@ -28,6 +30,7 @@ _LONGEST_BODY = 256 * 2**20
 """Bytes: a million media of ``POST /seed``."""
 _LONGEST_JOB = 10**9
 """Seconds."""
+_OSS_CALLS = ("make_bucket", "put", "get", "remove", "names", "leave_files", "add_fault", "drop_faults")
 _GENERATOR_OPTIONS = {"count", "seed", "days", "protected", "twice", "until"}
 
 GUIDE = """\
@@ -42,7 +45,7 @@ GET  /deleted     every deletion since the start or the last reset; ?after=N (sk
 GET  /requests    the last requests and what came of each; ?after=NUMBER ?limit= ?action=
 GET  /keys        the AccessKeys, without secrets
 GET  /faults      the rules in force, how often each looked and struck
-GET  /jobs/ID     a transcoding job as the service shows it
+GET  /jobs/ID     a job as the service shows it
 GET  /overview    what the page shows: counts, rules, newest requests and deletions, media (?after=)
 
 POST /seed        {"media": [{"url": ..., "media_id", "created", "title", "media_type", "source", "business_type",
@@ -53,8 +56,15 @@ POST /protect     {"media_ids": [...], "protected": true|false, "undeletable": t
 POST /keys        {"key_id", "secret", "actions": ["ice:Get*"], "security_token", "expires" or "expires_in" s,
                   "status": "active"|"inactive"}; a known key_id is replaced
 POST /faults      one rule or a list of rules; DELETE /faults drops all of them
-POST /jobs        {"outputs": [url, ...], "statuses": ["Success", ...], "seconds": N}: a transcoding job
-POST /jobs/ID     {"statuses": ["Success", "Fail", ...]}: one for each sub-job; any state may be named
+POST /jobs        a job: {"kind": "transcode"|"convert"|"workflow"|"producing", "outputs": [url or {"url", "name",
+                  "media_id" (a stream of that medium), "code", "message"}, ...], "source": media id or URL,
+                  "seconds": N or "polls": reads until its end, "good" and "bad": its words for either end,
+                  "statuses", "state": where it stands, "code", "message", "grouped": true|false (convert),
+                  "activity_results": text (workflow)}
+POST /jobs/ID     {"statuses": ["Success", "Fail", ...], "state": text}: one status for each output; any may be named
+POST /oss/CALL    something in the local OSS: make_bucket {"bucket"}, put {"bucket", "key", "content"},
+                  get and remove {"bucket", "key"}, names {"bucket", "prefix"}, leave_files {"buckets": [...]},
+                  add_fault {"kind", "operation", "every", "skip", "times", "seconds", "status", "code"}, drop_faults
 POST /reset       back to the state at the start: library, keys and rules as given then, books empty
 """
 
@@ -77,6 +87,7 @@ def control_app(service: Service, address: str) -> wire.App:
         ("GET", "/requests", endpoints.requests),
         ("GET", "/keys", endpoints.keys),
         ("POST", "/keys", endpoints.add_key),
+        ("POST", "/oss/{call}", endpoints.oss),
         ("GET", "/faults", endpoints.faults),
         ("POST", "/faults", endpoints.add_faults),
         ("DELETE", "/faults", endpoints.drop_faults),
@@ -289,48 +300,50 @@ class _Endpoints:
         return _Answer({"changed": len(media)})
 
     async def add_job(self, request: Request) -> Response:
-        given = _object(await _json(request))
-        statuses = _texts(given["statuses"], "statuses") if "statuses" in given else None
-        count = 1 if statuses is None else len(statuses)
-        outputs = [f"oss://media-team/transcoded/{index}.mp4" for index in range(count)]
-        if "outputs" in given:
-            outputs = _texts(given["outputs"], "outputs")
-        seconds = given.get("seconds", self.service.settings.job_seconds)
-        numeric = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-        if not outputs or not numeric or not 0 <= seconds <= _LONGEST_JOB:
-            raise ValueError(
-                f"a job needs at least one output, and 'seconds' must be a number from 0 to {_LONGEST_JOB}"
-            )
-        job = ParentJob(
-            submitted=time.time(),
-            seconds=seconds,
-            inputs=[{"Type": "OSS", "Media": "oss://media-team/masters/input.mp4"}],
-            sub_jobs=[SubJob({"Type": "OSS", "Media": url}) for url in outputs],
-        )
-        if statuses is not None:
-            job.put(statuses)
+        job = read_job(_object(await _json(request)), self.service)
         self.service.jobs.submit(job)
-        return _Answer(self._describe_job(job), 201)
+        return _Answer(self._show_job(job), 201)
 
     async def job(self, request: Request) -> Response:
-        return _Answer(self._describe_job(self._job(request)))
+        return _Answer(self._show_job(self._job(request)))
 
     async def put_job(self, request: Request) -> Response:
         job = self._job(request)
-        statuses = _texts(_object(await _json(request)).get("statuses"), "statuses")
-        job.put(statuses)
+        given = _object(await _json(request))
+        statuses = _texts(given["statuses"], "statuses") if "statuses" in given else None
+        state = given.get("state")
+        if (statuses is None and state is None) or not isinstance(state, str | None):
+            raise ValueError("give 'statuses', one for each output, or 'state', the job's own")
+        job.put(statuses, state)
         self.service.jobs.resume(job)
-        return _Answer(self._describe_job(job))
+        return _Answer(self._show_job(job))
 
-    def _job(self, request: Request) -> ParentJob:
+    def _job(self, request: Request) -> Job:
         job = self.service.jobs.get(request.path_params["job_id"])
         if job is None:
             raise _NotFound(request.path_params["job_id"])
         return job
 
-    def _describe_job(self, job: ParentJob) -> dict[str, Any]:
+    def _show_job(self, job: Job) -> dict[str, Any]:
         self.service.settle()
-        return job.describe(self.service.library, time.time())
+        (shown,) = show_job(job, self.service.library, time.time()).values()
+        return dict(shown)
+
+    async def oss(self, request: Request) -> Response:
+        """Do something in the local OSS."""
+        oss, call = self.service.settings.oss, request.path_params["call"]
+        if oss is None:
+            raise ValueError("there is no local OSS; start the emulator with --oss-port")
+        if call not in _OSS_CALLS:
+            raise ValueError(f"no such call {call!r}; known are {', '.join(_OSS_CALLS)}")
+        arguments = _object(await _json(request))
+        if "content" in arguments:
+            arguments["content"] = str(arguments["content"]).encode()
+        try:
+            found = getattr(oss, call)(**arguments)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{call}: {error}") from None
+        return _Answer({"result": found.decode() if isinstance(found, bytes) else found})
 
     async def reset(self, request: Request) -> Response:
         self.service.reset()

@@ -40,6 +40,13 @@ class Request:
     params: dict[str, str]
     body: bytes
 
+    @property
+    def form(self) -> dict[str, str]:
+        """Parameters that came in the body, as the SDK sends those that may be long."""
+        if not self.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+            return {}
+        return dict(parse_qsl(self.body.decode(errors="replace"), keep_blank_values=True))
+
 
 def parse_request(
     method: str, path: str, query: bytes, raw_headers: list[tuple[bytes, bytes]], body: bytes

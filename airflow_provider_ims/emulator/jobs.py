@@ -1,194 +1,251 @@
-"""Transcoding jobs: they go on by time, or stand where they were put."""
+"""Jobs of every kind: they go on by time or with each read, or stand where they were put."""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from airflow_provider_ims.emulator import times
 from airflow_provider_ims.emulator.library import Library, Medium
 
-_FINAL = ("Success", "Fail", "Deleted")
 _WAITING_SHARE = 0.2
-"""Part of a job's time that it spends in ``Init``."""
+"""Part of a job's time that it spends waiting for its turn."""
+_OUTPUT_BYTES = 1_000_000
+_FAILED = ("fail", "failed", "error")
+_FINAL = (
+    *_FAILED,
+    "success",
+    "succeed",
+    "complete",
+    "finished",
+    "skipped",
+    "deleted",
+    "cancelled",
+    "canceled",
+)
+
+OutputWritten = Callable[[str, int], None]
+"""Called with the URL and the size of each file that a job has written, for a store to show it."""
+
+
+class Words(NamedTuple):
+    """How a kind of job spells the states that it goes through."""
+
+    waiting: str
+    running: str
+    good: str
+    bad: str
+
+
+class JobKind(NamedTuple):
+    """A kind of job.
+
+    :param job: the words for its own state, ``part`` those for its outputs'.
+    :param one_is_enough: it ends well if one output did.
+    :param registers: outputs that are plain files become media of their own.
+    """
+
+    job: Words
+    part: Words
+    one_is_enough: bool = False
+    registers: bool = False
+
+
+_TRANSCODE = Words("Init", "Processing", "Success", "Fail")
+_PRODUCING = Words("Init", "Processing", "Success", "Failed")
+JOB_KINDS: Mapping[str, JobKind] = {
+    "transcode": JobKind(_TRANSCODE, _TRANSCODE, one_is_enough=True, registers=True),
+    "convert": JobKind(
+        Words("Inited", "Running", "Complete", "Error"), Words("Init", "Scheduled", "Success", "Failed")
+    ),
+    "workflow": JobKind(
+        Words("Init", "Processing", "Succeed", "Failed"), Words("Init", "Processing", "Succeed", "Failed")
+    ),
+    "producing": JobKind(_PRODUCING, _PRODUCING, registers=True),
+}
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex
 
 
 @dataclass(slots=True)
-class SubJob:
-    """One output of a parent job.
+class Part:
+    """One output of a job, or one activity of a workflow.
 
-    :param status: where it was put; None lets it go on by time.
+    :param url: where its file is written; "" if it writes none.
+    :param media_id: the medium that it becomes, or, with ``joins``, the existing one that it is a stream of.
+    :param shown: what its kind shows of it as it was submitted.
+    :param group: the index of the group of outputs that it belongs to; None for none.
+    :param status: where it was put; None lets it go on.
     :param finished: when it was first seen in a final state, seconds since the epoch.
     """
 
-    output: dict[str, Any]
-    process_config: dict[str, Any] | None = None
-    job_id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    media_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    url: str = ""
+    name: str = ""
+    shown: dict[str, Any] = field(default_factory=dict)
+    group: int | None = None
+    joins: bool = False
+    media_id: str = field(default_factory=_new_id)
+    job_id: str = field(default_factory=_new_id)
     status: str | None = None
+    code: str = ""
+    message: str = ""
     finished: float | None = None
 
 
 @dataclass(slots=True)
-class ParentJob:
-    """What one SubmitTranscodeJob started.
+class Job:
+    """What one submission started.
 
     :param submitted: seconds since the epoch.
-    :param seconds: how long a sub-job takes.
+    :param seconds: how long it takes.
+    :param polls: or how many reads it takes, whatever the time.
+    :param shown: what its kind shows of it as it was submitted.
+    :param state: where it was put; None lets it follow from its parts.
+    :param good: its word for a good end, if another than its kind's; ``bad`` for a bad one.
     """
 
+    kind: str
     submitted: float
     seconds: float
-    inputs: list[dict[str, Any]]
-    sub_jobs: list[SubJob]
-    name: str = ""
-    user_data: str = ""
+    parts: list[Part]
+    polls: int | None = None
+    reads: int = 0
+    shown: dict[str, Any] = field(default_factory=dict)
+    state: str | None = None
+    good: str = ""
+    bad: str = ""
+    code: str = ""
+    message: str = ""
     request_id: str = ""
-    schedule: dict[str, Any] | None = None
-    parent_job_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    job_id: str = field(default_factory=_new_id)
+    finished: float | None = None
 
-    def status_of(self, sub_job: SubJob, now: float) -> str:
-        """Give a sub-job's state at a point in time."""
-        if sub_job.status is not None:
-            return sub_job.status
-        age = now - self.submitted
-        if age >= self.seconds:
-            return "Success"
-        return "Init" if age < self.seconds * _WAITING_SHARE else "Processing"
+    def _share(self, now: float) -> float:
+        """Return how much of its work is done, 1 or more when all is."""
+        if self.polls is not None:
+            return self.reads / self.polls if self.polls else 1
+        return (now - self.submitted) / self.seconds if self.seconds else 1
+
+    def status_of(self, part: Part, now: float) -> str:
+        """Return a part's state at a point in time."""
+        if part.status is not None:
+            return part.status
+        words = JOB_KINDS[self.kind].part
+        share = self._share(now)
+        if share >= 1:
+            return words.bad if part.code else words.good
+        return words.waiting if share < _WAITING_SHARE else words.running
 
     def status(self, now: float) -> str:
-        """Give the parent's state: ``Success`` once all ended and at least one sub-job succeeded."""
-        states = [self.status_of(sub_job, now) for sub_job in self.sub_jobs]
-        if all(state in _FINAL for state in states):
-            return "Success" if "Success" in states else "Fail"
-        return "Init" if all(state == "Init" for state in states) else "Processing"
+        """Return the job's own state."""
+        if self.state is not None:
+            return self.state
+        kind = JOB_KINDS[self.kind]
+        states = [self.status_of(part, now) for part in self.parts]
+        if not self.parts:
+            share = self._share(now)
+            states = [kind.part.good if share >= 1 else kind.part.running]
+        if self.code and self._share(now) >= 1:
+            return self.bad or kind.job.bad
+        if all(state.lower() in _FINAL for state in states):
+            well = [state.lower() not in (*_FAILED, "deleted") for state in states]
+            ended_well = any(well) if kind.one_is_enough else all(well)
+            return (self.good or kind.job.good) if ended_well else (self.bad or kind.job.bad)
+        return kind.job.waiting if all(state == kind.part.waiting for state in states) else kind.job.running
 
-    def put(self, statuses: list[str]) -> None:
-        """Set the states of the sub-jobs; they stay there.
+    def put(self, statuses: list[str] | None = None, state: str | None = None) -> None:
+        """Set the states of the parts, and the job's own; they stay there.
 
-        :raises ValueError: unless there is one state for each sub-job.
+        :raises ValueError: unless there is one state for each part.
         """
-        if len(statuses) != len(self.sub_jobs):
-            raise ValueError(
-                f"the job has {len(self.sub_jobs)} sub-jobs, but {len(statuses)} states were given"
+        if statuses is not None and len(statuses) != len(self.parts):
+            raise ValueError(f"the job has {len(self.parts)} outputs, but {len(statuses)} states were given")
+        for part, status in zip(self.parts, statuses or (), strict=False):
+            part.status = status
+            part.finished = None
+        self.state = self.state if state is None else state
+        self.finished = None
+
+    def settle(self, library: Library, now: float, written: OutputWritten) -> None:
+        """Show the outputs that were finished since the last time."""
+        ended_at = min(now, self.submitted + self.seconds) if self.polls is None else now
+        for part in self.parts:
+            state = self.status_of(part, now).lower()
+            if part.finished is None and state in _FINAL:
+                part.finished = ended_at if part.status is None else now
+                if state in ("success", "succeed"):
+                    self._show_output(library, part, written)
+        if self.finished is None and self.status(now).lower() in _FINAL:
+            self.finished = max([part.finished or 0 for part in self.parts], default=ended_at)
+
+    def _show_output(self, library: Library, part: Part, written: OutputWritten) -> None:
+        if "://" not in part.url:
+            return
+        written(part.url, _OUTPUT_BYTES)
+        medium = library.shown(part.media_id)
+        if part.joins:
+            if medium is not None and part.url not in medium.streams:
+                medium.streams = (*medium.streams, part.url)
+        elif JOB_KINDS[self.kind].registers and medium is None:
+            created = int(part.finished or 0)
+            library.add(
+                Medium(part.media_id, part.url, created=created, tags="transcoded", size=_OUTPUT_BYTES)
             )
-        for sub_job, status in zip(self.sub_jobs, statuses, strict=True):
-            sub_job.status = status
-            sub_job.finished = None
 
-    def describe(self, library: Library, now: float) -> dict[str, Any]:
-        """Give ``TranscodeParentJob`` as the service shows it."""
-        ended = [sub_job.finished for sub_job in self.sub_jobs if sub_job.finished is not None]
-        finished = len(ended) == len(self.sub_jobs)
-        answer = {
-            "ParentJobId": self.parent_job_id,
-            "Name": self.name,
-            "Status": self.status(now),
-            "Percent": 100 * len(ended) // len(self.sub_jobs),
-            "JobCount": len(self.sub_jobs),
-            "RequestId": self.request_id,
-            "SubmitTime": times.to_text(self.submitted),
-            "CreateTime": times.to_text(self.submitted),
-            "TriggerSource": "API",
-            "UserData": self.user_data,
-            "InputGroup": self.inputs,
-            "OutputGroup": [
-                {"Output": sub_job.output, "ProcessConfig": sub_job.process_config or {}}
-                for sub_job in self.sub_jobs
-            ],
-            "TranscodeJobList": [
-                self._describe_sub_job(index, sub_job, library, now)
-                for index, sub_job in enumerate(self.sub_jobs)
-            ],
-        }
-        if self.schedule:
-            answer["ScheduleConfig"] = self.schedule
-        if finished:
-            answer["FinishTime"] = times.to_text(max(ended))
-        return answer
-
-    def _describe_sub_job(self, index: int, sub_job: SubJob, library: Library, now: float) -> dict[str, Any]:
-        answer = {
-            "JobId": sub_job.job_id,
-            "ParentJobId": self.parent_job_id,
-            "JobIndex": index,
-            "Name": self.name,
-            "Status": self.status_of(sub_job, now),
-            "InputGroup": self.inputs,
-            "Output": sub_job.output,
-            "SubmitTime": times.to_text(self.submitted),
-            "CreateTime": times.to_text(self.submitted),
-            "RequestId": self.request_id,
-            "UserData": self.user_data,
-        }
-        if sub_job.finished is not None:
-            answer["FinishTime"] = times.to_text(sub_job.finished)
-        medium = library.shown(sub_job.media_id)
-        if medium is not None:
-            answer["OutFileMeta"] = {
-                "FileBasicInfo": {
-                    "MediaId": medium.media_id,
-                    "FileName": medium.file_name,
-                    "FileUrl": medium.url,
-                    "FileType": "transcode_file",
-                    "FileStatus": "Normal",
-                    "FileSize": str(medium.size),
-                    "Region": library.region,
-                }
-            }
-        return answer
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing more can come of it by itself."""
+        return self.finished is not None and all(part.finished is not None for part in self.parts)
 
 
 @dataclass(slots=True)
 class Jobs:
-    """All parent jobs of the account."""
+    """All jobs of the account.
 
-    _jobs: dict[str, ParentJob] = field(default_factory=dict)
-    _running: list[ParentJob] = field(default_factory=list)
+    :param written: see :data:`OutputWritten`.
+    """
+
+    written: OutputWritten = lambda url, size: None
+    _jobs: dict[str, Job] = field(default_factory=dict)
+    _by_token: dict[tuple[str, str], Job] = field(default_factory=dict)
+    _running: list[Job] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def submit(self, job: ParentJob) -> None:
-        """Take a job."""
-        self._jobs[job.parent_job_id] = job
+    def submit(self, job: Job, token: str = "") -> Job:
+        """Take a job; return the one that was submitted with the same token before, if there is one.
+
+        :param token: the request's ``ClientToken``.
+        """
+        if token and (before := self._by_token.get((job.kind, token))):
+            return before
+        self._jobs[job.job_id] = job
         self._running.append(job)
+        if token:
+            self._by_token[job.kind, token] = job
+        return job
 
-    def get(self, parent_job_id: str) -> ParentJob | None:
-        """Find a job."""
-        return self._jobs.get(parent_job_id)
+    def get(self, job_id: str, kind: str | None = None) -> Job | None:
+        """Find a job, of one kind or of any."""
+        job = self._jobs.get(job_id)
+        return job if job and kind in (None, job.kind) else None
 
-    def resume(self, job: ParentJob) -> None:
+    def of_kind(self, kind: str) -> list[Job]:
+        """Return all jobs of a kind, oldest first."""
+        return [job for job in self._jobs.values() if job.kind == kind]
+
+    def resume(self, job: Job) -> None:
         """Look at a job again, whose states were set."""
         if job not in self._running:
             self._running.append(job)
 
     def settle(self, library: Library, now: float) -> None:
-        """Register the outputs of sub-jobs that succeeded since the last time."""
+        """Show what has come of the jobs since the last time."""
         for job in list(self._running):
-            for sub_job in job.sub_jobs:
-                state = job.status_of(sub_job, now)
-                if sub_job.finished is None and state in _FINAL:
-                    sub_job.finished = (
-                        min(now, job.submitted + job.seconds) if sub_job.status is None else now
-                    )
-                    if state == "Success":
-                        _register_output(library, sub_job)
-            if all(sub_job.finished is not None for sub_job in job.sub_jobs):
+            job.settle(library, now, self.written)
+            if job.is_settled:
                 self._running.remove(job)
-
-
-def output_url(output: dict[str, Any]) -> str:
-    """Give the URL an output is written to; ``Media`` of an output of type ``Media`` is an id, not a URL."""
-    return str(output.get("OutputUrl") or output.get("Media") or "")
-
-
-def _register_output(library: Library, sub_job: SubJob) -> None:
-    url = output_url(sub_job.output)
-    if "://" in url and library.shown(sub_job.media_id) is None:
-        library.add(
-            Medium(
-                sub_job.media_id, url, created=int(sub_job.finished or 0), tags="transcoded", size=1_000_000
-            )
-        )

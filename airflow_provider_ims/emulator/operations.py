@@ -10,43 +10,19 @@ import base64
 import hashlib
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlencode
 
 from airflow_provider_ims.emulator import parameters, times
+from airflow_provider_ims.emulator.call import Answer, Call
 from airflow_provider_ims.emulator.errors import Refusal, invalid, missing
-from airflow_provider_ims.emulator.faults import Faults
-from airflow_provider_ims.emulator.jobs import Jobs, ParentJob, SubJob, output_url
-from airflow_provider_ims.emulator.library import Filter, Library, Medium
-from airflow_provider_ims.emulator.records import Entry, Records
+from airflow_provider_ims.emulator.job_operations import JOB_OPERATIONS
+from airflow_provider_ims.emulator.library import Filter, Medium
 
 BATCH_LIMIT = 20
 """Most media in one DeleteMediaInfos."""
 
 _PAGE_LIMIT = 100
 _DEFAULT_PAGE = 10
-
-
-@dataclass(slots=True)
-class Call:
-    """One call that passed the gateway, and everything it may touch.
-
-    :param now: the emulator's true clock, seconds since the epoch.
-    :param job_seconds: how long a transcoding job takes.
-    """
-
-    params: Mapping[str, str]
-    entry: Entry
-    library: Library
-    jobs: Jobs
-    records: Records
-    faults: Faults
-    now: float
-    job_seconds: float
-
-
-Answer = dict[str, Any]
 
 
 def delete_media_infos(call: Call) -> Answer:
@@ -246,53 +222,14 @@ def register_media_info(call: Call) -> Answer:
     return {"MediaId": medium.media_id}
 
 
-def submit_transcode_job(call: Call) -> Answer:
-    """Start a transcoding job with a sub-job for each output."""
-    inputs = parameters.group(call.params, "InputGroup")
-    outputs = parameters.group(call.params, "OutputGroup")
-    for given in inputs:
-        media = str(given.get("Media", ""))
-        if given.get("Type") == "Media" and call.library.shown(media) is None:
-            raise Refusal(404, "ResourceNotFound", f"The specified media asset does not exist: {media}")
-    for group in outputs:
-        if not isinstance(group.get("Output"), dict) or not output_url(group["Output"]):
-            raise invalid("OutputGroup", "each entry needs an Output with a Media or an OutputUrl.")
-    schedule = call.params.get("ScheduleConfig")
-    job = ParentJob(
-        submitted=call.now,
-        seconds=call.job_seconds,
-        inputs=inputs,
-        sub_jobs=[SubJob(group["Output"], group.get("ProcessConfig")) for group in outputs],
-        name=call.params.get("Name", ""),
-        user_data=call.params.get("UserData", ""),
-        request_id=call.entry.request_id,
-        schedule=parameters.json_value(schedule, "ScheduleConfig", dict) if schedule else None,
-    )
-    call.jobs.submit(job)
-    return {"TranscodeParentJob": job.describe(call.library, call.now)}
-
-
-def get_transcode_job(call: Call) -> Answer:
-    """Read a transcoding job with its sub-jobs."""
-    parent_job_id = call.params.get("ParentJobId", "")
-    if not parent_job_id:
-        raise missing("ParentJobId")
-    call.entry.targets = [parent_job_id]
-    job = call.jobs.get(parent_job_id)
-    if job is None:
-        raise Refusal(404, "ResourceNotFound", f"The specified job does not exist: {parent_job_id}")
-    return {"TranscodeParentJob": job.describe(call.library, call.now)}
-
-
 OPERATIONS: Mapping[str, Callable[[Call], Answer]] = {
     "BatchGetMediaInfos": batch_get_media_infos,
     "DeleteMediaInfos": delete_media_infos,
     "DeletePlayInfo": delete_play_info,
     "GetMediaInfo": get_media_info,
-    "GetTranscodeJob": get_transcode_job,
     "ListMediaBasicInfos": list_media_basic_infos,
     "RegisterMediaInfo": register_media_info,
-    "SubmitTranscodeJob": submit_transcode_job,
+    **JOB_OPERATIONS,
 }
 
 
@@ -331,7 +268,8 @@ def _media_info(call: Call, medium: Medium, lifetime: int, *, with_files: bool) 
             "TranscodeStatus": "Init",
             "CreateTime": created,
             "ModifiedTime": created,
-            "DeletedTime": "",
+            # So does the service's own sample, of a medium that is there: no proof of a deletion.
+            "DeletedTime": created,
             "MediaTags": medium.tags,
             "UserData": "",
         },

@@ -22,18 +22,19 @@ import struct
 import threading
 import time
 from calendar import timegm
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from fnmatch import fnmatchcase
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-from airflow_provider_ims.emulator.keys import DEFAULT_KEY, Key
+from airflow_provider_ims.emulator.keys import DEFAULT_KEY, Key, read_key
 
 FAULT_KINDS = {
     "delay": "the answer comes `seconds` late",
@@ -153,6 +154,7 @@ class LocalOSS:
         self.faults: list[FaultRule] = []
         self.requests: list[dict[str, Any]] = []
         self.listing_delay = 0.0
+        self.left_behind: set[str] = set()
         self._server = _Server(("127.0.0.1", port), self)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
@@ -214,15 +216,28 @@ class LocalOSS:
         with self.lock:
             self.buckets.get(bucket, {}).pop(key, None)
 
+    def leave_files(self, buckets: Iterable[str]) -> None:
+        """Let the service delete no files in some buckets, as where its role lacks the right."""
+        with self.lock:
+            self.left_behind = set(buckets)
+
+    def remove_for_service(self, bucket: str, key: str) -> None:
+        """Take a file out as the service does when media are deleted together with their files."""
+        if bucket not in self.left_behind:
+            self.remove(bucket, key)
+
     def names(self, bucket: str, prefix: str = "") -> list[str]:
         """Return the keys of a bucket that begin with something, sorted."""
         with self.lock:
             return sorted(key for key in self.buckets[bucket] if key.startswith(prefix))
 
     def add_key(self, key_id: str, secret: str, **fields: Any) -> None:
-        """Add or replace an AccessKey; ``actions`` such as ``("oss:Get*",)``, ``security_token``, ``expires``."""
+        """Add or replace an AccessKey, as the emulator's ``POST /keys`` takes it.
+
+        :param fields: ``actions`` such as ``["oss:Get*"]``, ``security_token``, ``expires_in``, ``status``.
+        """
         with self.lock:
-            self.keys[key_id] = Key(key_id, secret, **fields)
+            self.keys[key_id] = read_key({"key_id": key_id, "secret": secret, **fields})
 
     def add_fault(self, kind: str, **fields: Any) -> None:
         """Let something go wrong, as :class:`FaultRule` says.
@@ -247,6 +262,7 @@ class LocalOSS:
             self.keys = {DEFAULT_KEY.key_id: DEFAULT_KEY}
             self.uploads.clear()
             self.requests.clear()
+            self.left_behind.clear()
             self.drop_faults()
 
     def store(self, bucket: str, key: str, content: bytes, content_type: str, etag: str = "") -> StoredObject:
@@ -266,14 +282,14 @@ class LocalOSS:
 def crc64(content: bytes) -> int:
     """Return the CRC-64/XZ of bytes; by the OSS SDK's own library where it is installed, which is faster."""
     try:
-        from crcmod import mkCrcFun  # type: ignore[attr-defined]
+        make = import_module("crcmod").mkCrcFun
     except ImportError:
         value = 0xFFFFFFFFFFFFFFFF
         table = _crc_table()
         for byte in content:
             value = table[(value ^ byte) & 0xFF] ^ (value >> 8)
         return value ^ 0xFFFFFFFFFFFFFFFF
-    return int(mkCrcFun(0x142F0E1EBA9EA3693, initCrc=0, xorOut=0xFFFFFFFFFFFFFFFF)(content))
+    return int(make(0x142F0E1EBA9EA3693, initCrc=0, xorOut=0xFFFFFFFFFFFFFFFF)(content))
 
 
 def _crc_table() -> list[int]:

@@ -16,7 +16,9 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from fsspec import register_implementation
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
+from upath import UPath
 
 if TYPE_CHECKING:
     from airflow_provider_ims.files.oss_client import OSSClient
@@ -245,6 +247,16 @@ class OSSFileSystem(AbstractFileSystem):  # type: ignore[misc]
         if {".", ".."} & set(key.split("/")):
             raise ValueError(f"{path!r} has a part '.' or '..', which is taken out of an address on the way")
         return bucket, key
+
+
+class OSSPath(UPath):
+    """A path in OSS. Without a class of its own, each process warns that such paths may not be tested."""
+
+    __slots__ = ()
+
+
+# Paths are taken apart as the class says that is registered, and else as for another library's file system.
+register_implementation("oss", OSSFileSystem, clobber=True)
 
 
 class OSSFile(AbstractBufferedFile):  # type: ignore[misc]

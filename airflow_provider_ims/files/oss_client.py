@@ -24,7 +24,7 @@ from airflow_provider_ims import __version__
 from airflow_provider_ims.api.credentials import CredentialSource
 from airflow_provider_ims.api.errors import IMSAPIError, IMSTransientError
 from airflow_provider_ims.api.exception_chain import causes, find_cause
-from airflow_provider_ims.api.transport_errors import no_answer
+from airflow_provider_ims.api.transport_errors import to_api_error
 from airflow_provider_ims.connection import ConnectionSettings
 
 T = TypeVar("T")
@@ -109,7 +109,7 @@ class OSSClient:
             tries += 1
             try:
                 return read(getattr(self._client, operation)(request))
-            except (exceptions.BaseError, requests.RequestException, IMSAPIError) as raised:
+            except (exceptions.BaseError, requests.RequestException) as raised:
                 error = _innermost(raised)
             code = getattr(error, "code", None)
             if code in _EXPIRED and not renewed:
@@ -164,9 +164,7 @@ class OSSClient:
             return OSError(
                 f"what arrived at {self.host} is not what was sent, in {tries} tries; is a proxy between?"
             )
-        if isinstance(error, exceptions.BaseError) and not isinstance(
-            error, exceptions.RequestError | exceptions.ResponseError
-        ):
+        if isinstance(error, exceptions.BaseError):
             return OSError(f"the OSS library refuses it: {' '.join(str(error).split())[:_MAX_WORDS]}")
         inner = next(
             (
@@ -177,7 +175,20 @@ class OSSClient:
             ),
             error,
         )
-        message = no_answer(operation, inner, host=self.host, timeout=self._timeout).message
+        connecting = (
+            urllib3.exceptions.NewConnectionError,
+            urllib3.exceptions.ConnectTimeoutError,
+            urllib3.exceptions.ProxyError,
+        )
+        connect_timeout, answer_timeout = self._timeout
+        message = to_api_error(
+            inner,
+            action=operation,
+            host=self.host,
+            is_sent=not isinstance(inner, connecting),
+            connect_timeout=connect_timeout,
+            answer_timeout=answer_timeout,
+        ).message
         return OSError(f"{message}; see region, network, proxy and oss_endpoint of {self._named}")
 
 
@@ -213,7 +224,7 @@ class _Session(requests.Session):
 
 def _innermost(error: Exception) -> Exception:
     """Take the SDK's wrapping off."""
-    while isinstance(error, exceptions.OperationError | exceptions.CredentialsFetchError) and isinstance(
+    while isinstance(error, exceptions.BaseError) and isinstance(
         inner := error.kwargs.get("error"), Exception
     ):
         error = inner
@@ -230,9 +241,5 @@ def _may_heal(error: Exception) -> bool:
     if find_cause(error, ssl.SSLCertVerificationError) or find_cause(error, requests.exceptions.InvalidURL):
         return False
     return isinstance(
-        error,
-        exceptions.RequestError
-        | exceptions.ResponseError
-        | exceptions.InconsistentError
-        | requests.RequestException,
+        error, exceptions.InconsistentError | requests.RequestException | urllib3.exceptions.HTTPError
     )

@@ -19,8 +19,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow_provider_ims.api.errors import IMSError
-from airflow_provider_ims.exceptions import IMSGuardError
+from airflow_provider_ims.api.errors import GuardError, IMSError
+from airflow_provider_ims.arguments import is_nothing
 
 if TYPE_CHECKING:
     from airflow_provider_ims.compat import ObjectStoragePath
@@ -79,18 +79,26 @@ def storage_path(
 
     :param argument: what the user calls it, for the errors.
     :param ims_conn_id: the connection whose keys an ``oss://`` path takes that names none.
-    :raises ValueError: if no store is known for it, or its connection or its library is not there.
+    :raises ValueError: for a text that names nothing; for ``~``, which a worker takes for the name of a folder; if
+        no store is known for it, or its connection or its library is not there.
     """
+    text = str(path).strip()
+    if is_nothing(path) or text == ".":  # "." is what a path of nothing becomes
+        raise ValueError(f"{argument} {str(path)!r} is given as a path, which names none")
+    if text.startswith("~"):
+        raise ValueError(
+            f"{argument} {text!r} is given as a path, but the home of a worker is not yours; write it without ~"
+        )
     # Imported late: it loads much that a DAG file never needs.
     from airflow_provider_ims.compat import ObjectStoragePath
 
     named = f"{argument} {str(path)!r}"
     # Before Airflow makes a file system of it: for a connection that does not exist that is one without any.
-    if conn_id := urlsplit(str(path)).netloc.rpartition("@")[0]:
+    if conn_id := _conn_id(path):
         _require_connection(conn_id, named)
     try:
         found = path if isinstance(path, ObjectStoragePath) else ObjectStoragePath(str(path))
-        if ims_conn_id and found.protocol == "oss" and not found.conn_id:
+        if ims_conn_id and found.protocol == "oss" and not conn_id:
             found = ObjectStoragePath(str(found), conn_id=ims_conn_id)
         _ = found.fs  # Airflow would say only later that it knows no such store.
     except (ImportError, ValueError) as error:
@@ -125,7 +133,7 @@ def lines(path: ObjectStoragePath) -> Iterator[bytes]:
             yield line
 
 
-def chunks(path: ObjectStoragePath) -> Iterator[bytes]:
+def read_chunks(path: ObjectStoragePath) -> Iterator[bytes]:
     """Go through a file's bytes in pieces of some MiB.
 
     :raises ValueError: for what is no plain file (a pipe, a device).
@@ -145,6 +153,32 @@ def read_whole(path: ObjectStoragePath) -> bytes:
     """
     with _open_to_read(path) as file, _store_errors(path, "read"):
         return file.read()
+
+
+def file_length(path: ObjectStoragePath) -> int:
+    """Return how many bytes a file has.
+
+    :raises ValueError: for what is no plain file (a pipe, a device).
+    :raises FileNotFoundError: if it is not there, ``IsADirectoryError`` if it is a folder.
+    :raises StorageError: if the store does not tell.
+    """
+    _require_plain(path)
+    with _store_errors(path, "read"):
+        if not is_local(path):
+            path.fs.invalidate_cache(path.path)
+        found = path.fs.info(path.path)
+    if found["type"] == "directory":
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    return int(found["size"])
+
+
+def read_range(path: ObjectStoragePath, start: int, end: int) -> bytes:
+    """Return some of a file's bytes, in one request to a store.
+
+    :raises StorageError: if it can't be read.
+    """
+    with _store_errors(path, "read"):
+        return bytes(path.fs.cat_file(path.path, start=start, end=end))
 
 
 def write_whole(path: ObjectStoragePath, chunks: Iterable[bytes], content_type: str | None = None) -> str:
@@ -227,7 +261,7 @@ def check_writable(folder: ObjectStoragePath, argument: str) -> None:
     """Write an empty file in a folder and delete it: what can't be written is said before anything is deleted.
 
     :param argument: what the user calls the folder.
-    :raises IMSGuardError: if the store refuses it; no bucket is made.
+    :raises GuardError: if the store refuses it; no bucket is made.
     :raises StorageError: if the store can't be reached just now.
     """
     probe = folder / f"_writable-{secrets.token_hex(4)}"  # query engines leave out names like this
@@ -238,13 +272,21 @@ def check_writable(folder: ObjectStoragePath, argument: str) -> None:
         message = f"{argument}: {error}. No request was sent to IMS"
         if isinstance(error, StorageError) and not error.final:
             raise StorageError(message) from error
-        raise IMSGuardError(message) from error
+        raise GuardError(message) from error
 
 
 def to_line(value: Any) -> bytes:
-    """Spell a value as a line of JSON."""
-    # Half a surrogate pair, which JSON can carry and UTF-8 can't, becomes the JSON escape that it came as.
-    return (_to_json(value) + "\n").encode("utf-8", "backslashreplace")
+    """Return a value as one line of JSON, also for readers that end a line at U+2028 and the like."""
+    line = _to_json(value)
+    if not line.isprintable():
+        # What no terminal shows, and half a surrogate pair, which UTF-8 can't carry, becomes a JSON escape.
+        line = "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line)
+    return f"{line}\n".encode()
+
+
+def _conn_id(path: str | ObjectStoragePath) -> str:
+    """Return the connection that a path names; Airflow 2 does not tell it otherwise."""
+    return urlsplit(str(path)).netloc.rpartition("@")[0]
 
 
 def _require_connection(conn_id: str, named: str) -> None:
@@ -265,16 +307,19 @@ def _no_such_store(named: str, scheme: str, error: Exception) -> str:
     return f"{named} can't be used: {_reason(error)}; install the provider that brings {scheme}:// paths"
 
 
-def _open_to_read(path: ObjectStoragePath) -> io.BufferedReader:
-    buffer_size = io.DEFAULT_BUFFER_SIZE
-    if not is_local(path):
-        buffer_size = _READ_BYTES
-        path.fs.invalidate_cache(path.path)
-    elif not stat.S_ISREG(mode := os.stat(path.path).st_mode):
+def _require_plain(path: ObjectStoragePath) -> None:
+    if is_local(path) and not stat.S_ISREG(mode := os.stat(path.path).st_mode):
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path.path)
         # Opening a pipe waits for a writer, and a device may never end.
         raise ValueError(f"{path} is no plain file but a pipe, a socket or a device")
+
+
+def _open_to_read(path: ObjectStoragePath) -> io.BufferedReader:
+    _require_plain(path)
+    buffer_size = io.DEFAULT_BUFFER_SIZE if is_local(path) else _READ_BYTES
+    if not is_local(path):
+        path.fs.invalidate_cache(path.path)
     with _store_errors(path, "read"):
         # A cache would read ahead by what a store thinks best: 50 MiB for S3.
         file = path.fs.open(path.path, "rb", block_size=buffer_size, cache_type="none")
@@ -293,17 +338,20 @@ def _write_local(path: ObjectStoragePath, chunks: Iterable[bytes]) -> None:
         os.makedirs(folder, exist_ok=True)
         part = os.path.join(folder, f".{name[:200]}.{secrets.token_hex(4)}.part")
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    file = open(descriptor, "wb")  # noqa: SIM115 - closing writes again what a full disk refused
     try:
-        with open(descriptor, "wb") as file:
-            for chunk in chunks:
-                with _store_errors(path, "written"):
-                    file.write(chunk)
+        for chunk in chunks:
             with _store_errors(path, "written"):
-                file.flush()
-                os.fsync(file.fileno())
+                file.write(chunk)
+        with _store_errors(path, "written"):
+            file.flush()
+            os.fsync(descriptor)
+            file.close()
         with _store_errors(path, "written"):
             os.replace(part, path.path)
     except BaseException:
+        with suppress(OSError):
+            file.close()
         with suppress(FileNotFoundError):
             os.unlink(part)
         raise
@@ -354,7 +402,9 @@ def _store_errors(path: ObjectStoragePath, done: str) -> Iterator[None]:
     except Exception as error:
         raise StorageError(
             f"{path} can't be {done}: {_reason(error)}{_advice(path, error)}",
-            final=isinstance(error, PermissionError | NotADirectoryError | ValueError | TypeError),
+            final=isinstance(
+                error, PermissionError | FileExistsError | NotADirectoryError | ValueError | TypeError
+            ),
         ) from error
 
 
@@ -371,9 +421,10 @@ def _reason(error: BaseException) -> str:
 def _advice(path: ObjectStoragePath, error: BaseException) -> str:
     if is_local(path) or path.protocol == "oss":  # which says so itself
         return ""
-    if not path.conn_id:
+    conn_id = _conn_id(path)
+    if not conn_id:
         return (
             f"; it was asked without an Airflow connection, which a path can name: "
-            f"{path.protocol}://conn_id@bucket/..."
+            f"{path.protocol}://conn_id@bucket/folder"
         )
-    return f"; see the connection {path.conn_id!r} and its rights"
+    return f"; see the connection {conn_id!r} and its rights"

@@ -73,6 +73,8 @@ _SENTENCES = {
         "The TLS certificate of {host} is not trusted: set 'verify' to the path of the CA bundle that "
         "vouches for it, unless somebody else answers in its place"
     ),
+    "NoTLS": "No request could be sent: {message}",
+    "ProxyRefused": "No request could be sent: {message}",
     "NoConnection": (
         "There is no connection, for {message}: check {where}, and that this machine may go there"
     ),
@@ -87,6 +89,7 @@ _SENTENCES = {
 _SAME_AS = {
     "NoPermission": "Forbidden",
     "RequestsTooFrequent": "Throttling",
+    "ServiceBusy": "Throttling",
     "ServiceUnavailable": "InternalError",
     "HTTP": "BadAnswer",
     "UnusableAddress": "NoConnection",
@@ -198,7 +201,8 @@ class _Attempt:
 def _off(minutes: float) -> str:
     if abs(minutes) < 1:
         return "off"
-    return f"{abs(minutes):.0f} minutes {'behind' if minutes > 0 else 'ahead'}"
+    off = f"{abs(minutes):.0f} minutes" if abs(minutes) < 2880 else f"{abs(minutes) / 1440:.0f} days"
+    return f"{off} {'behind' if minutes > 0 else 'ahead'}"
 
 
 def _reference(error: IMSAPIError) -> str:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_ims.arguments import is_nothing
 from airflow_provider_ims.compat import BaseHook
 from airflow_provider_ims.connection import ConnectionSettings, read_connection
+from airflow_provider_ims.exceptions import raised_for_airflow
 
 if TYPE_CHECKING:
     from airflow_provider_ims.api.client import IMSClient
-    from airflow_provider_ims.api.operations import Deletion, MediaInfo, TranscodeJob
+    from airflow_provider_ims.api.jobs import Job
+    from airflow_provider_ims.api.operations import Deletion, MediaInfo
     from airflow_provider_ims.deletion.policies import OutcomePolicy
     from airflow_provider_ims.deletion.run import DeletionRun
     from airflow_provider_ims.deletion.targets import Targets
@@ -95,6 +97,7 @@ class IMSHook(BaseHook):
         return IMSClient(
             settings.endpoint,
             settings.credentials,
+            connection=self.ims_conn_id,
             connect_timeout=settings.connect_timeout,
             read_timeout=settings.read_timeout,
             retry_seconds=settings.retry_seconds,
@@ -186,12 +189,34 @@ class IMSHook(BaseHook):
 
         return operations.list_all_media(self.client, **filters)
 
-    def get_transcode_job(self, parent_job_id: str) -> TranscodeJob:
-        """Read a transcoding job with all its renditions."""
-        from airflow_provider_ims.api import operations
+    def get_media_convert_job(self, job_id: str) -> Job:
+        """Read a convert job with all its outputs."""
+        from airflow_provider_ims.api.jobs import read_job
 
-        return operations.get_transcode_job(self.client, parent_job_id).value
+        return read_job(self.client, "media convert job", job_id)
 
+    def get_workflow_task(self, task_id: str) -> Job:
+        """Read a workflow task; its outputs are what its activities tell."""
+        from airflow_provider_ims.api.jobs import read_job
+
+        return read_job(self.client, "workflow task", task_id)
+
+    def get_media_producing_job(self, job_id: str) -> Job:
+        """Read a producing job."""
+        from airflow_provider_ims.api.jobs import read_job
+
+        return read_job(self.client, "media producing job", job_id)
+
+    def get_transcode_job(self, parent_job_id: str) -> Job:
+        """Read a transcoding job; its outputs are its sub-jobs.
+
+        IMS announced the end of this operation for the end of 2025: :meth:`get_media_convert_job` is what follows.
+        """
+        from airflow_provider_ims.api.jobs import read_job
+
+        return read_job(self.client, "transcoding job", parent_job_id)
+
+    @raised_for_airflow()
     def deletion_run(
         self,
         targets: Targets,
@@ -225,8 +250,9 @@ class IMSHook(BaseHook):
         policies = OutcomePolicies(on_forbidden, on_missing)
         check_guards(targets, max_media=max_media, digest=manifest_digest, protect=protect)
         if (header := targets.plan_header) is not None:
-            check_plan(header, region=self.region, host=self.host, rows=len(targets) + targets.duplicates)
-            options["why_kept"] = partial(why_kept, header["policy"])
+            rows = len(targets) + targets.duplicates
+            policy = check_plan(header, region=self.region, host=self.host, rows=rows)
+            options["why_kept"] = partial(why_kept, policy)
         return DeletionRun(
             self.client,
             targets,
@@ -236,6 +262,7 @@ class IMSHook(BaseHook):
             **options,
         )
 
+    @raised_for_airflow()
     def delete_media(self, targets: Targets | Iterable[str] | str | None, **options: Any) -> dict[str, Any]:
         """Delete any number of media and find out what became of each.
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_ims.arguments import check_one_input, read_bool, read_whole_number
 from airflow_provider_ims.compat import conf
-from airflow_provider_ims.exceptions import IMSDeletionError, IMSTransientError
+from airflow_provider_ims.exceptions import IMSDeletionError, IMSTransientError, raised_for_airflow
+from airflow_provider_ims.links.ims import IMSReportLink
 from airflow_provider_ims.operators.base import IMSBaseOperator
 from airflow_provider_ims.operators.retention import IMSPlanMediaRetentionOperator
 
@@ -89,6 +90,7 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
     )
     inputs = frozenset({"media_ids", "input_urls", "manifest"})
     guards = frozenset({"manifest_digest", "max_media", "protect"})
+    operator_extra_links = (IMSReportLink(),)
     ui_color = "#ffe6cc"
 
     # Made by a run, since Airflow copies operators and an event can't be copied.
@@ -139,20 +141,23 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
         """Delete; then wait, if asked to."""
         self.check_given()
         began = time.time()
+        IMSReportLink().show(context)
         try:
             preview = read_bool("preview", self.preview)
             run, result = self._delete(
                 preview, store=self._state_store(context), **self._report_options(context)
             )
             if self.wait_for_completion and not preview:
+                if self.deferrable:
+                    context["ti"].xcom_push(key="return_value", value=result)
                 self._wait(run, result, began)
         except IMSDeletionError as error:
             self._end(context, error)
             raise
         except IMSTransientError as error:
             # Some targets could not be read: the next try asks about them, and this is known until then.
-            if result := getattr(error, "result", None):
-                self._push(context, result)
+            if known := getattr(error, "result", None):
+                self._push(context, known)
             raise
         self._end(context)
         return result
@@ -161,14 +166,19 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
         self,
         context: Context,
         event: dict[str, Any] | None,
-        result: dict[str, Any],
+        result: dict[str, Any] | None = None,
         dropped: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """Go on after a deferral, with the result and the dropped files that were there before it."""
+        """Go on after a deferral, with the result and the dropped files that were there before it.
+
+        :param result: of the deletion. ``dag.test()`` of Airflow up to 3.3.2 drops it; it is in XCom then.
+        """
         from airflow_provider_ims.operators.lineage import DroppedFiles
         from airflow_provider_ims.triggers.events import WaitTimedOut, raise_unless_over
 
         self._dropped = DroppedFiles(dropped)
+        if result is None:
+            result = context["ti"].xcom_pull(task_ids=self.task_id, map_indexes=context["ti"].map_index)
         try:
             raise_unless_over(event)
         except WaitTimedOut as error:
@@ -187,14 +197,16 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
         """Say where the report goes: a folder for this task instance, and in it one for this try."""
         from airflow_provider_ims.files.report import column_folder
 
-        if not self.report:
+        base = self.storage_path("report")
+        if base is None:
             return {}
         ti = context["ti"]
         columns = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id}
         if (map_index := getattr(ti, "map_index", -1)) >= 0:
             columns["map_index"] = str(map_index)
-        return {"report_base": column_folder(self.report, columns), "attempt": ti.try_number}
+        return {"report_base": column_folder(base, columns), "attempt": ti.try_number}
 
+    @raised_for_airflow()
     def _delete(
         self, preview: bool, store: StateStore | None = None, **report_options: Any
     ) -> tuple[DeletionRun, dict[str, Any]]:
@@ -206,7 +218,10 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
         self._stop = threading.Event()
         self._dropped = DroppedFiles()
         targets = read_targets(
-            self.media_ids, self.input_urls, self.manifest, manifest_digest=self.manifest_digest
+            self.media_ids,
+            self.input_urls,
+            self.storage_path("manifest") or self.manifest,
+            manifest_digest=self.manifest_digest,
         )
         run = self.hook.deletion_run(
             targets,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_ims.exceptions import IMSGuardError
+from airflow_provider_ims.exceptions import IMSGuardError, raised_for_airflow
+from airflow_provider_ims.links.ims import IMSPlanLink
 from airflow_provider_ims.operators.base import IMSBaseOperator
 from airflow_provider_ims.retention.filters import LIST_FILTERS, RETENTION_FILTERS
 
 if TYPE_CHECKING:
     from airflow_provider_ims.compat import Context, ObjectStoragePath
     from airflow_provider_ims.retention.filters import Age, Moment, StrOrList
-    from airflow_provider_ims.retention.plan import Plan
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
@@ -55,15 +56,18 @@ class IMSPlanMediaRetentionOperator(IMSBaseOperator):
         without. (templated)
     :param ims_conn_id: the connection. (templated)
     :param region: overrides the connection's. (templated)
-    :returns: ``manifest`` and ``page`` (their paths), ``digest`` (the plan's SHA-256), ``selected``, ``bytes``
+    :returns: ``manifest`` and ``page`` (their paths), ``digest`` (the plan's SHA-256), ``question`` (Markdown for
+        an approval form: how many, how large, how old, a few titles, the policy), ``selected``, ``bytes``
         (of those whose size is known), ``population`` (media in the library), ``percent`` (selected of them),
         ``kept`` (how many of the others each filter keeps), ``undecided``.
-    :raises IMSGuardError: the selection goes over a cap. The plan is there to be looked at, marked so that
-        nothing can be deleted from it.
+    :raises IMSGuardError: the selection goes over a cap: the plan is there to be looked at, marked so that nothing
+        can be deleted from it. Or the plan can't be written: nothing was sent.
     :raises ValueError: an argument makes no sense, or the run lies in the future. Nothing was sent.
+    :raises StorageError: the plan or its page could not be written; what stood in its place is still there.
     :raises IMSAPIError: with code ``IncompleteListing`` when the service does not show all media that it counts.
     """
 
+    operator_extra_links = (IMSPlanLink(),)
     template_fields: Sequence[str] = (
         "manifest",
         *RETENTION_FILTERS,
@@ -111,13 +115,14 @@ class IMSPlanMediaRetentionOperator(IMSBaseOperator):
         self.max_media = max_media
         self.max_percent = max_percent
 
+    @raised_for_airflow()
     def execute(self, context: Context) -> dict[str, Any]:
         """Plan."""
-        from airflow_provider_ims.files.storage import storage_path
         from airflow_provider_ims.retention.listing import list_whole
+        from airflow_provider_ims.retention.page import write_page
         from airflow_provider_ims.retention.plan import read_caps, write_plan
-        from airflow_provider_ims.retention.plan_page import write_page
         from airflow_provider_ims.retention.policy import make_policy
+        from airflow_provider_ims.retention.question import write_question
 
         self.check_given()
         as_of = run_moment(context)
@@ -127,27 +132,41 @@ class IMSPlanMediaRetentionOperator(IMSBaseOperator):
             )
         policy = make_policy(as_of=as_of, **{name: getattr(self, name) for name in RETENTION_FILTERS})
         caps = read_caps(self.max_media, self.max_percent)
-        path = storage_path(self.manifest)
         hook = self.hook
-        self.log.info("Looking in %s for media that are: %s.", hook.host, "; ".join(policy.in_words()))
-        plan = write_plan(
-            path,
-            list_whole(hook.client, until=as_of),
-            policy=policy,
-            caps=caps,
-            as_of=as_of,
-            region=hook.region,
-            host=hook.host,
+        self.log.info(
+            "Listing the library at %s. A medium is selected if it %s.",
+            hook.host,
+            "; ".join(policy.describe()),
         )
+        with closing(list_whole(hook.client, until=as_of)) as media:
+            plan = write_plan(
+                self.storage_path("manifest") or self.manifest,
+                media,
+                policy=policy,
+                caps=caps,
+                as_of=as_of,
+                region=hook.region,
+                host=hook.host,
+            )
         page = write_page(plan)
-        for line in plan.in_words():
+        for line in plan.describe():
             self.log.info("%s", line)
         self.log.info("A page to look at: %s", page)
         if plan.header["refused"]:
             raise IMSGuardError(
-                f"{plan.header['refused']}; the plan is at {path} to be looked at, and nothing can be deleted from it"
+                f"{plan.header['refused']}; the plan is at {plan.path} to be looked at, and nothing can be deleted "
+                "from it"
             )
-        return _result(plan, str(page))
+        ti: Any = context.get("ti")
+        link = IMSPlanLink().get_link(None, ti_key=ti) if ti else ""
+        counts = ("selected", "bytes", "population", "percent", "kept", "undecided")
+        return {
+            "manifest": str(plan.path),
+            "page": str(page),
+            "digest": plan.digest,
+            "question": write_question(plan, page, link),
+            **{name: plan.header[name] for name in counts},
+        }
 
 
 def run_moment(context: Context) -> datetime:
@@ -159,13 +178,3 @@ def run_moment(context: Context) -> datetime:
     # Airflow 2 lacks run_after; there every run has a data interval. Clearing a run moves its start, not this.
     moment: datetime = context.get("data_interval_end") or getattr(run, "run_after", None) or run.start_date
     return datetime.fromtimestamp(int(moment.timestamp()), UTC)
-
-
-def _result(plan: Plan, page: str) -> dict[str, Any]:
-    counts = ("selected", "bytes", "population", "percent", "kept", "undecided")
-    return {
-        "manifest": str(plan.path),
-        "page": page,
-        "digest": plan.digest,
-        **{name: plan.header[name] for name in counts},
-    }

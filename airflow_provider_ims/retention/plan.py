@@ -7,7 +7,9 @@ and policy give the same bytes, and the plan's SHA-256 stands for exactly these 
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
@@ -15,18 +17,27 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_ims.api.errors import GuardError
 from airflow_provider_ims.api.operations import MediaInfo
-from airflow_provider_ims.api.times import write_time
+from airflow_provider_ims.api.times import read_time, write_time
 from airflow_provider_ims.arguments import read_whole_number
-from airflow_provider_ims.exceptions import IMSGuardError
-from airflow_provider_ims.files.storage import storage_path, to_line, write_whole
-from airflow_provider_ims.retention.policy import RetentionPolicy, Selection, read_policy
+from airflow_provider_ims.files.storage import (
+    MAX_LINE_BYTES,
+    check_writable,
+    is_local,
+    storage_path,
+    to_line,
+    write_whole,
+)
+from airflow_provider_ims.retention.policy import UNDECIDED, RetentionPolicy, Selection, read_policy
 
 if TYPE_CHECKING:
     from airflow_provider_ims.compat import ObjectStoragePath
 
 PLAN_FORMAT = 1
 ROWS_SHOWN = 20
+TOO_LONG = f"{UNDECIDED}too long a title, URL or tags"
+"""Who reads the plan takes no longer lines, and what is cut could not be compared when it is deleted."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +84,8 @@ class Plan:
     first: list[dict[str, Any]]
     last: list[dict[str, Any]]
 
-    def in_words(self) -> list[str]:
-        """Sum the plan up in lines for the log."""
+    def describe(self) -> list[str]:
+        """Return a summary of the plan in lines for the log."""
         header = self.header
         kept: dict[str, int] = header["kept"]
         counts = f"Selected {header['selected']:,} of {header['population']:,} media"
@@ -105,23 +116,32 @@ class _Spool:
     type_bytes: Counter[str] = field(default_factory=Counter)
 
     def rows(self, media: Iterable[MediaInfo]) -> Iterator[tuple[str, str, bytes]]:
-        """Give what is selected: creation time, id, and the plan's line."""
-        for created, medium in self.selection.pick(self._by_month(media)):
+        """Return what is selected: creation time, id, and the plan's line."""
+        for created, medium in self.selection.pick(self._count_months(media)):
+            created_text = write_time(created)
+            line = to_line(_row(medium, created_text, (self.as_of - created).days))
+            if len(line) > MAX_LINE_BYTES:
+                self.selection.kept[TOO_LONG] += 1
+                continue
             self.size += medium.size or 0
             self.size_unknown += medium.size is None
             self.types[str(medium.media_type)] += 1
             self.type_bytes[str(medium.media_type)] += medium.size or 0
-            created_text = write_time(created)
             self.selected_months[created_text[:7]] += 1
-            yield (
-                created_text,
-                medium.media_id,
-                to_line(_row(medium, created_text, (self.as_of - created).days)),
-            )
+            yield created_text, medium.media_id, line
 
-    def _by_month(self, media: Iterable[MediaInfo]) -> Iterator[MediaInfo]:
+    def by_month(self) -> dict[str, tuple[int, int]]:
+        """Return how many media were created in a month, and how many of them are selected."""
+        return {month: (count, self.selected_months[month]) for month, count in sorted(self.months.items())}
+
+    def by_type(self) -> dict[str, tuple[int, int]]:
+        """Return how many media of a type are selected, and their bytes."""
+        return {kind: (count, self.type_bytes[kind]) for kind, count in sorted(self.types.items())}
+
+    def _count_months(self, media: Iterable[MediaInfo]) -> Iterator[MediaInfo]:
         for medium in media:
-            self.months[(medium.created or "")[:7]] += 1
+            created = read_time(medium.created)
+            self.months[write_time(created)[:7] if created else ""] += 1
             yield medium
 
 
@@ -137,11 +157,16 @@ def write_plan(
 ) -> Plan:
     """Select from a library and write the plan, marked as refused if it goes over a cap.
 
+    Before the first medium is asked for, it is tried whether the plan can be written; and what stood in its place
+    stays as it was until the new plan is whole.
+
     :param media: the whole library, in any order, each medium once.
     :param as_of: the moment that ages are counted to.
     :param region: where the library is; ``host`` was asked for it.
+    :raises GuardError: if the plan can't be written.
+    :raises StorageError: if it can't be written just now.
     """
-    target = storage_path(path, "manifest")
+    target = check_plan_path(path)
     spool = _Spool(Selection(policy), as_of)
     # A database without a name lies in a temporary file; a library of any size is sorted in little memory.
     with closing(sqlite3.connect("")) as database:
@@ -159,11 +184,28 @@ def write_plan(
         digest,
         header,
         policy,
-        {month: (count, spool.selected_months[month]) for month, count in sorted(spool.months.items())},
-        {kind: (count, spool.type_bytes[kind]) for kind, count in sorted(spool.types.items())},
+        spool.by_month(),
+        spool.by_type(),
         first,
         last,
     )
+
+
+def check_plan_path(path: str | ObjectStoragePath) -> ObjectStoragePath:
+    """Return the path of a plan, once it was tried whether one can be written there.
+
+    :raises GuardError: if it can't.
+    :raises StorageError: if it can't just now.
+    :raises ValueError: if there is no such store.
+    """
+    target = storage_path(path, "manifest")
+    if is_local(target) and os.path.lexists(target.path) and not stat.S_ISREG(os.lstat(target.path).st_mode):
+        raise GuardError(
+            f"manifest: {target} is no plain file but a link, a folder, a pipe or a device; name another path. "
+            "No request was sent to IMS"
+        )
+    check_writable(target.parent, "manifest")
+    return target
 
 
 def read_caps(max_media: int | str | None, max_percent: float | str | None) -> Caps:
@@ -182,13 +224,13 @@ def read_caps(max_media: int | str | None, max_percent: float | str | None) -> C
     return Caps(read_whole_number("max_media", max_media, least=0), percent)
 
 
-def check_plan(header: Mapping[str, Any], *, region: str | None, host: str, rows: int) -> None:
-    """Refuse a plan that must not be deleted from here.
+def check_plan(header: Mapping[str, Any], *, region: str | None, host: str, rows: int) -> RetentionPolicy:
+    """Return the policy of a plan that may be deleted from here, and refuse any other plan.
 
     :param header: its first line.
     :param region: of the connection, as ``host``.
     :param rows: how many media it names.
-    :raises IMSGuardError: saying why.
+    :raises GuardError: saying why.
     """
     if header.get("plan") != PLAN_FORMAT:
         raise _no_go(
@@ -204,17 +246,25 @@ def check_plan(header: Mapping[str, Any], *, region: str | None, host: str, rows
     if header.get("selected") != rows:
         raise _no_go(f"the plan says that it names {header.get('selected')!r} media, but it names {rows:,}")
     try:
-        read_policy(header.get("policy"))
+        return read_policy(header.get("policy"))
     except ValueError as error:
         raise _no_go(f"the plan's policy can't be read: {error}") from None
 
 
-def _no_go(words: str) -> IMSGuardError:
-    return IMSGuardError(f"{words}. Nothing was deleted")
+def _no_go(words: str) -> GuardError:
+    return GuardError(f"{words}. Nothing was deleted")
 
 
 def _place(region: object, host: object) -> str:
     return f"{region} ({host})" if region else f"{host}"
+
+
+def printable(value: object, longest: int) -> str:
+    """Return anybody's text for people to read: cut where it is long, invisible characters shown as their codes."""
+    text = str(value)
+    if len(text) > longest:
+        text = f"{text[:longest]}… ({len(text):,} characters)"
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
 
 
 def percentage(part: int, whole: int) -> float:
@@ -224,7 +274,7 @@ def percentage(part: int, whole: int) -> float:
 
 def file_size(count: int | float) -> str:
     """Write a number of bytes with a unit that keeps it short."""
-    unit, *larger = "bytes", "kB", "MB", "GB", "TB", "PB"
+    unit, *larger = "bytes", "kB", "MB", "GB", "TB", "PB", "EB"
     while count >= 1000 and larger:
         count, unit = count / 1000, larger.pop(0)
     return f"{count:,} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
@@ -255,6 +305,8 @@ def _header(
         "newest": newest,
         "kept": dict(sorted(selection.kept.items(), key=lambda item: (-item[1], item[0]))),
         "undecided": selection.undecided,
+        "months": {month: list(counts) for month, counts in spool.by_month().items()},
+        "types": {kind: list(counts) for kind, counts in spool.by_type().items()},
     }
 
 

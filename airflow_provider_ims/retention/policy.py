@@ -5,6 +5,7 @@ Everything unclear is kept: a medium whose creation time, status, type or tags c
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple, Unpack
 
 import pendulum
 
+from airflow_provider_ims.api.identifiers import check_media_id
 from airflow_provider_ims.api.operations import MediaInfo
 from airflow_provider_ims.api.times import read_time, write_time
 from airflow_provider_ims.arguments import read_whole_number, read_words
@@ -31,13 +33,27 @@ from airflow_provider_ims.retention.filters import (
 KEEP_LATEST = "keep_latest"
 DELETED = "already deleted"
 UNDECIDED = "undecided: "
+EXCLUSIONS = {
+    "older_than": "are not old enough",
+    "created_before": "were created too late",
+    "status": "have another status",
+    "media_type": "are of another type",
+    "source": "have another source",
+    "business_type": "are of another business type",
+    "title_pattern": "have a title that does not match",
+    "require_tags": "lack a tag that is required",
+    "exclude_tags": "carry a tag that is excluded",
+    KEEP_LATEST: "are among the newest, which stay whatever their age",
+    DELETED: "are deleted already",
+}
+"""Why media stay, by the filter that keeps them: ends of a sentence that begins "they"."""
 
 
 class Exclusion(NamedTuple):
-    """Why a medium is left alone: by which filter of the policy, and in words."""
+    """Why a medium is left alone: the filter of the policy that keeps it, and a message for the report."""
 
     by: str
-    words: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -86,22 +102,27 @@ class RetentionPolicy:
             return Exclusion("require_tags", f"it lacks the tag {min(missing)!r}")
         return None
 
-    def in_words(self) -> list[str]:
-        """Tell the policy in sentences, one a rule."""
-        limit = f"created before {write_time(self.created_before)}"
-        words = [f"older than {self.older_than}, that is, {limit}" if self.older_than else limit]
-        for name in ("media_type", "source", "business_type", "status"):
-            if wanted := getattr(self, name):
-                words.append(f"{name} is {' or '.join(wanted)}")
+    def describe(self) -> list[str]:
+        """Return the policy as ends of a sentence that begins "A medium is selected if it", one for each filter."""
+        limit = f"was created before {write_time(self.created_before)}"
+        if self.older_than:
+            limit = f"was created more than {describe_duration(self.older_than)} before the run: {limit}"
+        ends = [limit, f"has the status {' or '.join(self.status)}"]
+        if self.media_type:
+            ends.append(f"is of the type {' or '.join(self.media_type)}")
+        if self.source:
+            ends.append(f"has the source {' or '.join(self.source)}")
+        if self.business_type:
+            ends.append(f"is of the business type {' or '.join(self.business_type)}")
         if self.title_pattern:
-            words.append(f"title matches {self.title_pattern}")
+            ends.append(f"has a title that matches {self.title_pattern}")
         if self.require_tags:
-            words.append(f"carries the tag {' and '.join(self.require_tags)}")
+            ends.append(f"carries {_tags(self.require_tags, 'and')}")
         if self.exclude_tags:
-            words.append(f"does not carry the tag {' or '.join(self.exclude_tags)}")
+            ends.append(f"does not carry {_tags(self.exclude_tags, 'or')}")
         if self.keep_latest:
-            words.append(f"is not one of the newest {self.keep_latest:,} that match all this but age")
-        return words
+            ends.append(f"is not one of the newest {self.keep_latest:,} that fit all of this but the age")
+        return ends
 
     def as_json(self) -> dict[str, Any]:
         """Give the policy as it stands in a plan."""
@@ -110,6 +131,8 @@ class RetentionPolicy:
         return {**shown, **lists, "created_before": write_time(self.created_before)}
 
     def _unreadable(self, medium: MediaInfo) -> str | None:
+        if not _is_media_id(medium.media_id):
+            return "media id"
         if read_time(medium.created) is None:
             return "creation time"
         if medium.tags is None:
@@ -136,6 +159,42 @@ class RetentionPolicy:
     @cached_property
     def _required(self) -> frozenset[str]:
         return frozenset(self.require_tags or ())
+
+
+def describe_exclusion(by: str) -> str:
+    """Return why media stay that a filter keeps: the end of a sentence that begins "they"."""
+    if by.startswith(UNDECIDED):
+        unreadable = by.removeprefix(UNDECIDED)
+        return (
+            f"have {unreadable}"
+            if unreadable.startswith("too ")
+            else f"have no {unreadable} that can be read"
+        )
+    return EXCLUSIONS.get(by, f"are kept by {by}")
+
+
+def describe_duration(spelled: str) -> str:
+    """Return an ISO 8601 duration in words, such as ``90 days`` for ``P90D``."""
+    date_part, _, clock = spelled.removeprefix("P").partition("T")
+    units = {"Y": "year", "M": "month", "W": "week", "D": "day"}, {"H": "hour", "M": "minute", "S": "second"}
+    words = [
+        f"{int(number):,} {names[letter]}{'' if int(number) == 1 else 's'}"
+        for part, names in zip((date_part, clock), units, strict=True)
+        for number, letter in re.findall(r"([0-9]{1,9})([YMWDHS])", part)
+        if letter in names
+    ]
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else spelled
+
+
+def _is_media_id(value: str) -> bool:
+    try:
+        return check_media_id(value) == value
+    except ValueError:
+        return False
+
+
+def _tags(tags: tuple[str, ...], joined_by: str) -> str:
+    return f"the {'tag' if len(tags) == 1 else 'tags'} {f' {joined_by} '.join(tags)}"
 
 
 class Selection:
@@ -226,22 +285,21 @@ def read_policy(shown: Any) -> RetentionPolicy:
     return replace(read, older_than=shown["older_than"])
 
 
-def why_kept(header_policy: Mapping[str, Any], row: Mapping[str, Any], now: MediaInfo) -> str | None:
-    """Say why a planned medium must be left alone by now, or None if it may go.
+def why_kept(policy: RetentionPolicy, row: Mapping[str, Any], now: MediaInfo) -> str | None:
+    """Return why a planned medium must be left alone by now, or None if it may go.
 
-    One that reads show as deleted may go: its deletion will find out.
+    One that is proved to be deleted may go: its deletion will find out.
 
-    :param header_policy: from the plan's first line.
+    :param policy: the plan's own.
     :param row: the medium's line of the plan.
     :param now: the medium as it was read just now.
-    :raises ValueError: when the plan's policy can't be read.
     """
     if now.is_gone:
         return None
     if read_time(now.created) is None or read_time(now.created) != read_time(row.get("created")):
         return f"it was created {now.created or 'at an unknown time'}, but {row.get('created')} when it was planned"
-    kept = read_policy(header_policy).why_kept(now)
-    return kept.words if kept else None
+    kept = policy.why_kept(now)
+    return kept.message if kept else None
 
 
 def _back(as_of: datetime, age: pendulum.Duration) -> datetime:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_ims.api.errors import IMSTransientError
@@ -21,6 +22,9 @@ from airflow_provider_ims.triggers.events import WaitTimedOut, raise_unless_over
 if TYPE_CHECKING:
     from airflow_provider_ims.compat import Context
 
+# How often a sensor that pokes says what is still to be waited for, in seconds.
+LOG_SECONDS = 60.0
+
 
 class IMSBaseSensor(IMSTask, BaseSensorOperator):
     """What all sensors have in common: one way to look, whether the task sleeps, is rescheduled or deferred.
@@ -36,21 +40,26 @@ class IMSBaseSensor(IMSTask, BaseSensorOperator):
     def __init__(
         self,
         *,
-        ims_conn_id: str = IMSHook.default_conn_name,
+        ims_conn_id: str | None = IMSHook.default_conn_name,
         region: str | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.ims_conn_id = IMSHook.default_conn_name if ims_conn_id is None else ims_conn_id
+        self.ims_conn_id = ims_conn_id
         self.region = region
         self.deferrable = deferrable
         self._started: float | None = None
         self._went_through = False
+        self._logged = -inf
 
     @abstractmethod
     def _look(self) -> dict[str, Any] | None:
-        """Give the result, or None if it is not over."""
+        """Return the result, or None if it is not over."""
+
+    @abstractmethod
+    def _describe(self) -> str:
+        """Return a sentence that says what the last look left."""
 
     @abstractmethod
     def _defer(self, started: float, deadline: float) -> None:
@@ -74,10 +83,22 @@ class IMSBaseSensor(IMSTask, BaseSensorOperator):
             return False
         self._went_through = True
         if result is not None:
-            return PokeReturnValue(is_done=True, xcom_value=timed(result, self._started))
+            return PokeReturnValue(is_done=True, xcom_value=self._timed(result, context, self._started))
+        if time.monotonic() - self._logged >= LOG_SECONDS:
+            self._logged = time.monotonic()
+            self.log.info(self._describe())
         if self.deferrable:
             self._defer(self._started, self._started + self.timeout)
         return False
+
+    def _timed(self, result: dict[str, Any], context: Context, started: float | None) -> dict[str, Any]:
+        """Return a result with the ``seconds`` since the first look.
+
+        :param started: seconds since the epoch. ``dag.test()`` of Airflow up to 3.3.2 drops what a deferral is to
+            hand over, but runs the same object again; else it is the start of the task.
+        """
+        began = started or self._started or context["ti"].start_date.timestamp()
+        return {**result, "seconds": round(time.time() - began, 1)}
 
     def _check(self, event: dict[str, Any] | None) -> None:
         """Return if the trigger says that it is over.
@@ -101,11 +122,6 @@ class IMSBaseSensor(IMSTask, BaseSensorOperator):
             if self.never_fail:
                 raise AirflowSkipException(f"skipped, since never_fail is set: {error}") from error
             raise
-
-
-def timed(result: dict[str, Any], started: float) -> dict[str, Any]:
-    """Return a result with the ``seconds`` since ``started``."""
-    return {**result, "seconds": round(time.time() - started, 1)}
 
 
 def _first_reschedule(sensor: BaseSensorOperator, context: Context) -> float | None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Collection, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
+from airflow_provider_ims.api.jobs import JobKind
 from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.triggers.events import error_event, outcome_event
 from airflow_provider_ims.triggers.poller import Poller
@@ -18,6 +20,8 @@ from airflow_provider_ims.triggers.status import SubjectKind
 # A scheduler (seen with Airflow 3.3) fails a task that comes back from its trigger before the scheduler has noted
 # that the worker ended in a deferral, which it does once a round; a busy one needs seconds for that.
 MIN_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
 
 
 class _IMSTrigger(BaseTrigger):
@@ -44,7 +48,7 @@ class _IMSTrigger(BaseTrigger):
         self.deadline = deadline
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give the class's path and the arguments, which make an equal trigger."""
+        """Return the class's path and the arguments, which make an equal trigger."""
         return f"{type(self).__module__}.{type(self).__qualname__}", {
             **self._subject(),
             "ims_conn_id": self.ims_conn_id,
@@ -55,11 +59,11 @@ class _IMSTrigger(BaseTrigger):
 
     @abstractmethod
     def _subject(self) -> dict[str, Any]:
-        """Give the arguments that say what is waited for."""
+        """Return the arguments that say what is waited for."""
 
     @abstractmethod
     async def _values(self) -> tuple[SubjectKind, Collection[str]]:
-        """Give what the poller shall ask for."""
+        """Return what the poller shall ask for."""
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait; see :mod:`airflow_provider_ims.triggers.events` for what the event says."""
@@ -67,8 +71,8 @@ class _IMSTrigger(BaseTrigger):
         started = loop.time()
         try:
             kind, values = await self._values()
-            pending, error = await Poller.of(self.ims_conn_id, self.region).wait(
-                kind, values, interval=self.poll_interval, deadline=self.deadline
+            pending, error = await Poller.for_connection(self.ims_conn_id, self.region).wait(
+                kind, values, interval=self.poll_interval, deadline=self.deadline, log_pending=log.info
             )
             event = error_event(error) if error else outcome_event(pending)
         except Exception as error:  # noqa: BLE001 - raised again in the worker
@@ -119,27 +123,87 @@ class IMSMediaDeletedTrigger(_IMSTrigger):
 
     def _read_manifest(self) -> tuple[SubjectKind, Collection[str]]:
         from airflow_provider_ims.deletion.targets import read_targets
+        from airflow_provider_ims.files.storage import storage_path
 
-        targets = read_targets(manifest=self.manifest, from_report=True)
+        path = storage_path(self.manifest or "", "manifest", ims_conn_id=self.ims_conn_id)
+        targets = read_targets(manifest=path, from_report=True)
         if self.digest and targets.digest != self.digest:
             raise ValueError(f"{self.manifest} names other media than when the task began to wait for them")
         return targets.kind, [target.value for target in targets]
 
 
-class IMSTranscodeJobTrigger(_IMSTrigger):
-    """Waits until all parts of a transcoding job have succeeded, or one has failed.
+class IMSJobTrigger(_IMSTrigger):
+    """Waits until a job is over, well or badly: the worker reads it again and judges.
 
-    :param parent_job_id: the job's id.
+    A subclass names the kind of job, and the argument that is its id.
+    """
+
+    kind: ClassVar[JobKind]
+    id_argument: ClassVar[str]
+
+    def _subject(self) -> dict[str, Any]:
+        return {self.id_argument: getattr(self, self.id_argument)}
+
+    async def _values(self) -> tuple[SubjectKind, Collection[str]]:
+        return self.kind, [getattr(self, self.id_argument)]
+
+
+class IMSMediaConvertJobTrigger(IMSJobTrigger):
+    """Waits until a convert job has ended, or one of its outputs has failed.
+
+    :param job_id: the job's id.
     :param kwargs: ``ims_conn_id``, ``region``, ``poll_interval`` (seconds, 60) and ``deadline`` (seconds since
         the epoch, none).
     """
 
+    kind = "media convert job"
+    id_argument = "job_id"
+
+    def __init__(self, job_id: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.job_id = job_id
+
+
+class IMSWorkflowTaskTrigger(IMSJobTrigger):
+    """Waits until a workflow task has ended.
+
+    :param workflow_task_id: the task's id.
+    :param kwargs: as of :class:`IMSMediaConvertJobTrigger`.
+    """
+
+    kind = "workflow task"
+    id_argument = "workflow_task_id"
+
+    def __init__(self, workflow_task_id: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.workflow_task_id = workflow_task_id
+
+
+class IMSMediaProducingJobTrigger(IMSJobTrigger):
+    """Waits until a producing job has ended.
+
+    :param job_id: the job's id.
+    :param kwargs: as of :class:`IMSMediaConvertJobTrigger`.
+    """
+
+    kind = "media producing job"
+    id_argument = "job_id"
+
+    def __init__(self, job_id: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.job_id = job_id
+
+
+class IMSTranscodeJobTrigger(IMSJobTrigger):
+    """Waits until all parts of a transcoding job have succeeded, or one has failed.
+
+    :param parent_job_id: the job's id.
+    :param kwargs: as of :class:`IMSMediaConvertJobTrigger`.
+    """
+
+    kind = "transcoding job"
+    id_argument = "parent_job_id"
+
     def __init__(self, parent_job_id: str = "", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.parent_job_id = parent_job_id
-
-    def _subject(self) -> dict[str, Any]:
-        return {"parent_job_id": self.parent_job_id}
-
-    async def _values(self) -> tuple[SubjectKind, Collection[str]]:
-        return "parent_job_id", [self.parent_job_id]

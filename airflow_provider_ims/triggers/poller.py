@@ -1,7 +1,8 @@
 """One poller for all triggers of a connection: it asks for what they wait for, many of them in one request.
 
-The event loop only keeps the books. Requests are made by a few threads with the same client, and at the same
-pace, that operators use; the connection is read in one of these threads too.
+Once a second it takes what is due, up to 20 media to a request, and no more requests than it needs to be round in
+time. The event loop only does that; requests are made by a few threads, with the same client and at the same pace
+that operators use, and the connection is read in one of these threads too.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import contextvars
 import logging
 import threading
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from math import inf
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from dataclasses import dataclass, field
+from heapq import nsmallest
+from math import ceil, inf
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from asgiref.sync import sync_to_async
 
@@ -27,21 +30,28 @@ from airflow_provider_ims.api.errors import (
     IMSTransientError,
 )
 from airflow_provider_ims.hooks.ims import IMSHook
-from airflow_provider_ims.triggers.freezing import HeapFreeze
-from airflow_provider_ims.triggers.schedule import PollRequest, Schedule, Waiter
-from airflow_provider_ims.triggers.status import SubjectKind, still_pending
+from airflow_provider_ims.triggers.status import MAX_AT_ONCE, SubjectKind, describe_pending, still_pending
 
 if TYPE_CHECKING:
     from airflow_provider_ims.api.client import IMSClient
 
+T = TypeVar("T")
+
 THREADS = 8
-MIN_INTERVAL = 1.0
-# How long after the deadline the answer of the last look may come.
+# Requests a second, relative to what a round needs: the rest is there to catch up.
+HEADROOM = 1.25
+# The part of a second that its requests are spread over.
+SPREAD = 0.8
+# A request that is not full waits for more: for a tenth of the interval, but no longer than this many seconds.
+MAX_SLACK = 5
+# How long after the deadline the answer of the last look may come, in seconds.
 LAST_LOOK_SECONDS = 20.0
-WARN_EVERY_SECONDS = 60.0
-# So many tasks are told of a refusal at once, and so long has the event loop, for what they and Airflow do then,
-# until the next are.
-TELL_AT_ONCE, TELL_PAUSE = 50, 0.02
+# How often the connection is read again, how often a waiting task logs where it is, and how often an outage is
+# warned of, in seconds.
+RELOAD_SECONDS = LOG_SECONDS = WARN_SECONDS = 60.0
+# Batch size and pause, in seconds, when an error is broadcast to waiting triggers, so that the event loop stays
+# responsive.
+BROADCAST_SIZE, BROADCAST_PAUSE = 50, 0.02
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +63,140 @@ class WaitResult(NamedTuple):
     error: Exception | None = None
 
 
+class PollRequest(NamedTuple):
+    """One request to make: ``values`` of one kind."""
+
+    kind: SubjectKind
+    values: tuple[str, ...]
+
+
+@dataclass(eq=False, slots=True)
+class Waiter:
+    """One task's interest: what it still waits for, every how many seconds that may be asked for, and until when.
+
+    :param deadline: the second of the last look.
+    :param logged: when it was last logged how many are pending.
+    """
+
+    kind: SubjectKind
+    pending: set[str]
+    interval: int
+    deadline: float = inf
+    result: asyncio.Future[WaitResult] | None = None
+    log_pending: Callable[[str], None] | None = None
+    total: int = 0
+    logged: float = -inf
+
+
+@dataclass(eq=False, slots=True)
+class _Subject:
+    """A value that somebody waits for. It is never due while an answer about it is awaited."""
+
+    value: str
+    interval: int
+    due: float = inf
+    waiters: set[Waiter] = field(default_factory=set)
+
+    @property
+    def slack(self) -> int:
+        return min(self.interval // 10, MAX_SLACK)
+
+    def schedule(self, now: int) -> None:
+        """Set when it is due, having been looked at in the second ``now``."""
+        deadlines = (waiter.deadline for waiter in self.waiters if waiter.deadline > now)
+        self.due = min((now + self.interval, *deadlines))
+
+
+class Schedule:
+    """What is due in which second. Pure bookkeeping: no clock, no loop, no request.
+
+    Media that different tasks wait for share requests. Nothing is asked for earlier than its interval says.
+    """
+
+    def __init__(self) -> None:
+        self._subjects: dict[SubjectKind, dict[str, _Subject]] = {kind: {} for kind in MAX_AT_ONCE}
+
+    def __len__(self) -> int:
+        return sum(
+            bool(subject.waiters) for subjects in self._subjects.values() for subject in subjects.values()
+        )
+
+    def add(self, waiter: Waiter, value: str, now: int) -> None:
+        """Wait for ``value`` on behalf of ``waiter``, which has looked just now."""
+        subjects = self._subjects[waiter.kind]
+        subject = subjects.get(value)
+        if subject is None or not subject.waiters:
+            subject = subjects[value] = _Subject(value, waiter.interval)
+            before = inf
+        elif subject.due == inf:  # is being asked for
+            subject.waiters.add(waiter)
+            subject.interval = min(subject.interval, waiter.interval)
+            return
+        else:
+            before = subject.due
+        subject.waiters.add(waiter)
+        subject.interval = min(subject.interval, waiter.interval)
+        subject.schedule(now)
+        subject.due = min(subject.due, before)
+
+    def leave(self, waiter: Waiter, now: int) -> None:
+        """Forget a waiter, and what nobody else waits for."""
+        for value in waiter.pending:
+            subject = self._subjects[waiter.kind].get(value)
+            if subject is None or waiter not in subject.waiters:
+                continue
+            subject.waiters.discard(waiter)
+            if subject.waiters:
+                subject.interval = min(other.interval for other in subject.waiters)
+            else:
+                subject.due = min(subject.due, now + subject.interval)
+
+    def answered(self, kind: SubjectKind, value: str, asked: int, *, pending: bool) -> set[Waiter]:
+        """Note an answer to what was asked for in the second ``asked``; return who waits for it."""
+        subject = self._subjects[kind].get(value)
+        if subject is None:
+            return set()
+        waiters = set(subject.waiters)
+        if not pending:
+            subject.waiters.clear()
+        subject.schedule(asked)
+        return waiters
+
+    def is_looked_at(self, waiter: Waiter, now: int) -> bool:
+        """Return whether nothing that it waits for is due in the second ``now``, or is being asked for."""
+        subjects = self._subjects[waiter.kind]
+        return all(now < subjects[value].due < inf for value in waiter.pending if value in subjects)
+
+    def requests(self, now: int) -> list[PollRequest]:
+        """Return the requests to make in the second ``now``; what they name is left alone until it is answered."""
+        return [request for kind in MAX_AT_ONCE for request in self._requests(kind, now)]
+
+    def _requests(self, kind: SubjectKind, now: int) -> Iterable[PollRequest]:
+        subjects, size = self._subjects[kind], MAX_AT_ONCE[kind]
+        # What nobody waits for any more counts until it would have been due: the round that it was part of goes on
+        # at its pace, or the others would be late.
+        for subject in [one for one in subjects.values() if one.due <= now and not one.waiters]:
+            del subjects[subject.value]
+        rate = sum(1 / subject.interval for subject in subjects.values()) / size
+        soon = (one for one in subjects.values() if one.due <= now + MAX_SLACK and one.waiters)
+        oldest_first = nsmallest(ceil(HEADROOM * rate) * size, soon, key=attrgetter("due"))
+        for start in range(0, len(oldest_first), size):
+            batch = oldest_first[start : start + size]
+            if min(batch[-1].due, batch[0].due + batch[0].slack) > now:
+                return
+            batch = [subject for subject in batch if subject.due <= now]
+            for subject in batch:
+                subject.due = inf
+            yield PollRequest(kind, tuple(subject.value for subject in batch))
+
+
+class _Connection(NamedTuple):
+    """A client, and the connection's fields that it was made of."""
+
+    client: IMSClient
+    fields: tuple[Any, ...]
+
+
 class Poller:
     """Asks on behalf of all triggers of one connection in one event loop.
 
@@ -62,171 +206,247 @@ class Poller:
     :param region: overrides the connection's.
     """
 
+    # A process that was forked has event loops of its own, and so pollers of its own.
     _running: ClassVar[dict[tuple[asyncio.AbstractEventLoop, str, str | None], Poller]] = {}
 
     def __init__(self, ims_conn_id: str, region: str | None) -> None:
-        self._hook = IMSHook(ims_conn_id, region)
+        self._ims_conn_id, self._region = ims_conn_id, region
         self._loop = asyncio.get_running_loop()
-        self._key = (self._loop, ims_conn_id, region)
         self._schedule = Schedule()
-        self._ends: dict[Waiter, asyncio.Future[WaitResult]] = {}
-        self._wake = asyncio.Event()
+        self._waiters: set[Waiter] = set()
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(THREADS, "ims-poller")
-        self._asking: set[asyncio.Task[None]] = set()
-        self._freeze = HeapFreeze()
-        self._warned_at = -inf
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._connection: _Connection | None = None
+        self._reading = asyncio.Lock()
+        self._read_at = self._warned_at = -inf
         # In an empty context, or all that the poller logs would go to the log of the task that came first.
-        self._task = self._loop.create_task(self._run(), name=repr(self), context=contextvars.Context())
+        self._task = self._start(self._run(), context=contextvars.Context())
 
     def __repr__(self) -> str:
-        return f"<Poller {self._hook.ims_conn_id}>"
+        return f"<Poller {self._ims_conn_id}>"
 
     @classmethod
-    def of(cls, ims_conn_id: str, region: str | None) -> Poller:
-        """Give the running event loop's poller of a connection."""
+    def for_connection(cls, ims_conn_id: str, region: str | None) -> Poller:
+        """Return the running event loop's poller of a connection."""
         key = (asyncio.get_running_loop(), ims_conn_id, region)
         if key not in cls._running:
             cls._running[key] = cls(ims_conn_id, region)
         return cls._running[key]
 
     async def wait(
-        self, kind: SubjectKind, values: Collection[str], *, interval: float, deadline: float | None
+        self,
+        kind: SubjectKind,
+        values: Collection[str],
+        *,
+        interval: float,
+        deadline: float | None,
+        log_pending: Callable[[str], None] | None = None,
     ) -> WaitResult:
         """Wait until none of ``values`` is pending, time is up, or the service refuses.
 
-        :param interval: seconds between two looks at the same subject, 1 at least.
+        :param interval: seconds between two looks at the same subject; whole seconds, 1 at least.
         :param deadline: seconds since the epoch. The last look is made then.
+        :param log_pending: called at most once a minute, in the caller's context, with what is still pending.
         """
         # A deadline that has passed leaves one look, as for a rescheduled sensor.
-        seconds = inf if deadline is None else max(deadline - time.time(), 0.01)
-        watch = Waiter(kind, set(values), max(interval, MIN_INTERVAL), self._loop.time() + seconds)
-        if not watch.pending:
+        until = inf if deadline is None else self._loop.time() + max(deadline - time.time(), 0.01)
+        waiter = Waiter(
+            kind,
+            pending=set(values),
+            interval=max(ceil(interval), 1),
+            deadline=inf if until == inf else ceil(until),
+            result=self._loop.create_future(),
+            log_pending=log_pending and _in_this_context(log_pending),
+            total=len(set(values)),
+        )
+        if not waiter.pending:
             return WaitResult(0)
-        end: asyncio.Future[WaitResult] = self._loop.create_future()
-        self._ends[watch] = end
-        self._freeze.grown_to(len(self._ends))
+        self._waiters.add(waiter)
         try:
             for number, value in enumerate(values, 1):
-                self._schedule.add(value, watch, self._loop.time())
+                self._schedule.add(waiter, value, self._second())
                 if number % 1000 == 0:
                     await asyncio.sleep(0)
-            self._wake.set()
-            async with asyncio.timeout_at(None if deadline is None else watch.deadline + LAST_LOOK_SECONDS):
-                return await end
+            assert waiter.result is not None
+            async with asyncio.timeout_at(None if until == inf else until + LAST_LOOK_SECONDS):
+                return await waiter.result
         except TimeoutError:
-            return WaitResult(len(watch.pending))
+            return WaitResult(len(waiter.pending))
         finally:
-            self._schedule.leave(watch, self._loop.time())
-            del self._ends[watch]
-            self._wake.set()
+            self._schedule.leave(waiter, self._second())
+            self._waiters.discard(waiter)
+            if not self._waiters:
+                self._retire()
+                self._task.cancel()
+
+    def _second(self) -> int:
+        return int(self._loop.time())
+
+    def _start(self, work: Any, **options: Any) -> asyncio.Task[None]:
+        return self._loop.create_task(work, name=repr(self), **options)
 
     async def _run(self) -> None:
-        with self._freeze:
-            await self._ask_while_somebody_waits()
-
-    async def _ask_while_somebody_waits(self) -> None:
-        client: IMSClient | None = None
         try:
-            get_client = sync_to_async(lambda: self._hook.client, thread_sensitive=False, executor=self._pool)
-            client = await get_client()
-            while self._ends:
-                await self._ask_next(client)
+            self._connection = await self._in_thread(lambda: _connect(self._ims_conn_id, self._region))
+            self._read_at = self._loop.time()
+            while self._waiters:
+                now = self._second()
+                await self._make_requests(now)
+                if self._loop.time() - self._read_at >= RELOAD_SECONDS:
+                    self._read_at = self._loop.time()
+                    self._start_soon(self._reload())
+                await asyncio.sleep(now + 1 - self._loop.time())
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait are told
-            await self._retire(error)
+            self._retire()
+            await self._broadcast(self._waiters, error)
         finally:
-            await self._retire()
-            if self._asking:
-                await asyncio.wait(self._asking)
+            self._retire()
             self._pool.shutdown(wait=False, cancel_futures=True)
-            if client:
-                client.close()
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+            if self._connection:
+                self._connection.client.close()
 
-    async def _ask_next(self, client: IMSClient) -> None:
-        """Start the next request, or wait until there may be one to make."""
-        self._wake.clear()
-        come_back: float | None = None
-        if len(self._asking) < THREADS:
-            step = self._schedule.next(self._loop.time())
-            if isinstance(step, PollRequest):
-                task = self._loop.create_task(self._ask(client, step), name=f"{self!r} asking")
-                self._asking.add(task)
-                task.add_done_callback(self._answered)
-                return
-            come_back = step if step < inf else None
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(come_back):
-                await self._wake.wait()
+    async def _make_requests(self, now: int) -> None:
+        """Start what is due in this second, spread over it, so that a refusal comes before the next request."""
+        requests = self._schedule.requests(now)
+        for request in requests:
+            async with self._reading:
+                if self._stop.is_set():
+                    return
+                self._start_soon(self._ask(request, now))
+            await asyncio.sleep(SPREAD / len(requests))
 
-    def _answered(self, task: asyncio.Task[None]) -> None:
-        self._asking.discard(task)
-        self._wake.set()
+    def _start_soon(self, work: Any) -> None:
+        task = self._start(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    async def _ask(self, client: IMSClient, ask: PollRequest) -> None:
-        asked_at = self._loop.time()
-        call = self._pool.submit(still_pending, client, ask.kind, ask.values, self._stop)
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await sync_to_async(work, thread_sensitive=False, executor=self._pool)()
+
+    async def _ask(self, request: PollRequest, asked: int) -> None:
+        connection = self._connection
+        assert connection is not None
+        pending: Collection[str]
         try:
-            pending = await asyncio.wrap_future(call)
+            pending = await asyncio.wrap_future(
+                self._pool.submit(still_pending, connection.client, request.kind, request.values, self._stop)
+            )
+            looked_at = float(asked)
         except CallAbandoned:
             return
         except IMSTransientError as error:
             # The client has tried for long. The next round tries again, as long as somebody waits.
-            self._warn(error)
-            pending, asked_at = set(ask.values), -inf
+            self._warn(
+                "%d tasks wait for an answer, and asking goes on after: %s.", len(self._waiters), error
+            )
+            pending, looked_at = request.values, -inf
         except Exception as error:  # noqa: BLE001 - told to those whom it concerns
-            await self._refused(client, ask, error)
-            return
-        for value in ask.values:
-            if value in pending:
-                watches = self._schedule.again(ask.kind, value, self._loop.time())
-                self._end(watch for watch in watches if watch.deadline <= asked_at)
+            if _concerns_connection(error) and await self._has_changed(connection):
+                await self._ask(request, asked)
             else:
-                freed = self._schedule.drop(ask.kind, value, self._loop.time())
-                for watch in freed:
-                    watch.pending.discard(value)
-                self._end(watch for watch in freed if not watch.pending)
+                await self._refused(request, asked, error)
+            return
+        concerned: set[Waiter] = set()
+        for value in request.values:
+            is_pending = value in pending
+            waiters = self._schedule.answered(request.kind, value, asked, pending=is_pending)
+            concerned |= waiters
+            if not is_pending:
+                for waiter in waiters:
+                    waiter.pending.discard(value)
+        for waiter in concerned:
+            at_the_end = waiter.deadline <= looked_at and self._schedule.is_looked_at(waiter, asked)
+            if at_the_end or not waiter.pending:
+                _end(waiter)
+            else:
+                self._log_pending(waiter)
 
-    async def _refused(self, client: IMSClient, ask: PollRequest, error: Exception) -> None:
+    async def _refused(self, request: PollRequest, asked: int, error: Exception) -> None:
         """Tell those whom a refusal concerns."""
         if isinstance(error, IMSPermissionError):
             # Permissions are given for each operation, and each kind has its own.
-            await self._tell([watch for watch in self._ends if watch.kind == ask.kind], error)
-        elif isinstance(error, IMSAuthError) or not (isinstance(error, IMSAPIError) and error.http_status):
-            await self._retire(error)
-        elif len(ask.values) > 1:
+            await self._broadcast([one for one in self._waiters if one.kind == request.kind], error)
+        elif _concerns_connection(error):
+            self._retire()
+            await self._broadcast(self._waiters, error)
+        elif len(request.values) > 1:
             # One value may be at fault, and the others belong to other tasks.
-            for value in ask.values:
-                await self._ask(client, PollRequest(ask.kind, (value,)))
+            for value in request.values:
+                await self._ask(PollRequest(request.kind, (value,)), asked)
         else:
-            self._end(self._schedule.drop(ask.kind, ask.values[0], self._loop.time()), error)
+            for waiter in self._schedule.answered(request.kind, request.values[0], asked, pending=False):
+                _end(waiter, error)
 
-    async def _retire(self, error: Exception | None = None) -> None:
-        """Send nothing more and tell all who still wait; whoever comes from now on starts another poller."""
+    async def _has_changed(self, connection: _Connection) -> bool:
+        """Whether there is another connection than ``connection`` to ask with: a key may have been rotated."""
+        if self._connection is connection:
+            await self._reload()
+        return self._connection is not connection
+
+    async def _reload(self) -> None:
+        """Read the connection again, and go on with what it says now; with what it said, if it can't be read."""
+        async with self._reading:
+            former = self._connection
+            try:
+                changed = await self._in_thread(lambda: _connect(self._ims_conn_id, self._region, former))
+            except Exception as error:  # noqa: BLE001 - of a secrets backend, or a field that makes no sense
+                self._warn("it can't be read again (%s), and is used as it was.", type(error).__name__)
+                return
+            if former and changed is not former:
+                log.info("Connection %r has changed, and is used as it is now.", self._ims_conn_id)
+                self._connection = changed
+                former.client.close()
+
+    def _retire(self) -> None:
+        """Send nothing more; whoever comes from now on starts another poller."""
         self._stop.set()
-        if self._running.get(self._key) is self:
-            del self._running[self._key]
-        if error:
-            await self._tell(list(self._ends), error)
-        for end in self._ends.values():
-            end.cancel()
+        key = (self._loop, self._ims_conn_id, self._region)
+        if self._running.get(key) is self:
+            del self._running[key]
 
-    async def _tell(self, watches: list[Waiter], error: Exception) -> None:
-        for start in range(0, len(watches), TELL_AT_ONCE):
-            self._end(watches[start : start + TELL_AT_ONCE], error)
-            await asyncio.sleep(TELL_PAUSE)
+    async def _broadcast(self, waiters: Iterable[Waiter], error: Exception) -> None:
+        everyone = list(waiters)
+        for start in range(0, len(everyone), BROADCAST_SIZE):
+            for waiter in everyone[start : start + BROADCAST_SIZE]:
+                _end(waiter, error)
+            await asyncio.sleep(BROADCAST_PAUSE)
 
-    def _end(self, watches: Iterable[Waiter], error: Exception | None = None) -> None:
-        for watch in watches:
-            end = self._ends.get(watch)
-            if end and not end.done():
-                end.set_result(WaitResult(len(watch.pending), error))
+    def _log_pending(self, waiter: Waiter) -> None:
+        if waiter.log_pending and self._loop.time() - waiter.logged >= LOG_SECONDS:
+            waiter.logged = self._loop.time()
+            waiter.log_pending(describe_pending(waiter.kind, waiter.pending, waiter.total))
 
-    def _warn(self, error: IMSTransientError) -> None:
-        if self._loop.time() - self._warned_at >= WARN_EVERY_SECONDS:
+    def _warn(self, message: str, *args: object) -> None:
+        if self._loop.time() - self._warned_at >= WARN_SECONDS:
             self._warned_at = self._loop.time()
-            log.warning(
-                "Connection %r: %d tasks wait for an answer, and asking goes on after: %s.",
-                self._hook.ims_conn_id,
-                len(self._ends),
-                error,
-            )
+            log.warning(f"Connection %r: {message}", self._ims_conn_id, *args)
+
+
+def _connect(ims_conn_id: str, region: str | None, former: _Connection | None = None) -> _Connection:
+    """Read a connection; return ``former`` if it is as it was."""
+    hook = IMSHook(ims_conn_id, region)
+    stored = hook.get_connection(ims_conn_id)
+    names = ("conn_type", "host", "port", "schema", "login", "password", "extra")
+    fields = tuple(getattr(stored, name) for name in names)
+    return former if former and former.fields == fields else _Connection(hook.client, fields)
+
+
+def _concerns_connection(error: Exception) -> bool:
+    """Whether an error is about the connection, and not about what was asked for."""
+    return isinstance(error, IMSAuthError | IMSPermissionError) or not (
+        isinstance(error, IMSAPIError) and error.http_status
+    )
+
+
+def _end(waiter: Waiter, error: Exception | None = None) -> None:
+    if waiter.result and not waiter.result.done():
+        waiter.result.set_result(WaitResult(len(waiter.pending), error))
+
+
+def _in_this_context(function: Callable[[str], None]) -> Callable[[str], None]:
+    """Return ``function`` for use outside of the context that tells a task's log from another's."""
+    context = contextvars.copy_context()
+    return lambda message: context.run(function, message)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from airflow_provider_ims.api.identifiers import match_key
+from airflow_provider_ims.api.jobs import JobKind, read_job
 
 if TYPE_CHECKING:
     from airflow_provider_ims.api.client import IMSClient
 
-SubjectKind = Literal["media_id", "input_url", "parent_job_id"]
+MediaKind = Literal["media_id", "input_url"]
+SubjectKind = MediaKind | JobKind
 
 # How many of a kind one request can ask for.
-MAX_AT_ONCE: dict[SubjectKind, int] = {"media_id": 20, "input_url": 1, "parent_job_id": 1}
+MAX_AT_ONCE: dict[SubjectKind, int] = {"media_id": 20, "input_url": 1, **dict.fromkeys(get_args(JobKind), 1)}
 
 
 def still_pending(
@@ -22,9 +24,9 @@ def still_pending(
 ) -> set[str]:
     """Ask with one request which of ``values`` must be waited for any longer.
 
-    A medium is gone when reads no longer show it, or show it with the time of its deletion.
+    A medium is gone when reads no longer show it, or prove its deletion (:attr:`MediaInfo.is_gone`).
 
-    :param values: up to 20 media ids; or one URL; or one job.
+    :param values: up to 20 media ids; or one URL; or the id of one job.
     """
     # Imported here: `requests` costs more than all else that a DAG file of this provider loads.
     from airflow_provider_ims.api import operations
@@ -37,5 +39,11 @@ def still_pending(
     if kind == "input_url":
         medium = operations.get_media_info(client, input_url=value, stop=stop).value
         return set() if medium is None or medium.is_gone else {value}
-    job = operations.get_transcode_job(client, value, stop=stop).value
-    return set() if job.is_over else {value}
+    return set() if read_job(client, kind, value, stop=stop).is_over else {value}
+
+
+def describe_pending(kind: SubjectKind, pending: Collection[str], total: int) -> str:
+    """Return a sentence for the log."""
+    if kind in ("media_id", "input_url"):
+        return f"{len(pending):,} of {total:,} media {'is' if len(pending) == 1 else 'are'} still shown."
+    return f"The {kind} {', '.join(pending)} is not over yet."

@@ -6,15 +6,17 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from math import inf
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_ims.api.errors import IMSTransientError
+from airflow_provider_ims.deletion.threads import run_interruptible
 from airflow_provider_ims.triggers.events import WaitTimedOut
 from airflow_provider_ims.triggers.ims import IMSMediaDeletedTrigger
-from airflow_provider_ims.triggers.status import MAX_AT_ONCE, still_pending
+from airflow_provider_ims.triggers.status import MAX_AT_ONCE, SubjectKind, describe_pending, still_pending
 
 if TYPE_CHECKING:
     from airflow_provider_ims.compat import BaseOperator
@@ -29,8 +31,48 @@ MAX_READ = 50_000
 # Airflow's own time-out of a deferral is there for when no triggerer runs; the trigger's comes first.
 TRIGGERER_GRACE = timedelta(minutes=2)
 LOOKING_THREADS = 8
+# How often a task that waits says how many are still shown, in seconds.
+LOG_SECONDS = 60.0
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
+
+
+def interruptible(work: Callable[[threading.Event], T]) -> T:
+    """Do ``work`` in another thread and return what it returns.
+
+    A time-out may strike this thread at any moment, also where it would be lost: so it only waits.
+
+    :param work: is given an event that is set when it shall end soon.
+    """
+    stop = threading.Event()
+    results: list[T] = []
+    run_interruptible(lambda: results.append(work(stop)), name="ims-look", cancel=stop.set)
+    return results[0]
+
+
+def look(hook: IMSHook, kind: SubjectKind, values: Sequence[str]) -> list[str]:
+    """Ask once which of ``values`` must be waited for any longer, in their order.
+
+    :raises IMSAPIError: what the service says instead; one refusal ends the look.
+    """
+    client = hook.client
+
+    def ask_all(stop: threading.Event) -> list[str]:
+        def ask(piece: Sequence[str]) -> list[str]:
+            left = still_pending(client, kind, piece, stop)
+            return [value for value in piece if value in left]
+
+        pool = ThreadPoolExecutor(LOOKING_THREADS, "ims-look")
+        try:
+            answers = pool.map(ask, _pieces(values, MAX_AT_ONCE[kind]))
+            return [value for left in answers for value in left]
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+
+    return interruptible(ask_all)
 
 
 class MediaWait:
@@ -53,6 +95,7 @@ class MediaWait:
         digest: str | None = None,
     ) -> None:
         self.pending = list(values)
+        self._total = len(self.pending)
         self._hook = hook
         self._kind = kind
         self._path = path
@@ -60,22 +103,12 @@ class MediaWait:
 
     def is_over(self) -> bool:
         """Look once."""
-        client = self._hook.client
-        stop = threading.Event()
-
-        def look(piece: Sequence[str]) -> list[str]:
-            pending = still_pending(client, self._kind, piece, stop)
-            return [value for value in piece if value in pending]
-
-        pool = ThreadPoolExecutor(LOOKING_THREADS, "ims-look")
-        try:
-            pieces = _pieces(self.pending, MAX_AT_ONCE[self._kind])
-            self.pending = [value for pending in pool.map(look, pieces) for value in pending]
-        finally:
-            # One refusal is enough; and whoever interrupts a look wants no more requests.
-            stop.set()
-            pool.shutdown(cancel_futures=True)
+        self.pending = look(self._hook, self._kind, self.pending)
         return not self.pending
+
+    def describe(self) -> str:
+        """Return a sentence for the log: how many are still shown."""
+        return describe_pending(self._kind, self.pending, self._total)
 
     def trigger(self, *, poll_interval: float, deadline: float) -> IMSMediaDeletedTrigger | None:
         """Make a trigger for what the last look left; None when it can't carry so much."""
@@ -115,7 +148,11 @@ def wait_until_gone(
     :raises WaitTimedOut: when the deadline has passed and some are still there.
     """
     over = wait.is_over()
+    logged = -inf
     while not over:
+        if time.monotonic() - logged >= LOG_SECONDS:
+            logged = time.monotonic()
+            log.info(wait.describe())
         if time.time() >= deadline:
             raise WaitTimedOut(len(wait.pending))
         if deferrable and (trigger := wait.trigger(poll_interval=poll_interval, deadline=deadline)):
@@ -130,7 +167,7 @@ def wait_until_gone(
 
 
 def deferral_timeout(deadline: float) -> timedelta:
-    """How long Airflow lets a deferral last at most."""
+    """Return how long Airflow lets a deferral last at most."""
     return max(timedelta(), timedelta(seconds=deadline - time.time())) + TRIGGERER_GRACE
 
 

@@ -9,7 +9,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
@@ -50,7 +50,16 @@ class Hangup(Exception):
         self.reset = reset
 
 
-Step = bytes | Hangup | Callable[[Request], "bytes | Hangup"]
+@dataclass
+class Trickle:
+    """Sends piece after piece."""
+
+    pieces: Iterable[bytes]
+    pause: float
+
+
+Answer = bytes | Hangup | Trickle
+Step = Answer | Callable[[Request], Answer]
 
 
 @dataclass
@@ -122,7 +131,10 @@ class Service:
                         connection.shutdown(socket.SHUT_RDWR)
                     stream.close()
                     return
-                connection.sendall(answer)
+                for piece in answer.pieces if isinstance(answer, Trickle) else [answer]:
+                    connection.sendall(piece)
+                    if isinstance(answer, Trickle) and self.closing.wait(answer.pause):
+                        return
         except (OSError, ValueError):
             pass  # the client went away, as some tests want it to
         finally:
@@ -183,7 +195,14 @@ def refusal(
 def wire() -> SimpleNamespace:
     """The parts that scripts are written with."""
     return SimpleNamespace(
-        http=http, ok=ok, refusal=refusal, Hangup=Hangup, key_id=KEY_ID, secret=SECRET, token=TOKEN
+        http=http,
+        ok=ok,
+        refusal=refusal,
+        Hangup=Hangup,
+        Trickle=Trickle,
+        key_id=KEY_ID,
+        secret=SECRET,
+        token=TOKEN,
     )
 
 
@@ -239,7 +258,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Makes the pauses between tries short, and tells how long they would have been."""
     asked: list[float] = []
 
-    def wait_a_little(seconds: float, stop: threading.Event | None) -> None:
+    def wait_a_little(seconds: float, cancel: threading.Event) -> None:
         asked.append(seconds)
         threading.Event().wait(min(seconds, 0.001))
 

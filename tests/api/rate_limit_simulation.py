@@ -1,12 +1,10 @@
 """Pacing against a simulated service, on a virtual clock: no network, no threads, no sleeping.
 
-``python -m tests.api.rate_limit_simulation`` prints the table of figures; with ``shares``, how even four tasks get
-at one limit, and what it would cost to make them more even.
+``python -m tests.api.rate_limit_simulation`` prints the table of figures.
 """
 
 from __future__ import annotations
 
-import argparse
 import heapq
 import itertools
 import math
@@ -16,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_ims.api import rate_limit
 from airflow_provider_ims.api.rate_limit import Permit, RateControl
 
 Limit = Callable[[float], float]
@@ -85,7 +82,8 @@ class Task:
 
     @property
     def wants_to_start(self) -> bool:
-        return self.waiting_for < self.in_flight and len(self.admitted) + self.waiting_for < self.requests
+        in_flight = min(self.in_flight, self.control.window)
+        return self.waiting_for < in_flight and len(self.admitted) + self.waiting_for < self.requests
 
 
 @dataclass(frozen=True)
@@ -107,9 +105,9 @@ class Figures:
     slowest: float
 
     @property
-    def even(self) -> bool:
-        """Whether each task got 0.6 to 1.4 of an equal part: of four, 15 to 35 % of the whole."""
-        return min(self.shares) >= 0.6 and max(self.shares) <= 1.4
+    def fairness(self) -> float:
+        """Jain's index (Jain, Chiu and Hawe, 1984): 1.0 if all got the same, 1 / n if one got all."""
+        return sum(self.shares) ** 2 / (len(self.shares) * sum(share**2 for share in self.shares))
 
 
 def simulate(
@@ -119,6 +117,7 @@ def simulate(
     answer_seconds: float = 0.03,
     heeded: Callable[[float], float | None] = lambda seconds: None,
     lost_share: float = 0.0,
+    throttled_share: float = 0.0,
     until: float = math.inf,
     since: float = 0.0,
     to_the_end: bool = False,
@@ -131,6 +130,7 @@ def simulate(
 
     :param heeded: seconds until the service will take a request again -> the ``retry_after`` that it sends.
     :param lost_share: of the answers, never to arrive.
+    :param throttled_share: of the requests, refused whatever the rate.
     :param since: what comes before is not counted.
     """
     rng = random.Random(seed)
@@ -162,7 +162,7 @@ def simulate(
         wake(task, now)
 
     def arrive(task: Task, control: RateControl, permit: Permit, sent: float, now: float) -> None:
-        admitted = service.admits(now)
+        admitted = not (throttled_share and rng.random() < throttled_share) and service.admits(now)
         retry_after = None if admitted else heeded(service.closed_for(now))
         seconds = (answer_seconds if admitted else min(answer_seconds, 0.03)) * rng.uniform(0.8, 1.2)
         lost = rng.random() < lost_share
@@ -237,7 +237,7 @@ def run(
     *,
     requests: int = 800,
     tasks: int = 1,
-    in_flight: int = 8,
+    in_flight: int = 32,
     apart: float | None = None,
     ceiling: float | None = None,
     seed: int = 1,
@@ -269,7 +269,7 @@ def run_with_a_kill(service: str, *, limit: float = 50, requests: int = 625, see
         Task(
             RateControl(),
             requests,
-            in_flight=8,
+            in_flight=32,
             starts_at=rng.uniform(0, 5) if number else 0.0,
             killed_at=killed_at if number < 4 else math.inf,
             anew_at=killed_at + rng.uniform(14, 22),
@@ -280,104 +280,68 @@ def run_with_a_kill(service: str, *, limit: float = 50, requests: int = 625, see
     return simulate(SERVICES[service](steady(limit), seed), tasks, to_the_end=True, seed=seed)
 
 
-def spread(runs: list[Figures]) -> float:
-    """How far shares lie from an equal part, as a standard deviation."""
-    return statistics.pstdev((share for figures in runs for share in figures.shares), mu=1)
+WATCHED_SECONDS = {2: 60, 10: 60, 50: 20, 200: 10, 1000: 10}
+"""How long a task alone is watched at a limit, from its first request on; as long as ``benchmarks/limit.py`` does."""
 
 
-def print_table(seeds: range = range(1, 6)) -> None:
-    """Of several runs each: the lowest use, the highest share of throttled requests, the extreme shares."""
-    after_throttle = {
-        "": lambda seconds: None,
-        "told when": lambda seconds: seconds,
-        "told 1 s": lambda seconds: 1.0,
-    }
-    scenarios: list[tuple[str, dict[str, Any]]] = [
+def alone(service: str, limit: int, **how: Any) -> Figures:
+    """One task that never comes to an end."""
+    return run(service, limit, requests=10**6, until=float(WATCHED_SECONDS[limit]), **how)
+
+
+def print_table(seeds: range = range(1, 21)) -> None:
+    """Of several runs each: use, throttled requests and fairness, as worst and mean."""
+    endless: dict[str, Any] = {"requests": 10**6}
+    accidents: dict[str, Any] = {"lost_share": 0.2, "throttled_share": 0.2, **endless}
+    scenarios: list[tuple[str, Callable[[str, int], Figures]]] = [
         *(
-            (f"1 task at {limit}/s{note and ', ' + note}", {"limit": limit, "heeded": heeded})
-            for limit in (50, 10, 200)
-            for note, heeded in after_throttle.items()
+            (
+                f"1 task at {limit}/s, {round(1000 * seconds)} ms",
+                lambda service, seed, limit=limit, seconds=seconds: alone(  # type: ignore[misc]
+                    service, limit, answer_seconds=seconds, seed=seed
+                ),
+            )
+            for limit in WATCHED_SECONDS
+            for seconds in (0.03, 0.3)
         ),
-        ("1 task at 2/s", {"limit": 2, "requests": 200}),
-        ("1 task at 500/s, 16 in flight", {"limit": 500, "requests": 8000, "in_flight": 16}),
-        ("1 task at 10/s, answers take 0.5 s", {"limit": 10, "answer_seconds": 0.5}),
-        (
-            "1 task at 4/s, 16 in flight, 2 s",
-            {"limit": 4, "in_flight": 16, "answer_seconds": 2.0, "requests": 300},
+        *(
+            (title, lambda service, seed, how=how: run(service, seed=seed, **how))  # type: ignore[misc]
+            for title, how in [
+                (
+                    "50/s becomes 25/s",
+                    {"limit": changing(50, 25, at=20), "since": 20, "until": 50, **endless},
+                ),
+                (
+                    "50/s became 100/s 10 s ago",
+                    {"limit": changing(50, 100, at=20), "since": 30, "until": 60, **endless},
+                ),
+                ("20 % throttled, 20 % lost, at 50/s", {"limit": 50, "until": 60, **accidents}),
+                ("4 tasks at 50/s, 16,000 ids each", {"limit": 50, "tasks": 4}),
+                ("4 tasks at 50/s, 64,000 ids each", {"limit": 50, "tasks": 4, "requests": 3200}),
+                ("4 tasks at 200/s, 64,000 ids each", {"limit": 200, "tasks": 4, "requests": 3200}),
+                ("8 tasks at 50/s, 12,500 ids each", {"limit": 50, "tasks": 8, "requests": 625}),
+                ("16 tasks at 50/s, 4,000 ids each", {"limit": 50, "tasks": 16, "requests": 200}),
+            ]
         ),
-        (
-            "50/s becomes 25/s, from then on",
-            {"limit": changing(50, 25, at=20), "requests": 9999, "since": 20, "until": 50},
-        ),
-        (
-            "50/s becomes 100/s, from then on",
-            {"limit": changing(50, 100, at=20), "requests": 9999, "since": 20, "until": 50},
-        ),
-        (
-            "2 tasks at 50/s, the second 20 s later; 30 s on",
-            {"limit": 50, "tasks": 2, "apart": 20.0, "requests": 9999, "since": 50, "until": 110},
-        ),
-        ("2 tasks at 10/s", {"limit": 10, "tasks": 2, "requests": 400}),
-        ("4 tasks at 50/s", {"limit": 50, "tasks": 4}),
-        (
-            "4 tasks at 50/s, after 60 s",
-            {"limit": 50, "tasks": 4, "requests": 9999, "since": 60, "until": 124},
-        ),
-        ("4 tasks at 200/s", {"limit": 200, "tasks": 4, "requests": 3200}),
-        ("16 tasks at 50/s", {"limit": 50, "tasks": 16, "requests": 200}),
+        ("8 tasks, 4 killed, to the end", lambda service, seed: run_with_a_kill(service, seed=seed)),
     ]
-    print(f"{'':48} {'service':16} {'used':>6} {'throttled':>9}  shares (1 = equal)")
-    for title, how in scenarios:
+    print(f"{'worst, mean':36} {'service':16} {'used':>14} {'throttled':>14} {'fairness':>12}")
+    for title, scenario in scenarios:
         for service in SERVICES:
-            runs = [run(service, seed=seed, **how) for seed in seeds]
-            shares = [share for figures in runs for share in figures.shares]
-            fair = sum(0.6 <= share <= 1.4 for share in shares) / len(shares)
+            runs = [scenario(service, seed) for seed in seeds]
+            used, throttled = [r.used for r in runs], [r.throttled for r in runs]
+            fairness = [r.fairness for r in runs]
             print(
-                f"{title:48} {service:16} {min(figures.used for figures in runs):6.1%}"
-                f" {max(figures.throttled for figures in runs):9.1%}"
+                f"{title:36} {service:16} {min(used):6.1%} {statistics.mean(used):7.1%}"
+                f" {max(throttled):6.1%} {statistics.mean(throttled):7.1%}"
                 + (
-                    f"  {min(shares):.2f} to {max(shares):.2f}; {fair:.0%} within 0.6 to 1.4"
-                    if len(shares) > len(runs)
+                    f" {min(fairness):5.2f} {statistics.mean(fairness):6.2f}"
+                    if len(runs[0].shares) > 1 and " to the end" not in title
                     else ""
                 ),
                 flush=True,
             )
 
-    for service in SERVICES:
-        runs = [run_with_a_kill(service, seed=seed) for seed in seeds]
-        print(
-            f"{'8 tasks at 50/s, 4 killed, to the end':48} {service:16} {min(figures.used for figures in runs):6.1%}"
-            f" {max(figures.throttled for figures in runs):9.1%}"
-            f"  the last at {max(figures.slowest for figures in runs):.2f} of the median",
-            flush=True,
-        )
-
-
-def print_shares(seeds: range = range(1, 161)) -> None:
-    """How often four tasks get 15 to 35 % of a limit of 50 each, for three speeds of climbing.
-
-    Climbing faster makes more throttles, by which tasks learn of each other; eight tasks pay the most for it.
-    """
-    chosen = rate_limit.CLIMB
-    for speed in (1.0, 1.4, 1.9):
-        rate_limit.CLIMB = chosen * speed
-        print(f"climbing {speed:.1f} times as fast")
-        for service in SERVICES:
-            for requests in (800, 3200) if speed == 1.0 and service == "bucket of 0.1 s" else (800,):
-                runs = [run(service, 50, tasks=4, requests=requests, seed=seed) for seed in seeds]
-                print(
-                    f"  {service:16} four tasks of {20 * requests:,} ids: even in"
-                    f" {sum(figures.even for figures in runs) / len(runs):4.0%} of {len(runs)} runs,"
-                    f" spread {spread(runs):.2f},"
-                    f" {statistics.mean(figures.throttled for figures in runs):.1%} throttled",
-                    flush=True,
-                )
-        eights = [run_with_a_kill("bucket of 0.1 s", seed=seed).throttled for seed in seeds]
-        print(f"  eight tasks, four killed: {statistics.mean(eights):.1%} throttled", flush=True)
-    rate_limit.CLIMB = chosen
-
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m tests.api.rate_limit_simulation", description=__doc__)
-    parser.add_argument("figures", nargs="?", choices=("table", "shares"), default="table")
-    {"table": print_table, "shares": print_shares}[parser.parse_args().figures]()
+    print_table()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import re
 import socket
 import threading
@@ -13,8 +14,10 @@ from email.utils import format_datetime, formatdate
 from functools import partial
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from airflow_provider_ims.api import answers, signing
+from airflow_provider_ims.api import signing, transport
 from airflow_provider_ims.api.client import MIN_TRIES, RequestStats
 from airflow_provider_ims.api.credentials import Credentials
 from airflow_provider_ims.api.errors import (
@@ -25,6 +28,7 @@ from airflow_provider_ims.api.errors import (
     IMSThrottlingError,
     IMSTransientError,
 )
+from airflow_provider_ims.api.responses import read_answer
 
 
 def failing_call(client, error=IMSAPIError, **options):
@@ -193,7 +197,7 @@ class TestNoAnswer:
             "broken chunks": wire.Hangup(chunked + b'5\r\n{"Req'),
         }[broken]
         service = start(default=step)
-        client = connect(service, read_timeout=0.05 if "silence" in broken else 5)
+        client = connect(service, read_timeout=0.2 if "silence" in broken else 5)
         error = failing_call(client, IMSTransientError)
         assert (error.code, error.answer_lost, error.http_status) == ("NoAnswer", True, None)
         assert re.search(words, str(error))
@@ -239,11 +243,11 @@ class TestNoAnswer:
         assert error.value.request_id == "R-7"
 
     def test_an_overlong_answer(self, start, connect, pauses, wire, monkeypatch):
-        monkeypatch.setattr(answers, "MAX_ANSWER_BYTES", 2**20)
+        monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", 2**20)
         service = start(default=wire.http(200, b" " * 2**20 + b'{"RequestId": "R"}'))
         error = failing_call(connect(service), IMSTransientError)
         assert (error.code, error.answer_lost) == ("BadAnswer", True)
-        assert "more than 1 MiB" in str(error)
+        assert "longer than any of IMS" in str(error)
 
     def test_half_a_head(self, start, connect, pauses, wire):
         service = start(default=wire.Hangup(b"HTTP/1.1 200 OK\r\nContent-Le"))
@@ -454,7 +458,7 @@ class TestRetries:
         service = start(*[throttle] * 20, *[wire.http(502, "")] * (MIN_TRIES - 1))
         client = connect(service, retry_seconds=60)
         client.call("X", {}, dict)
-        assert client.tally == RequestStats(requests=28, retries=27, throttled=20, lost=7)
+        assert client.tally == RequestStats(requests=28, retries=27, throttled=20, lost=7, answered=21)
 
     def test_throttling_after_a_lost_answer_ends_with_the_retry_time_too(self, start, connect, pauses, wire):
         service = start(wire.Hangup(reset=True), default=wire.refusal(400, "Throttling.User"))
@@ -693,22 +697,31 @@ class TestTLS:
         with pytest.raises(ValueError, match=r"nothing\.pem"):
             connect("https://127.0.0.1")
 
-    def test_no_tls_at_the_other_end(self, connect, pauses):
+    def test_no_tls_at_the_other_end_is_final_at_once(self, connect):
         def answer_in_plain_text(listener):
-            for _ in range(MIN_TRIES):
-                connection, _ = listener.accept()
-                with connection:
-                    heard.append(connection.recv(65536))
-                    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            connection, _ = listener.accept()
+            with connection:
+                heard.append(connection.recv(65536))
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
         heard: list[bytes] = []
         with socket.create_server(("127.0.0.1", 0)) as listener:
             threading.Thread(target=answer_in_plain_text, args=(listener,), daemon=True).start()
-            error = failing_call(connect(f"127.0.0.1:{listener.getsockname()[1]}"), IMSTransientError)
-        assert error.code == "NoConnection"
-        assert "TLS" in str(error)
-        assert len(heard) == MIN_TRIES
+            client = connect(f"127.0.0.1:{listener.getsockname()[1]}", retry_seconds=300)
+            error = failing_call(client)
+        assert (error.code, error.answer_lost) == ("NoTLS", False)
+        assert "http://" in str(error)
         assert b"MediaIds" not in b"".join(heard)
+        assert client.tally == RequestStats(requests=1)
+
+    def test_a_handshake_that_is_broken_off_was_no_request(self, start, connect, pauses, certificate):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            threading.Thread(
+                target=lambda: [listener.accept()[0].close() for _ in range(MIN_TRIES)], daemon=True
+            ).start()
+            client = connect(f"127.0.0.1:{listener.getsockname()[1]}")
+            error = failing_call(client, IMSTransientError)
+        assert (error.code, error.answer_lost, client.tally.lost) == ("NoConnection", False, 0)
 
 
 def test_sixteen_threads_share_one_client(start, connect, pauses, wire):
@@ -720,7 +733,7 @@ def test_sixteen_threads_share_one_client(start, connect, pauses, wire):
     assert [answer.request_id for answer in answers] == [str(n) for n in range(320)]
     nonces = [request.headers["x-acs-signature-nonce"] for request in service.requests]
     assert len(nonces) == len(set(nonces)) == 380
-    assert client.tally == RequestStats(requests=380, retries=60, throttled=20, lost=40)
+    assert client.tally == RequestStats(requests=380, retries=60, throttled=20, lost=40, answered=340)
 
 
 class Recorder:
@@ -730,6 +743,9 @@ class Recorder:
         self.permit = permit
         self.heard: list[dict] = []
         self.asked = 0
+
+    def reset(self):
+        pass
 
     def acquire(self, stop=None):
         self.asked += 1
@@ -884,3 +900,90 @@ def test_no_secret_in_errors_of_the_connection(start, connect, pauses, wire, cap
     assert "MediaIds" not in shown
     for secret in (wire.secret, wire.token, "Signature="):
         assert secret not in shown + caplog.text
+
+
+class TestNonsenseInHeaders:
+    @pytest.mark.parametrize(
+        "value",
+        ["9" * 400, "9" * 5000, "-1", "1e999", "nan", "inf", "0x10", "1,000", "1 000", "\xb2", "?", ""],
+    )
+    def test_a_retry_after_that_is_none_counts_as_absent(self, start, connect, pauses, wire, value):
+        service = start(wire.refusal(429, "Throttling", headers={"x_acs_retry_after": value}))
+        connect(service, retry_seconds=60).call("X", {}, dict)
+        assert pauses[0] <= 0.25
+
+    @given(text=st.text(st.characters(codec="latin-1", exclude_characters="\r\n\0"), max_size=40))
+    def test_any_header_is_read_or_absent(self, text):
+        with pytest.raises(IMSAPIError) as error:
+            read_answer(
+                "X", 400, {"Date": text, "x-acs-retry-after": text, "x-acs-request-id": text}, b"{}", dict
+            )
+        assert 0 <= (error.value.retry_after or 0) <= 60
+        assert (error.value.request_id or "").isprintable()
+
+    @pytest.mark.parametrize(
+        "date",
+        [
+            "Wed, 25 Nov 2026 22:22:51 +9999",
+            "Wed, 25 Nov 2026 22:22:51 +" + "9" * 400,
+            "Wed, 25 Nov 2026 22:22:51 -" + "9" * 20,
+            "Wed, 25 Nov " + "9" * 5000 + " 22:22:51 GMT",
+            "Fri, 31 Dec 9999 23:59:59 -2359",
+            "99 99 99",
+            ",,,",
+        ],
+    )
+    def test_a_date_that_is_none_counts_as_absent(self, start, connect, wire, date):
+        service = start(default=wire.refusal(400, "InvalidTimeStamp.Expired", headers={"date": date}))
+        error = failing_call(connect(service), IMSAuthError)
+        assert error.service_date is None
+        assert len(service.requests) == 1
+
+    @pytest.mark.parametrize("days", [-400, -1.1, 1.1, 400, "9999"])
+    def test_a_clock_that_is_off_by_more_than_a_day_is_not_taken_over(self, start, connect, wire, days):
+        date = (
+            "Fri, 31 Dec 9999 23:59:59 GMT"
+            if days == "9999"
+            else format_datetime(datetime.now(UTC) + timedelta(days=days), usegmt=True)
+        )
+        service = start(default=wire.refusal(400, "InvalidTimeStamp.Expired", headers={"date": date}))
+        client = connect(service)
+        error = failing_call(client, IMSAuthError)
+        assert "more than a day" in str(error)
+        assert len(service.requests) == 1
+        assert not client.clock_offset
+        failing_call(client, IMSAuthError)
+        dated = service.requests[-1].headers["x-acs-date"]
+        assert abs(datetime.fromisoformat(dated) - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+def test_refusals_name_the_connection_and_lost_answers_the_host(start, connect, wire, pauses):
+    service = start(wire.refusal(403, "Forbidden.RAM"), default=wire.http(502, ""))
+    client = connect(service, connection="ims_eu")
+    error = failing_call(client, IMSPermissionError)
+    assert (error.connection, str(error)[-20:]) == ("ims_eu", ", connection ims_eu)")
+    assert pickle.loads(pickle.dumps(error)).connection == "ims_eu"
+    assert failing_call(client, IMSTransientError).connection is None
+
+
+def test_what_could_not_be_sent_is_no_request(service, connect, renewable):
+    client = connect(service, renewable(Credentials("id", "secret", "TOKEN\n")))
+    failing_call(client, IMSAuthError)
+    assert client.tally == RequestStats()
+
+
+def test_interim_answers_alone_are_a_lost_answer(start, connect, pauses, wire):
+    error = failing_call(connect(start(default=wire.http(103, ""))), IMSTransientError)
+    assert (error.code, error.answer_lost) == ("BadAnswer", True)
+
+
+@pytest.mark.parametrize("code", [{"a": 1}, ["OK"], 1.5, True, "[" * 3])
+def test_a_success_with_a_code_that_is_none_is_no_success(start, connect, wire, code):
+    error = failing_call(connect(start(default=wire.http(200, {"RequestId": "R", "Code": code}))))
+    assert error.http_status == 200
+
+
+def test_nesting_is_not_spelled(start, connect, wire):
+    nested = "[" * 900 + "]" * 900
+    body = f'{{"Code": {nested}, "Message": {nested}, "RequestId": {nested}}}'
+    assert failing_call(connect(start(default=wire.http(400, body)))).code == "UnreadableCode"

@@ -33,6 +33,7 @@ TABLE = [
     ("ResourceNotFound", 404, IMSAPIError, RetryAction.NEVER),
     ("ProjectNotFound", 404, IMSAPIError, RetryAction.NEVER),
     ("RequestsTooFrequent", 403, IMSThrottlingError, RetryAction.RETRY),
+    ("ServiceBusy", 503, IMSThrottlingError, RetryAction.RETRY),
     ("Forbidden", 403, IMSPermissionError, RetryAction.NEVER),
     ("Forbidden.RAM", 403, IMSPermissionError, RetryAction.NEVER),
     ("Forbidden.RiskControl", 403, IMSPermissionError, RetryAction.NEVER),
@@ -104,7 +105,15 @@ def test_every_rule_has_a_row_here_and_can_be_reached():
 
 
 def test_a_prefix_is_only_a_prefix_at_the_start():
-    assert classify("NotThrottling", 400).error is IMSAPIError
+    assert classify("NotForbidden", 400).error is IMSAPIError
+
+
+@pytest.mark.parametrize(
+    "code", ["Rejected.Throttling", "Forbidden.Throttling", "SOME.throttling.user", "NoPermission.Throttling"]
+)
+@pytest.mark.parametrize("status", [200, 400, 403, 429, 503])
+def test_a_code_that_says_throttling_anywhere_is_one(code, status):
+    assert classify(code, status).error is IMSThrottlingError
 
 
 def api_error(kind: type[IMSAPIError]) -> IMSAPIError:

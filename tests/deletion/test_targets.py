@@ -200,8 +200,14 @@ def test_of_a_report_only_what_was_deleted_is_waited_for(tmp_path: Path) -> None
         {"media_id": B, "outcome": "forbidden"},
         {"media_id": C, "outcome": "deleted", "preview": True},
     ]
-    part.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"media_id": "cut')
+    part.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert values(read_targets(manifest=str(tmp_path), from_report=True)) == [A]
+
+
+def test_a_report_that_is_not_written_yet_is_not_taken_for_one_that_names_nobody(tmp_path: Path) -> None:
+    (tmp_path / "_journal").mkdir()
+    with pytest.raises(ValueError, match="is not written yet"):
+        read_targets(manifest=str(tmp_path), from_report=True)
 
 
 def test_batches_hold_at_most_20_and_fit_a_request_line() -> None:

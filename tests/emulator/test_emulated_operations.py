@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from urllib.parse import parse_qs, urlsplit
@@ -359,6 +360,211 @@ def test_register(sdk, ims_emulator):
         code_of(client.register_media_info, models.RegisterMediaInfoRequest(input_url="x"))
         == "InvalidParameter"
     )
+
+
+def sync(client, operation, request):
+    return getattr(client, operation)(request).body
+
+
+def asynchronous(client, operation, request):
+    return asyncio.run(getattr(client, f"{operation}_async")(request)).body
+
+
+@pytest.fixture(params=[sync, asynchronous], ids=["sync", "async"])
+def call(request, sdk):
+    """Calls an operation by the unmodified SDK, in both of its ways."""
+    client = sdk()
+    return lambda operation, made: request.param(client, operation, made)
+
+
+def wait_for(read, states):
+    """Read until a final state comes; give what was read last, and every state on the way."""
+    seen = []
+    deadline = time.monotonic() + 5
+    while not seen or seen[-1] not in states:
+        assert time.monotonic() < deadline, seen
+        shown, state = read()
+        seen.append(state)
+    return shown, set(seen)
+
+
+class TestConvertJobs:
+    def config(self, *outputs, source="oss://team/in.mp4", base=("OSS", "oss://team/out")):
+        file = {"Type": "OSS" if "://" in source else "Media", "Media": source}
+        return {
+            "JobName": "job",
+            "Inputs": [{"Name": "in", "InputFile": file}],
+            "OutputGroups": [
+                {
+                    "Name": "files",
+                    "GroupConfig": {"Type": "File", "OutputFileBase": {"Type": base[0], "Media": base[1]}},
+                    "Outputs": [
+                        {"Name": name, "OutputFileName": f"{name}.mp4", "TemplateId": "t"} for name in outputs
+                    ],
+                }
+            ],
+        }
+
+    def submit(self, call, config, **fields):
+        request = models.SubmitMediaConvertJobRequest(config=json.dumps(config), **fields)
+        return call("submit_media_convert_job", request).job
+
+    def get(self, call, job_id):
+        return call("get_media_convert_job", models.GetMediaConvertJobRequest(job_id=job_id)).job
+
+    def test_a_job_goes_on_by_time(self, call, ims_emulator):
+        job = self.submit(call, self.config("hd", "sd"), user_data="{}", pipeline_id="p")
+        assert job.state == "Inited"
+        assert (job.config.job_name, job.pipeline_id, job.user_data) == ("job", "p", "{}")
+
+        def read():
+            shown = self.get(call, job.job_id)
+            return shown, shown.state
+
+        job, states = wait_for(read, {"Complete"})
+        assert states >= {"Running", "Complete"}
+        assert (job.percent, bool(job.create_time), bool(job.finish_time)) == (100, True, True)
+        assert job.config.inputs[0].input_file.media == "oss://team/in.mp4"
+        assert job.output_details == []
+        (group,) = job.output_group_details
+        assert (group.name, group.status, bool(group.task_id)) == ("files", "Success", True)
+        assert [output.name for output in group.outputs] == ["hd", "sd"]
+        assert [output.result.output_file.media for output in group.outputs] == [
+            "oss://team/out/hd.mp4",
+            "oss://team/out/sd.mp4",
+        ]
+        meta = group.outputs[0].result.out_file_meta.file_basic_info
+        assert (meta.file_name, meta.file_type) == ("hd.mp4", "transcode_file")
+        # A plain object: nothing is registered of it.
+        assert ims_emulator.media_ids() == []
+
+    def test_an_output_of_a_medium_is_a_stream_of_it(self, call, ims_emulator):
+        ims_emulator.seed([medium(1)])
+        config = self.config("hd", source=media_id(1), base=("Media", media_id(1)))
+        job_id = self.submit(call, config).job_id
+        job, _ = wait_for(lambda: (job := self.get(call, job_id), job.state), {"Complete"})
+        file = job.output_group_details[0].outputs[0].result.output_file
+        assert (file.type, file.media, file.url) == ("Media", media_id(1), f"{BUCKET}/hd.mp4")
+        assert ims_emulator.medium(media_id(1))["streams"] == [f"{BUCKET}/hd.mp4"]
+
+    def test_an_input_that_is_not_there_fails_the_job(self, call):
+        job_id = self.submit(call, self.config("hd", source=media_id(9))).job_id
+        job, _ = wait_for(lambda: (job := self.get(call, job_id), job.state), {"Error"})
+        assert job.code == "InvalidParameter.ResourceNotFound"
+        assert job.output_group_details[0].status == "Failed"
+
+    def test_a_token_that_was_used_starts_no_second_job(self, call, ims_emulator):
+        jobs = {self.submit(call, self.config("hd"), client_token="token").job_id for _ in range(3)}
+        assert len(jobs) == 1
+        assert ims_emulator.stats()["jobs"] == 1
+
+    def test_top_level_outputs_polls_and_what_is_chosen(self, call, ims_emulator):
+        outputs = [
+            {"url": "oss://team/1.mp4", "name": "a"},
+            {"url": "oss://team/2.mp4", "name": "b", "code": "Bad", "message": "It is bad."},
+        ]
+        job_id = ims_emulator.add_job(kind="convert", outputs=outputs, polls=3, bad="FAILED", grouped=False)[
+            "JobId"
+        ]
+        states = [self.get(call, job_id).state for _ in range(3)]
+        assert states == ["Running", "Running", "FAILED"]
+        job = self.get(call, job_id)
+        assert [(one.name, one.status, one.code, one.message) for one in job.output_details] == [
+            ("a", "Success", None, None),
+            ("b", "Failed", "Bad", "It is bad."),
+        ]
+        ims_emulator.ask("POST", f"/jobs/{job_id}", {"statuses": ["Success", "Skipped"], "state": "Finished"})
+        job = self.get(call, job_id)
+        assert (job.state, [one.status for one in job.output_details]) == ("Finished", ["Success", "Skipped"])
+
+    def test_the_list(self, call, ims_emulator):
+        ids = [self.submit(call, self.config("hd")).job_id for _ in range(5)]
+        ims_emulator.ask("POST", f"/jobs/{ids[0]}", {"state": "Complete"})
+
+        def page(**fields):
+            return call("list_media_convert_jobs", models.ListMediaConvertJobsRequest(**fields))
+
+        first = page(page_size=3)
+        second = page(page_size=3, next_page_token=first.next_page_token)
+        listed = [job.job_id for job in (*first.jobs, *second.jobs)]
+        assert listed == ids[::-1]
+        assert not second.next_page_token
+        assert [job.job_id for job in page(order_by="CreateTimeAsc").jobs] == ids
+        assert [job.job_id for job in page(status="Complete").jobs] == ids[:1]
+        assert [job.job_id for job in page(job_id=ids[2]).jobs] == ids[2:3]
+        assert page(start_of_create_time="2099-01-01T00:00:00Z").jobs == []
+
+    @pytest.mark.parametrize(
+        ("action", "params", "code"),
+        [
+            ("SubmitMediaConvertJob", {}, "MissingParameter"),
+            ("SubmitMediaConvertJob", {"Config": "nonsense"}, "InvalidParameter"),
+            ("SubmitMediaConvertJob", {"Config": "{}"}, "InvalidParameter"),
+            ("SubmitMediaConvertJob", {"Config": '{"Inputs": [{}], "Outputs": [{}]}'}, "InvalidParameter"),
+            ("SubmitMediaConvertJob", {"Config": '{"Inputs": [{}], "Outputs": 7}'}, "InvalidParameter"),
+            ("GetMediaConvertJob", {}, "MissingParameter"),
+            ("GetMediaConvertJob", {"JobId": "unknown"}, "ResourceNotFound"),
+            ("ListMediaConvertJobs", {"PageSize": "101"}, "InvalidParameter"),
+            ("ListMediaConvertJobs", {"OrderBy": "Size"}, "InvalidParameter"),
+            ("ListMediaConvertJobs", {"NextPageToken": "x"}, "InvalidParameter"),
+            ("StartWorkflow", {"WorkflowId": "w"}, "MissingParameter"),
+            ("StartWorkflow", {"TaskInput": "{}", "WorkflowId": "w"}, "InvalidParameter"),
+            ("GetWorkflowTask", {"TaskId": "unknown"}, "ResourceNotFound"),
+            ("SubmitMediaProducingJob", {"OutputMediaConfig": "{}"}, "MissingParameter"),
+            ("SubmitMediaProducingJob", {"Timeline": "{}", "OutputMediaConfig": "{}"}, "InvalidParameter"),
+            ("GetMediaProducingJob", {"JobId": "unknown"}, "ResourceNotFound"),
+        ],
+    )
+    def test_bad_parameters(self, raw, action, params, code):
+        assert raw(action, **params).json["Code"] == code
+
+
+class TestWorkflows:
+    def test_a_task_goes_on_by_time_and_tells_its_activities(self, call, ims_emulator):
+        ims_emulator.seed([medium(1)])
+        task_input = json.dumps({"Type": "Media", "Media": media_id(1)})
+        request = models.StartWorkflowRequest(task_input=task_input, workflow_id="w", user_data="{}")
+        task_id = call("start_workflow", request).task_id
+
+        def read():
+            made = models.GetWorkflowTaskRequest(task_id=task_id)
+            task = call("get_workflow_task", made).workflow_task
+            return task, task.status
+
+        task, states = wait_for(read, {"Succeed"})
+        assert states >= {"Processing", "Succeed"}
+        assert (task.task_input, task.user_data, task.workflow.workflow_id) == (task_input, "{}", "w")
+        (activity,) = json.loads(task.activity_results).values()
+        assert activity["Status"] == "Succeed"
+        assert activity["Result"]["MediaId"] == media_id(1)
+        assert task.finish_time
+
+
+class TestProducing:
+    def test_a_job_goes_on_by_time_and_registers_what_it_made(self, call, ims_emulator):
+        request = models.SubmitMediaProducingJobRequest(
+            timeline="{}",
+            output_media_config=json.dumps({"MediaURL": f"{BUCKET}/made.mp4"}),
+            client_token="t",
+        )
+        started = call("submit_media_producing_job", request)
+        assert call("submit_media_producing_job", request).job_id == started.job_id
+
+        def read():
+            made = models.GetMediaProducingJobRequest(job_id=started.job_id)
+            job = call("get_media_producing_job", made).media_producing_job
+            return job, job.status
+
+        job, states = wait_for(read, {"Success"})
+        assert states >= {"Processing", "Success"}
+        assert (job.media_id, job.media_url, job.progress) == (started.media_id, f"{BUCKET}/made.mp4", 100)
+        assert ims_emulator.media_ids() == [started.media_id]
+
+
+def test_an_operation_that_has_ended(sdk, ims_emulator):
+    ims_emulator.add_fault("refuse", action="GetTranscodeJob", status=404, code="InvalidAction.NotFound")
+    request = models.GetTranscodeJobRequest(parent_job_id="any")
+    assert code_of(sdk().get_transcode_job, request) == "InvalidAction.NotFound"
 
 
 class TestTranscoding:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -362,3 +364,39 @@ def test_a_token_file_that_is_not_there(tmp_path):
     )
     with pytest.raises(IMSAuthError, match="token can't be read: No such file"):
         source.current()
+
+
+def test_an_answer_without_an_end_is_not_read_to_its_end(serve):
+    source = from_uri(serve(lambda *_: (200, b" " * (library.MAX_ANSWER_BYTES + 1))))
+    with pytest.raises(IMSAuthError, match="longer than any that credentials come in"):
+        source.current()
+
+
+def test_an_answer_that_trickles_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(library, "WHOLE_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def trickle() -> None:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                while True:
+                    connection.sendall(b"H")
+                    time.sleep(0.05)
+
+        threading.Thread(target=trickle, daemon=True).start()
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        began = time.monotonic()
+        with pytest.raises(IMSTransientError):
+            FetchedCredentials("credentials_uri", credentials_uri=address).current()
+    assert time.monotonic() - began < 3
+
+
+def test_a_library_that_no_longer_sends_by_our_session_is_told_of(serve, issuer, monkeypatch, caplog):
+    service = serve(credentials_uri(issuer))
+    from_uri(service).current()
+    assert not caplog.records
+    monkeypatch.setattr(library.TeaCore, "_sessions", {})
+    from_uri(service).current()
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert "no longer sends its requests as this provider expects" in record.getMessage()

@@ -200,7 +200,7 @@ def test_a_certificate_that_nobody_vouches_for(press, serve, certificate):
 def test_a_host_without_tls(press, ims_emulator):
     well, words = press(host=ims_emulator.host)
     assert not well
-    assert "(with http:// in front if it has no TLS)" in words
+    assert "speaks no TLS at that port; name the right one, or put http:// in front of the host" in words
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,7 @@ def test_result_and_files(tmp_path: Path, logged: Callable[[], str]) -> None:
     result = execute(tmp_path)
     log = logged()
     path = tmp_path / "plan.jsonl"
+    assert "**110 of 200 media** (55.0%, 110.0 kB)" in result.pop("question")
     assert result == {
         "manifest": str(path),
         "page": f"{path}.html",

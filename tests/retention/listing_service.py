@@ -66,6 +66,8 @@ class Faults:
     :param order: ``asc`` as asked, or what the service does instead.
     :param start_is_inclusive: the documentation says that it is not.
     :param deletes: media that somebody else deletes after each request.
+    :param adds: media that somebody else registers after each request: now, so later than a listing goes.
+    :param refuses_from: the number of the request from which on the key may no longer list.
     """
 
     cap: int | None = None
@@ -84,23 +86,34 @@ class Faults:
     start_is_inclusive: bool = False
     ignores_start: bool = False
     deletes: int = 0
+    adds: int = 0
+    refuses_from: int | None = None
     wrong_total: Any = "right"
 
 
 class ListingService:
-    """Answers ``ListMediaBasicInfos`` and nothing else; page tokens are plain offsets."""
+    """Answers ``ListMediaBasicInfos`` and nothing else; page tokens are plain offsets.
+
+    :ivar most_in_flight: requests that were being answered at the same time.
+    """
 
     def __init__(self, media: Iterable[Medium] = (), faults: Faults | None = None, seed: int = 0) -> None:
+        self._lock = threading.Lock()
         self.load(media, faults, seed)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
 
-    def load(self, media: Iterable[Medium], faults: Faults | None = None, seed: int = 0) -> None:
-        self.media = sorted(media, key=lambda medium: (medium.created, medium.media_id))
-        self.faults = faults or Faults()
-        self.random = random.Random(seed)
-        self.requests = 0
+    def load(
+        self, media: Iterable[Medium], faults: Faults | None = None, seed: int = 0, seconds: float = 0
+    ) -> None:
+        """Start over with a library; each answer takes ``seconds``."""
+        with self._lock:
+            self.media = sorted(media, key=lambda medium: (medium.created, medium.media_id))
+            self.faults = faults or Faults()
+            self.random = random.Random(seed)
+            self.seconds = seconds
+            self.requests = self.in_flight = self.most_in_flight = 0
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -120,8 +133,19 @@ class ListingService:
 
     def answer(self, query: dict[str, str]) -> tuple[int, dict[str, Any]] | None:
         """Give status and body; None for no answer at all."""
+        with self._lock:
+            self.in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        time.sleep(self.seconds)
+        with self._lock:
+            self.in_flight -= 1
+            return self._answer(query)
+
+    def _answer(self, query: dict[str, str]) -> tuple[int, dict[str, Any]] | None:
         self.requests += 1
         faults, chance = self.faults, self.random.random
+        if faults.refuses_from is not None and self.requests >= faults.refuses_from:
+            return 403, {"Code": "Forbidden.RAM", "Message": "no longer", "RequestId": "r"}
         if chance() < faults.resets:
             return None
         if chance() < faults.throttles:
@@ -167,6 +191,8 @@ class ListingService:
             body["TotalCount"] = faults.wrong_total
         for _ in range(min(faults.deletes, len(self.media))):
             self.media.pop(self.random.randrange(len(self.media)))
+        for _ in range(faults.adds):
+            self.media.append(Medium(f"{self.random.getrandbits(128):032x}", time.time()))
         return 200, body
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
@@ -195,6 +221,38 @@ class ListingService:
                 pass
 
         return Handler
+
+
+def any_library(rng: random.Random, most: int) -> list[Medium]:
+    """Make up a library of an awkward shape: creation times are never even."""
+    count = rng.choice([0, 1, rng.randrange(most), rng.randrange(most), rng.randrange(most)])
+    newest, year = int(time.time()) - 3600, 365 * 86400
+    crowd = newest - rng.randrange(10 * year)
+    shapes: dict[str, Callable[[], float]] = {
+        "even": lambda: newest - rng.randrange(2 * year),
+        "growing": lambda: newest - rng.paretovariate(0.5) * 60 % (10 * year),
+        "one second": lambda: crowd,
+        "one hour": lambda: crowd + rng.randrange(3600),
+        "one hour, to parts of a second": lambda: crowd + rng.random() * 3600,
+        "two clusters": lambda: newest - rng.choice([0, 10 * year]) - rng.randrange(600),
+        "an import among others": lambda: (
+            crowd + rng.randrange(3600) if rng.random() < 0.8 else newest - rng.randrange(10 * year)
+        ),
+        "crowded seconds": lambda: crowd + rng.randrange(1 + count // 150) * 7,
+    }
+    created = shapes[rng.choice(sorted(shapes))]
+    media = [Medium(f"{rng.getrandbits(128):032x}", created()) for _ in range(count)]
+    for medium in rng.sample(media, count // 20):
+        medium.basic = rng.choice(
+            [
+                {"MediaTags": "hold"},
+                {"MediaTags": None},
+                {"Status": "Init"},
+                {"CreateTime": None},
+                {"Title": None},
+            ]
+        )
+    return media
 
 
 def library(count: int, *, seed: int = 0, until: float | None = None, per_second: int = 1) -> list[Medium]:

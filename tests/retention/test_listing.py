@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import random
+import re
+import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
-from airflow_provider_ims.api.errors import IMSAPIError
+from airflow_provider_ims.api.errors import IMSAPIError, IMSPermissionError
 from airflow_provider_ims.api.times import read_time, write_time
 from airflow_provider_ims.retention import listing
 from airflow_provider_ims.retention.listing import list_whole
-from tests.retention.listing_service import Faults, ListingService, Medium, library
+from airflow_provider_ims.retention.plan import read_caps, write_plan
+from airflow_provider_ims.retention.policy import make_policy
+from tests.retention.listing_service import Faults, ListingService, Medium, any_library, library, text_of
 
 GENERATED_RUNS = int(os.environ.get("GENERATED_RUNS", "100"))
 
@@ -27,9 +35,13 @@ def running_service() -> Iterator[ListingService]:
         yield service
 
 
-@pytest.fixture
-def service(running_service: ListingService, monkeypatch: pytest.MonkeyPatch) -> ListingService:
+@pytest.fixture(params=[listing.MIN_MEDIA_TO_CUT, 120], ids=["", "cut small"])
+def service(
+    running_service: ListingService, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> ListingService:
+    """Small libraries are cut into time windows as large ones are, if the tests shall see that."""
     monkeypatch.setattr(listing, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(listing, "MIN_MEDIA_TO_CUT", request.param)
     return running_service
 
 
@@ -54,12 +66,8 @@ def check_whole(service: ListingService) -> None:
 def test_lists_everything(service: ListingService, count: int) -> None:
     service.load(library(count))
     check_whole(service)
-    assert service.requests <= count / 99 + 3
-
-
-def test_lists_from_old_to_new(service: ListingService) -> None:
-    service.load(library(500))
-    assert listed(service) == [medium.media_id for medium in service.media]
+    cuts = count // (listing.MIN_MEDIA_TO_CUT // 4)
+    assert service.requests <= count / 99 + 4 + 2 * cuts
 
 
 @pytest.mark.parametrize("count", [1, 99, 100, 101, 350])
@@ -128,6 +136,17 @@ def test_media_without_a_creation_time(service: ListingService, readable: float)
     check_whole(service)
 
 
+def test_media_without_a_creation_time_are_listed_once(service: ListingService) -> None:
+    """Nothing tells which second they belong to, so they may be met in one stretch and again in the next."""
+    rng = random.Random(302)
+    service.load(any_library(rng, 3000), seed=302)
+    check_whole(service)
+    rng = random.Random(102)
+    any_faults(rng)
+    service.load(any_library(rng, 1500), Faults(start_is_inclusive=True), 102)
+    check_whole(service)
+
+
 def test_media_that_others_delete_meanwhile(service: ListingService) -> None:
     service.load(library(1000, seed=4), Faults(deletes=5))
     before = {medium.media_id for medium in service.media}
@@ -191,6 +210,7 @@ def any_faults(rng: random.Random) -> Faults:
         "unavailable": 0.03,
         "resets": 0.03,
         "deletes": rng.randint(1, 5),
+        "adds": rng.randint(1, 5),
         "total_is_capped": True,
         "start_is_inclusive": True,
         "order": rng.choice(["desc", "random"]),
@@ -206,21 +226,119 @@ def test_generated_runs(service: ListingService) -> None:
     for seed in range(GENERATED_RUNS):
         rng = random.Random(seed)
         faults = any_faults(rng)
-        media = library(rng.randrange(500), seed=seed, per_second=rng.choice([1, 1, 3, 30, 150]))
+        media = any_library(rng, 1500)
         service.load(media, faults, seed)
-        before = {medium.media_id for medium in service.media}
+        before = {medium.media_id for medium in media}
         try:
-            found = listed(service)
+            found = listed(service, until=time.time() - 60)
         except IMSAPIError as error:
             outcomes[error.code] += 1
             continue
-        after = {medium.media_id for medium in service.media}
+        after = before & {medium.media_id for medium in service.media}
         assert len(found) == len(set(found)), (seed, faults)
         assert after <= set(found) <= before, (seed, faults)
         outcomes["whole"] += 1
     print(f"\n{GENERATED_RUNS:,} generated listings: {dict(outcomes)}, 0 wrong without an error")
     # A listing that always fails would be right, and of no use.
     assert outcomes["whole"] > GENERATED_RUNS * 0.8
+
+
+def test_generated_plans(service: ListingService, tmp_path: Path) -> None:
+    """Plans of libraries of awkward shapes are what a naive selection of what is there gives."""
+    as_of = datetime.fromtimestamp(int(time.time()) - 1800, UTC)
+    policy = make_policy(as_of=as_of, older_than="P30D", exclude_tags="hold")
+    limit = policy.created_before.timestamp()
+    for seed in range(GENERATED_RUNS // 2):
+        rng = random.Random(seed)
+        media = any_library(rng, 3000)
+        service.load(media, Faults(throttles=0.02, resets=0.02, unavailable=0.02), seed)
+        client = service.client(retry_seconds=10)
+        plan = write_plan(
+            str(tmp_path / "plan.jsonl"),
+            list_whole(client, as_of),
+            policy=policy,
+            caps=read_caps(None, None),
+            as_of=as_of,
+            region=None,
+            host="h",
+        )
+        client.close()
+        naive = sorted(
+            (text_of(medium.created), medium.media_id)
+            for medium in media
+            if medium.created < limit and medium.basic in ({}, {"Title": None})
+        )
+        rows = [json.loads(line) for line in (tmp_path / "plan.jsonl").read_text().splitlines()[1:]]
+        assert [(row["created"], row["media_id"]) for row in rows] == naive, seed
+        assert plan.header["population"] == len(media), seed
+
+
+def test_windows_are_listed_side_by_side_and_only_so_many(running_service: ListingService) -> None:
+    """Creation times are uneven: nearly all media were created in one hour of ten years."""
+    hour = int(time.time()) - 5 * 365 * 86400
+    media = [Medium(f"{number:032x}", hour + number % 3600) for number in range(9000)]
+    media += [Medium(f"{number:032x}", hour + (number - 9500) * 300_000) for number in range(9000, 10_000)]
+    running_service.load(media, seconds=0.1)
+    started = time.monotonic()
+    check_whole(running_service)
+    seconds = time.monotonic() - started
+    assert 8 <= running_service.most_in_flight <= listing.MAX_WINDOWS
+    assert running_service.requests <= len(media) / 99 * 2
+    assert seconds < running_service.requests * 0.1 / 2
+
+
+def test_a_refusal_of_the_first_request_is_one(service: ListingService) -> None:
+    service.load(library(5000), Faults(refuses_from=1), seconds=0.01)
+    with pytest.raises(IMSPermissionError):
+        listed(service)
+    assert service.requests == 1
+
+
+def test_a_refusal_ends_all_windows(service: ListingService) -> None:
+    service.load(library(20_000), Faults(refuses_from=60), seconds=0.02)
+    with pytest.raises(IMSPermissionError):
+        listed(service)
+    assert service.requests < 60 + listing.MAX_WINDOWS
+
+
+def windows_at_work() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("list ")]
+
+
+def test_a_listing_that_is_given_up_ends(service: ListingService) -> None:
+    service.load(library(20_000), seconds=0.02)
+    client = service.client()
+    with closing(list_whole(client, datetime.now(UTC))) as media:
+        for _ in range(2000):
+            next(media)
+    assert windows_at_work() == []
+    asked = service.requests
+    time.sleep(0.1)
+    assert service.requests == asked < 150
+
+
+def test_a_time_out_of_the_task_ends_a_listing_that_waits(service: ListingService) -> None:
+    """Airflow's comes as an exception out of a signal handler, while answers are waited for."""
+
+    class TaskTimeout(Exception):
+        pass
+
+    def strike(*_: object) -> None:
+        raise TaskTimeout
+
+    before = signal.signal(signal.SIGALRM, strike)
+    try:
+        for after in (0.05, 0.3, 0.7):
+            service.load(library(20_000), seconds=0.2)
+            client = service.client()
+            media = list_whole(client, datetime.now(UTC))
+            signal.setitimer(signal.ITIMER_REAL, after)
+            with pytest.raises(TaskTimeout):
+                sum(1 for _ in media)
+            assert windows_at_work() == []
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_progress_is_logged(
@@ -230,7 +348,7 @@ def test_progress_is_logged(
     service.load(library(250))
     with caplog.at_level(logging.INFO):
         listed(service)
-    assert "Listed 99 of 250 media, up to those created " in caplog.text
+    assert re.search(r"Listed \d+ of 2\d\d media; time windows being listed: \d\.", caplog.text)
 
 
 @pytest.mark.parametrize(

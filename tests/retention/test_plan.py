@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import resource
+import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,10 +15,14 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_ims.api import operations
+from airflow_provider_ims.api.errors import GuardError
 from airflow_provider_ims.api.operations import MediaInfo
 from airflow_provider_ims.deletion.targets import read_targets
-from airflow_provider_ims.exceptions import IMSGuardError
+from airflow_provider_ims.exceptions import IMSTransientError
 from airflow_provider_ims.files.manifest import ManifestReader
+from airflow_provider_ims.files.storage import StorageError
+from airflow_provider_ims.retention.page import write_page
 from airflow_provider_ims.retention.plan import Plan, check_plan, file_size, read_caps, write_plan
 from airflow_provider_ims.retention.policy import make_policy
 
@@ -157,6 +164,100 @@ def test_hostile_titles_stay_in_their_line(tmp_path: Path) -> None:
     assert [row["title"] for row in columns if row] == HOSTILE
 
 
+# --- one medium must not spoil the plan ---
+
+
+@pytest.mark.parametrize(
+    ("fields", "by"),
+    [
+        ({"title": "x" * 2**20}, "undecided: too long a title, URL or tags"),
+        ({"tags": ("x" * 2**19, "y" * 2**19)}, "undecided: too long a title, URL or tags"),
+        ({"input_url": "https://b/" + "\u2028" * 2**19}, "undecided: too long a title, URL or tags"),
+        ({"media_id": "\ud800"}, "undecided: media id"),
+        ({"media_id": "a,b"}, "undecided: media id"),
+        ({"media_id": "a" * 129}, "undecided: media id"),
+        ({"media_type": "\ud800"}, None),
+        ({"title": "x" * 2**19, "tags": ("y" * 2**18,)}, None),
+    ],
+)
+def test_a_medium_that_would_spoil_the_plan_is_kept(
+    tmp_path: Path, fields: dict[str, Any], by: str | None
+) -> None:
+    path = tmp_path / "plan.jsonl"
+    written = plan(path, [*LIBRARY, medium(200, 99, **fields)])
+    assert written.header["kept"] == {"older_than": 5} | ({by: 1} if by else {})
+    assert written.header["selected"] == 15 + (by is None)
+    assert written.header["undecided"] == (by is not None)
+    targets = read_targets(manifest=str(path))
+    check_plan(targets.plan_header or {}, region=REGION, host=HOST, rows=len(targets))
+    write_page(written)
+
+
+@pytest.mark.parametrize(
+    "size", ["9" * 400, "9" * 5000, int("9" * 400), -1, "-1", 2**63, "1e3", 1.5, True, None, "٣" * 30]
+)
+def test_an_absurd_size_is_unknown(tmp_path: Path, size: Any) -> None:
+    shown = {"MediaId": "a" * 32, "FileInfoList": [{"FileBasicInfo": {"FileSize": size}}]}
+    assert operations._media(shown).size is None
+    written = plan(tmp_path / "plan.jsonl", [medium(200, number, size=2**63 - 1) for number in range(3)])
+    write_page(written)
+    assert "EB" in written.describe()[0]
+
+
+# --- where it is written ---
+
+
+def never_listed() -> Iterator[MediaInfo]:
+    pytest.fail("the library was listed before the plan's path was tried")
+    yield
+
+
+def test_a_place_that_can_not_be_written_is_told_before_the_library_is_listed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "target").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for name in ("file/plan.jsonl", "folder", "link", "dangling"):
+        with pytest.raises(GuardError, match=f"manifest: .*{name.partition('/')[0]}.* No request was sent"):
+            plan(tmp_path / name, never_listed())  # type: ignore[arg-type]
+    assert (tmp_path / "target").read_text() == "mine"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_what_goes_wrong_on_the_way_leaves_the_plan_that_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "plan.jsonl"
+    plan(path, LIBRARY)
+    before = path.read_bytes()
+
+    def broken() -> Iterator[MediaInfo]:
+        yield from LIBRARY
+        raise IMSTransientError("gone", code="x", action="x")
+
+    with pytest.raises(IMSTransientError):
+        plan(path, broken())  # type: ignore[arg-type]
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_leaves_the_plan_that_is_there(tmp_path: Path) -> None:
+    """As far as a process can't write files of more than a megabyte."""
+    path = tmp_path / "plan.jsonl"
+    plan(path, LIBRARY)
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limits[1]))
+        with pytest.raises(StorageError, match=r"plan\.jsonl can't be written: File too large"):
+            plan(path, [medium(200, number, title="x" * 10_000) for number in range(120)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
 # --- caps ---
 
 
@@ -180,7 +281,7 @@ def test_caps_mark_the_whole_plan(tmp_path: Path, caps: dict[str, Any], says: st
         assert written.header["refused"] is None
         return
     targets = read_targets(manifest=str(path))
-    with pytest.raises(IMSGuardError, match=f"not to be deleted: .*{says}"):
+    with pytest.raises(GuardError, match=f"not to be deleted: .*{says}"):
         check_plan(targets.plan_header or {}, region=REGION, host=HOST, rows=len(targets))
 
 
@@ -222,7 +323,7 @@ def test_guards(tmp_path: Path, change: dict[str, Any], says: str | None) -> Non
     if says is None:
         check_plan(header, region=REGION, host=HOST, rows=15)
         return
-    with pytest.raises(IMSGuardError, match=says):
+    with pytest.raises(GuardError, match=says):
         check_plan(header, region=REGION, host=HOST, rows=15)
 
 
@@ -230,7 +331,7 @@ def test_guards(tmp_path: Path, change: dict[str, Any], says: str | None) -> Non
 def test_a_plan_that_lacks_a_part_is_refused(tmp_path: Path, name: str) -> None:
     header = plan(tmp_path / "plan.jsonl", LIBRARY).header
     del header[name]
-    with pytest.raises(IMSGuardError):
+    with pytest.raises(GuardError):
         check_plan(header, region=REGION, host=HOST, rows=15)
 
 
@@ -241,7 +342,7 @@ def test_a_plan_that_is_cut_is_refused(tmp_path: Path, cut: int) -> None:
     whole = path.read_bytes()
     for keep in (len(whole) - cut, whole.rfind(b"\n", 0, len(whole) - cut) + 1):
         path.write_bytes(whole[:keep])
-        with pytest.raises((IMSGuardError, ValueError)):  # noqa: PT012 - either may notice
+        with pytest.raises((GuardError, ValueError)):  # noqa: PT012 - either may notice
             targets = read_targets(manifest=str(path))
             check_plan(targets.plan_header or {}, region=REGION, host=HOST, rows=len(targets))
 
@@ -252,7 +353,7 @@ def test_a_plan_that_is_cut_is_refused(tmp_path: Path, cut: int) -> None:
 def test_the_first_line_of_the_log(tmp_path: Path) -> None:
     path = tmp_path / "plan.jsonl"
     written = plan(path, [*LIBRARY, medium(400, status=None), medium(150, size=None)])
-    assert written.in_words() == [
+    assert written.describe() == [
         "Selected 16 of 22 media (72.73%), 15.0 kB or more, created 2026-01-27T12:00:00Z to 2026-08-15T12:00:00Z: "
         f"{path}, SHA-256 {written.digest}.",
         "Kept 5 by older_than",
@@ -262,8 +363,8 @@ def test_the_first_line_of_the_log(tmp_path: Path) -> None:
 
 def test_nothing_selected_has_a_line_of_its_own(tmp_path: Path) -> None:
     written = plan(tmp_path / "plan.jsonl", LIBRARY, title_pattern="^Take.*$")
-    assert written.in_words()[0] == "Selected 0 of 20 media. Most were kept by title_pattern: 20."
-    assert plan(tmp_path / "plan.jsonl", []).in_words() == ["Selected 0 of 0 media."]
+    assert written.describe()[0] == "Selected 0 of 20 media. Most were kept by title_pattern: 20."
+    assert plan(tmp_path / "plan.jsonl", []).describe() == ["Selected 0 of 0 media."]
 
 
 @pytest.mark.parametrize(
@@ -273,7 +374,7 @@ def test_nothing_selected_has_a_line_of_its_own(tmp_path: Path) -> None:
         (999, "999 bytes"),
         (1000, "1.0 kB"),
         (1_700_000_000, "1.7 GB"),
-        (10**19, "10,000.0 PB"),
+        (10**19, "10.0 EB"),
     ],
 )
 def test_sizes_in_words(count: int, words: str) -> None:

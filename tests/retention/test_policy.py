@@ -82,7 +82,9 @@ def kept_by(one: MediaInfo, **given: Any) -> str | None:
         ({"status": "Transcoding"}, "status"),
         ({"status": "Preparing"}, "status"),
         ({"status": "normal"}, None),
-        ({"deleted": "2026-11-01T00:00:00Z"}, "already deleted"),
+        ({"deleted": "2026-11-01T00:00:00Z", "status": "Deleted"}, "already deleted"),
+        ({"deleted": "2026-11-01T00:00:00Z"}, None),
+        ({"deleted": "2026-01-01T00:00:00Z", "status": "Deleted"}, "status"),
     ],
 )
 def test_age_and_status(fields: dict[str, Any], by: str | None) -> None:
@@ -308,7 +310,11 @@ def test_a_policy_that_lacks_filters_is_not_guessed(broken: Any) -> None:
     [
         ({}, None),
         ({"size": None, "input_url": None}, None),
+        ({"deleted": "2026-11-22T00:00:00Z", "status": "Deleted"}, None),
+        # A DeletedTime alone is no proof, and must not spare a medium the second look.
         ({"deleted": "2026-11-22T00:00:00Z"}, None),
+        ({"deleted": "2026-11-22T00:00:00Z", "tags": ("draft", "hold")}, "carries the tag"),
+        ({"deleted": "2026-11-22T00:00:00Z", "status": "Blocked"}, "status is Blocked"),
         ({"tags": ("draft", "hold")}, "carries the tag"),
         ({"tags": ()}, "lacks the tag"),
         ({"tags": None}, "tags can't be read"),
@@ -323,12 +329,10 @@ def test_a_policy_that_lacks_filters_is_not_guessed(broken: Any) -> None:
     ],
 )
 def test_a_planned_medium_that_changed_is_left_alone(now: dict[str, Any], why: str | None) -> None:
-    shown = policy(
-        require_tags="draft", exclude_tags="hold", title_pattern="T*", media_type="video"
-    ).as_json()
+    given = policy(require_tags="draft", exclude_tags="hold", title_pattern="T*", media_type="video")
     planned = medium(tags=("draft",))
     row = {"media_id": planned.media_id, "created": planned.created}
-    found = why_kept(shown, row, replace(planned, **now))
+    found = why_kept(read_policy(given.as_json()), row, replace(planned, **now))
     assert (found is None) == (why is None)
     assert (why or "") in (found or "")
 
@@ -343,7 +347,7 @@ def naive(media: list[MediaInfo], given: dict[str, Any]) -> list[MediaInfo]:
         return datetime.strptime(one.created, "%Y-%m-%dT%H:%M:%S%z").timestamp()  # type: ignore[arg-type]
 
     def passes(one: MediaInfo) -> bool:
-        if one.deleted or one.tags is None or not one.status or not one.media_type:
+        if one.tags is None or not one.status or not one.media_type:
             return False
         try:
             utc(one)

@@ -4,132 +4,33 @@ import asyncio
 import json
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable
 from datetime import timedelta
-from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
     AirflowSkipException,
-    TaskDeferred,
-    timezone,
 )
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.exceptions import (
-    IMSAPIError,
     IMSAuthError,
-    IMSJobFailedError,
     IMSTransientError,
 )
 from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.pytest_plugin import MakeConnection
-from airflow_provider_ims.sensors.ims import IMSMediaDeletedSensor, IMSTranscodeJobSensor
-from airflow_provider_ims.triggers import ims as triggers
+from airflow_provider_ims.sensors.ims import IMSMediaDeletedSensor
 from airflow_provider_ims.triggers import wait
 from airflow_provider_ims.triggers.ims import IMSMediaDeletedTrigger
-
-try:
-    from airflow.sdk.exceptions import AirflowRescheduleException
-except ImportError:  # Airflow 2
-    from airflow.exceptions import AirflowRescheduleException
-
-Sensor = IMSMediaDeletedSensor | IMSTranscodeJobSensor
-
-
-@pytest.fixture(autouse=True)
-def connection(
-    ims_connection: str, make_ims_connection: MakeConnection, monkeypatch: pytest.MonkeyPatch
-) -> MakeConnection:
-    monkeypatch.setattr(triggers, "MIN_SECONDS", 0)
-    monkeypatch.setattr(TaskInstance, "first_poke", None)
-    if not AIRFLOW_V_3_0_PLUS:
-        monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda **_: TaskInstance.first_poke)
-    return make_ims_connection
-
-
-class TaskInstance:
-    """As much of a task instance as a sensor sees; when it was first rescheduled is Airflow's to know."""
-
-    dag_id, task_id, run_id, map_index, max_tries = "dag", "task", "run", -1, 0
-    first_poke: ClassVar[Any] = None
-
-    if AIRFLOW_V_3_0_PLUS:
-
-        def get_first_reschedule_date(self, context: Any) -> Any:
-            return self.first_poke
-
-
-def finish(sensor: Sensor) -> Any:
-    """Run a sensor to its end as Airflow does: called again after it is rescheduled or its trigger fired."""
-    context: Any = {"ti": TaskInstance()}
-    try:
-        while True:
-            try:
-                return sensor.execute(context)
-            except AirflowRescheduleException as later:
-                TaskInstance.first_poke = TaskInstance.first_poke or timezone.utcnow()
-                time.sleep(max(0, (later.reschedule_date - timezone.utcnow()).total_seconds()))
-                sensor = again(sensor)
-    except TaskDeferred as deferred:
-        return resume(sensor, deferred, context)
-
-
-def resume(sensor: Sensor, deferred: TaskDeferred, context: Any) -> Any:
-    """Run the trigger, made from its arguments as a triggerer makes it, and go on with its event."""
-    path, kwargs = json.loads(json.dumps(deferred.trigger.serialize()))
-    module, _, name = path.rpartition(".")
-    trigger: Any = getattr(import_module(module), name)(**kwargs)
-    assert trigger.serialize() == (path, kwargs)
-    assert "secret" not in json.dumps(kwargs)
-
-    event = asyncio.run(first_event(trigger))
-    next_kwargs = {**json.loads(json.dumps(deferred.kwargs)), "event": event}
-    try:
-        return again(sensor).resume_execution(deferred.method_name, next_kwargs, context)
-    except TaskDeferred as once_more:
-        return resume(sensor, once_more, context)
-
-
-async def first_event(trigger: Any) -> Any:
-    return [event.payload async for event in trigger.run()].pop()
-
-
-def again(sensor: Sensor) -> Sensor:
-    """Make the sensor anew, as another worker process would."""
-    args = dict(sensor._BaseOperator__init_kwargs)
-    return type(sensor)(**args)
-
-
-def deferral(sensor: Sensor) -> TaskDeferred:
-    with pytest.raises(TaskDeferred) as caught:
-        sensor.execute({"ti": TaskInstance()})
-    return caught.value
+from tests.sensors.modes import TaskInstance, deferral, finish, first_event, in_every_mode, later
 
 
 def gone(**kwargs: Any) -> IMSMediaDeletedSensor:
     return IMSMediaDeletedSensor(**{"task_id": "gone", "poke_interval": 1, "timeout": 20, **kwargs})
-
-
-def done(job: str, **kwargs: Any) -> IMSTranscodeJobSensor:
-    return IMSTranscodeJobSensor(
-        **{"task_id": "done", "parent_job_id": job, "poke_interval": 1, "timeout": 20, **kwargs}
-    )
-
-
-def later(seconds: float, function: Callable[[], Any]) -> None:
-    threading.Timer(seconds, function).start()
-
-
-MODES: list[dict[str, Any]] = [{"mode": "poke"}, {"mode": "reschedule"}, {"deferrable": True}]
-in_every_mode = pytest.mark.parametrize("mode", MODES, ids=["poke", "reschedule", "deferrable"])
 
 
 @in_every_mode
@@ -308,51 +209,6 @@ def test_an_outage_before_the_first_look_is_an_error_and_later_ridden_out(
     ims_emulator.add_fault("error", action="BatchGetMediaInfos", skip=1, times=3)
     later(2.5, lambda: IMSHook().delete_media_infos(media_ids=ids))
     assert finish(gone(media_ids=ids, **mode))["media"] == 1
-
-
-@in_every_mode
-def test_a_job_is_done_when_every_part_is(ims_emulator: Emulator, mode: dict[str, Any]) -> None:
-    job = ims_emulator.add_job(outputs=["oss://b/1.mp4", "oss://b/2.mp4"])["ParentJobId"]
-    ims_emulator.put_job(job, ["Success", "Processing"])
-    later(2.5, lambda: ims_emulator.put_job(job, ["Success", "Success"]))
-    result = finish(done(job, **mode))
-    assert result.pop("seconds") > 1.5
-    outputs = result.pop("outputs")
-    assert result == {"parent_job_id": job}
-    assert [output["url"] for output in outputs] == ["oss://b/1.mp4", "oss://b/2.mp4"]
-    assert all(output["media_id"] and output["job_id"] for output in outputs)
-
-
-@in_every_mode
-def test_a_failed_part_is_named(ims_emulator: Emulator, mode: dict[str, Any]) -> None:
-    started = ims_emulator.add_job(outputs=["oss://b/1.mp4", "oss://b/2.mp4"])
-    job, failed = started["ParentJobId"], started["TranscodeJobList"][1]["JobId"]
-    ims_emulator.put_job(job, ["Success", "Processing"])
-    later(2, lambda: ims_emulator.put_job(job, ["Success", "Fail"]))
-    with pytest.raises(IMSJobFailedError, match=f"failed in {failed}; its sub-jobs: 1 Success, 1 Fail"):
-        finish(done(job, **mode))
-    with pytest.raises(AirflowSkipException):
-        finish(done(job, soft_fail=True, **mode))
-
-
-@in_every_mode
-def test_a_state_that_nobody_knows_counts_as_running(ims_emulator: Emulator, mode: dict[str, Any]) -> None:
-    job = ims_emulator.add_job(outputs=["oss://b/1.mp4", "oss://b/2.mp4"])["ParentJobId"]
-    ims_emulator.put_job(job, ["Success", "Suspended"])
-    with pytest.raises(AirflowSensorTimeout):
-        finish(done(job, timeout=2, **mode))
-
-
-def test_a_job_that_is_not_there_is_an_error(ims_emulator: Emulator) -> None:
-    with pytest.raises(IMSAPIError, match="ResourceNotFound"):
-        finish(done("0123456789abcdef0123456789abcdef"))
-
-
-@pytest.mark.parametrize("nothing", ["", " ", "None", None])
-def test_no_job_is_an_error_and_no_request(ims_emulator: Emulator, nothing: Any) -> None:
-    with pytest.raises(ValueError, match="parent_job_id is .* names nothing"):
-        finish(done(nothing))
-    assert ims_emulator.stats()["requests"] == 0
 
 
 def test_importing_sensors_and_triggers_loads_nothing_heavy() -> None:

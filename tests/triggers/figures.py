@@ -330,7 +330,6 @@ async def cancellations(emulator: Emulator, figures: Figures) -> None:
     figures.add("threads left", len(threads), at_most=0)
     figures.add("timers left", len(timers), at_most=0)
     figures.add("pollers left", len(Poller._running), at_most=0)
-    figures.add("objects left frozen", gc.get_freeze_count(), at_most=0)
 
 
 def connect(emulator: Emulator, key_id: str, secret: str) -> None:

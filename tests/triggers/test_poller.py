@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import asyncio
-import gc
+import contextvars
 import json
 import logging
+import multiprocessing
 import threading
 import time
 from collections import defaultdict
@@ -72,7 +73,6 @@ def run(main: Callable[[], Any]) -> Any:
         assert [thread.name for thread in threading.enumerate() if thread.name.startswith("ims-")] == []
         assert [timer for timer in loop._scheduled if not timer.cancelled()] == []
         assert Poller._running == {}
-        assert gc.get_freeze_count() == 0
         return result
 
     return asyncio.run(checked())
@@ -95,20 +95,6 @@ def test_different_tasks_share_requests(ims_emulator: Emulator) -> None:
     sizes = [len(request["targets"]) for request in asked(ims_emulator)]
     assert len(sizes) <= 3 * 4
     assert max(sizes) == 20
-
-
-def test_the_heap_is_frozen_while_somebody_waits(ims_emulator: Emulator) -> None:
-    media = ims_emulator.generate(2)
-
-    async def main() -> None:
-        tasks = start(
-            gone(media_id, seconds=seconds) for media_id, seconds in zip(media, (1, 3), strict=True)
-        )
-        await tasks[0]
-        assert gc.get_freeze_count() > 100_000
-        await tasks[1]
-
-    run(main)
 
 
 def test_intervals_are_respected(ims_emulator: Emulator) -> None:
@@ -208,6 +194,108 @@ def test_who_comes_after_a_refusal_uses_the_connection_as_it_is_then(
     refused, tried_again = run(main)
     assert refused["error"]["type"] == "IMSAuthError"
     assert tried_again == {"status": "timed_out", "pending": 1}
+
+
+def test_a_rotated_key_ends_nobody_s_waiting(
+    ims_emulator: Emulator, connection: MakeConnection, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = ims_emulator.generate(30)
+    ims_emulator.add_key("before", "its-secret", actions=["ice:*"])
+    ims_emulator.add_key("after", "its-secret", actions=["ice:*"])
+    connection(login="before", password="its-secret")
+
+    async def main() -> list[Event]:
+        tasks = start(gone(media_id) for media_id in ids)
+        await asyncio.sleep(2.5)
+        connection(login="after", password="its-secret")
+        await asyncio.to_thread(
+            ims_emulator.add_key, "before", "its-secret", actions=["ice:*"], status="inactive"
+        )
+        await asyncio.sleep(2.5)
+        assert not any(task.done() for task in tasks)
+        connection(conn_id="ims_deleting")
+        hook = IMSHook("ims_deleting")
+        for at in (0, 15):
+            await asyncio.to_thread(hook.delete_media_infos, media_ids=ids[at : at + 15])
+        return await asyncio.gather(*tasks)
+
+    with caplog.at_level(logging.INFO, poller.__name__):
+        assert run(main) == [OVER] * 30
+    assert caplog.text.count("has changed") == 1
+    assert {request["key_id"] for request in asked(ims_emulator)} - {""} == {"before", "after"}
+
+
+def test_a_changed_proxy_is_followed_while_nothing_is_refused(
+    ims_emulator: Emulator, connection: MakeConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (media_id,) = ims_emulator.generate(1)
+    monkeypatch.setattr(poller, "RELOAD_SECONDS", 1)
+    clients = []
+    still_pending = poller.still_pending
+
+    def note(client: Any, *args: Any) -> set[str]:
+        clients.append(client)
+        return still_pending(client, *args)
+
+    monkeypatch.setattr(poller, "still_pending", note)
+
+    async def main() -> list[Event]:
+        tasks = start([gone(media_id, seconds=8)])
+        await asyncio.sleep(2.5)
+        connection(extra={"max_requests_per_second": 7})
+        await asyncio.sleep(2.5)
+        monkeypatch.delenv("AIRFLOW_CONN_IMS_DEFAULT")
+        return await asyncio.gather(*tasks)
+
+    assert run(main) == [{"status": "timed_out", "pending": 1}]
+    assert len(set(clients)) == 2
+    assert len(asked(ims_emulator)) >= 7
+
+
+def test_after_a_fork_the_child_has_a_poller_of_its_own(ims_emulator: Emulator) -> None:
+    ids = ims_emulator.generate(2)
+    forking = multiprocessing.get_context("fork")
+    events = forking.Queue()
+
+    def child() -> None:
+        events.put(asyncio.run(event_of(gone(ids[1], seconds=2))))
+
+    async def main() -> Event:
+        tasks = start([gone(ids[0], seconds=6)])
+        await asyncio.sleep(2)
+        process = forking.Process(target=child)
+        process.start()
+        await asyncio.to_thread(process.join, 20)
+        assert process.exitcode == 0
+        return await tasks[0]
+
+    assert run(main) == events.get(timeout=5) == {"status": "timed_out", "pending": 1}
+
+
+def test_each_task_s_log_says_once_a_minute_how_many_are_shown(
+    ims_emulator: Emulator, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = ims_emulator.generate(3)
+    task = contextvars.ContextVar("task")
+    said = []
+
+    def note(record: logging.LogRecord) -> bool:
+        said.append((task.get(None), record.getMessage()))
+        return True
+
+    async def of_task(name: str, trigger: Trigger) -> Event:
+        task.set(name)
+        return await event_of(trigger)
+
+    async def main() -> None:
+        await asyncio.gather(
+            of_task("one", gone(ids[0], seconds=4)), of_task("two", gone(*ids[1:], "none", seconds=4))
+        )
+
+    monkeypatch.setattr(triggers.log, "filters", [note])
+    with caplog.at_level(logging.INFO, triggers.__name__):
+        run(main)
+    assert sorted(said) == [("one", "1 of 1 media is still shown."), ("two", "2 of 3 media are still shown.")]
 
 
 def test_a_missing_permission_is_told_to_those_who_need_it(

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import faulthandler
+import random
+import signal
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -87,3 +91,50 @@ def test_trouble_after_the_first_look_is_ridden_out(
     threading.Timer(1.5, lambda: IMSHook().delete_media_infos(media_ids=ids)).start()
     wait(ids)
     assert "This look failed" in caplog.text
+
+
+class TaskTimeout(BaseException):
+    """What Airflow raises in a signal handler."""
+
+
+@pytest.fixture
+def strike() -> Iterator[None]:
+    """Lets ``signal.setitimer`` raise; a look that never ends is told by all stacks, and ends the tests."""
+
+    def raise_time_out(*_: object) -> None:
+        raise TaskTimeout
+
+    before = signal.signal(signal.SIGALRM, raise_time_out)
+    faulthandler.dump_traceback_later(60, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_a_look_can_be_struck_by_a_signal_at_any_time(ims_emulator: Emulator, strike: None) -> None:
+    ids = ims_emulator.generate(60)
+    media = MediaWait(IMSHook(), "media_id", ids)
+    assert not media.is_over()
+    chance = random.Random(1)
+    struck = 0
+    for _ in range(150):
+        try:
+            signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0005, 0.03))
+            media.is_over()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        except TaskTimeout:
+            struck += 1
+        assert sorted(media.pending) == sorted(ids)
+    assert struck > 20
+    time.sleep(0.5)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ims-look")]
+
+
+def test_a_worker_that_waits_says_how_many_are_shown(
+    ims_emulator: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = ims_emulator.generate(3)
+    with caplog.at_level("INFO"), pytest.raises(WaitTimedOut):
+        wait([*ids, "none"], deadline=time.time() + 1.2)
+    assert caplog.text.count("3 of 4 media are still shown.") == 1

@@ -33,16 +33,18 @@ class MortalDelete(IMSDeleteMediaInfosOperator):
 
 def die_at(point: str, passes: int) -> None:
     """Kill this process when it passes a point of :mod:`airflow_provider_ims.deletion` once too often."""
-    from airflow_provider_ims.deletion.checkpoint import StateKeeper
+    from airflow_provider_ims.deletion.checkpoint import CheckpointStore
     from airflow_provider_ims.deletion.run import DeletionRun
-    from airflow_provider_ims.files.report import Report
+    from airflow_provider_ims.files.report import ReportWriter
 
     class_, name, after = {
         "answer came": (DeletionRun, "_settle", False),
-        "line not written": (Report, "write", False),
-        "line written": (Report, "write", True),
-        "state not kept": (StateKeeper, "save", False),
-        "state kept": (StateKeeper, "wait", True),
+        "line not written": (ReportWriter, "add", False),
+        "line written": (ReportWriter, "catch_up", True),
+        "state not kept": (CheckpointStore, "save", False),
+        "state kept": (CheckpointStore, "wait", True),
+        "parts not written": (ReportWriter, "write_parts", False),
+        "parts written": (ReportWriter, "write_parts", True),
     }[point]
     method: Callable[..., Any] = getattr(class_, name)
     left = passes

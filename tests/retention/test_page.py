@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_ims.api.operations import MediaInfo
+from airflow_provider_ims.retention.page import write_page
 from airflow_provider_ims.retention.plan import Plan, read_caps, write_plan
-from airflow_provider_ims.retention.plan_page import write_page
 from airflow_provider_ims.retention.policy import make_policy
 
 AS_OF = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
@@ -133,8 +133,9 @@ def test_tells_what_the_plan_tells(tmp_path: Path) -> None:
         "93.55%",
         "58.0 GB",
         "does not carry the tag legal-hold",
-        "is not one of the newest 3 that match all this but age",
-        "older than P90D, that is, created before 2026-08-25T12:00:00Z",
+        "is not one of the newest 3 that fit all of this but the age",
+        "was created more than 90 days before the run: was created before 2026-08-25T12:00:00Z",
+        "have no tags that can be read",
         "undecided: tags",
         plan.digest,
         str(plan.path),
