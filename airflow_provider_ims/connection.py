@@ -122,7 +122,7 @@ def read_connection(connection: Connection, region: str | None = None) -> Connec
 
 
 def read_settings(connection: Connection, region: str | None = None) -> ConnectionSettings:
-    """Do the same, but leave the connection's name and the log alone.
+    """Return the same, but leave the connection's name and the log alone.
 
     :raises ValueError: naming the field that makes no sense.
     """
@@ -198,7 +198,7 @@ def _unknown_region(region: str) -> str:
 
 
 def _endpoint(connection: Connection, region: str | None, network: str) -> tuple[Endpoint, str | None]:
-    """Find where to send to; a documented host and the region must not contradict each other."""
+    """Return where to send to; a documented host and the region must not contradict each other."""
     host = (connection.host or "").strip().removesuffix("/")
     if "@" in host:
         raise ValueError("host has an '@': keys belong into login and password")
@@ -303,7 +303,7 @@ def _text(extra: Mapping[str, Any], field: str) -> str | None:
 
 
 def _json_text(extra: Mapping[str, Any], field: str) -> str | None:
-    """Read a JSON object, written as one or as text, and write it without a blank."""
+    """Return a JSON object, given as one or as text, spelled without a blank."""
     value = extra.get(field)
     if not isinstance(value, Mapping):
         text = _text(extra, field)
@@ -320,7 +320,7 @@ def _json_text(extra: Mapping[str, Any], field: str) -> str | None:
 
 
 def _url(extra: Mapping[str, Any], field: str) -> str | None:
-    """Read a URL. It may hold a password, so it is not repeated, and Airflow is told to mask the password."""
+    """Return a URL. It may hold a password, so it is not repeated, and Airflow is told to mask the password."""
     text = _text(extra, field)
     if not text:
         return None

@@ -204,6 +204,19 @@ def arguments_of_deletion(world: World) -> Iterator[Provocation]:
     yield "media_ids[1]", lambda: delete(media_ids=["a", None])
     yield "media_ids", lambda: delete(media_ids="[a, b")
     yield "media_ids", lambda: delete(media_ids="(1)")
+    yield "media_ids[0]", lambda: delete(media_ids=[["a", "b"]])
+    yield "media_ids[0]", lambda: delete(media_ids="['a' 'b']")
+    yield "media_ids[0]", lambda: delete(media_ids="[['a']]")
+    yield "media_ids", lambda: delete(media_ids="a,,b")
+    yield "input_urls", lambda: delete(input_urls=["oss://bucket"])
+    yield "input_urls", lambda: delete(input_urls=["oss://b/1 oss://b/2"])
+    yield "~/ids.txt", lambda: delete(manifest="~/ids.txt")
+    yield "report", lambda: delete(media_ids=["a"], report="None")
+    yield "region", lambda: delete(media_ids=["a"], region="")
+    yield "manifest_digest", lambda: delete(media_ids=["a"], manifest_digest="None")
+    yield "a", lambda: delete(media_ids=["a", "b"], protect=["a"])
+    yield "protect", lambda: delete(media_ids=["a"], protect=["oss://b/1"])
+    yield "protect", lambda: world.hook().delete_media(["a"], protect=[])
     yield "input_urls", lambda: delete(input_urls=["ftp://bucket/a"])
     yield "input_urls", lambda: delete(input_urls=["oss://bucket/a,b"])
     yield "input_urls", lambda: delete(input_urls=[SIGNED_URL])
@@ -229,7 +242,12 @@ def arguments_of_planning(world: World) -> Iterator[Provocation]:
     yield "keep_latest", lambda: plan(keep_latest=0)
     yield "require_tags", lambda: plan(require_tags="[a, b")
     yield "exclude_tags", lambda: plan(exclude_tags=[])
+    yield "exclude_tags", lambda: plan(exclude_tags="keep;hold")
+    yield "exclude_tags", lambda: plan(exclude_tags="'keep'")
+    yield "exclude_tags", lambda: make_policy(as_of=NOW, older_than="P1D", exclude_tags="None")
     yield "title_pattern", lambda: plan(title_pattern="")
+    yield "title_pattern", lambda: make_policy(as_of=NOW, older_than="P1D", title_pattern=" ")
+    yield "manifest", lambda: plan(manifest="None")
     yield "max_percent", lambda: plan(max_percent=120)
     yield "max_media", lambda: plan(max_media=-1)
     yield "the run is for", lambda: plan(context(run_after=NOW + timedelta(days=1)))
@@ -261,10 +279,13 @@ def arguments_of_planning(world: World) -> Iterator[Provocation]:
 def arguments_of_the_hook(world: World) -> Iterator[Provocation]:
     yield "media_ids and input_urls", lambda: world.hook().delete_media_infos()
     yield "media_id and input_url", lambda: world.hook().get_media_info()
-    yield "20 media", lambda: world.hook().batch_get_media_infos(["a"] * 21)
-    yield "20 streams", lambda: world.hook().delete_play_info("a", file_urls=[])
+    yield "media_ids", lambda: world.hook().batch_get_media_infos(["a"] * 21)
+    yield "file_urls", lambda: world.hook().delete_play_info("a", file_urls=[])
     yield "media_id", lambda: world.hook().delete_play_info("", file_urls=["oss://b/1"])
     yield "oss://b/1,2", lambda: world.hook().delete_play_info("a", file_urls=["oss://b/1,2"])
+    yield "media_ids", lambda: world.hook().delete_media_infos(media_ids="a")  # type: ignore[arg-type]
+    yield "region", lambda: IMSHook(region="").settings
+    yield "path", lambda: read_targets(manifest=" . ")
     yield "parameter Filter", lambda: world.hook().call("ListMediaBasicInfos", Filter=["a"])
 
 
@@ -435,6 +456,8 @@ def refusals(world: World) -> Iterator[Provocation]:
             "Message": said if "ignature" in rule.prefix else "Refused.",
         }
         yield f"({rule.prefix}, ", lambda body=body: world.ask(world.answering(400, body))
+    throttled = {"RequestId": "R-1", "Code": "Rejected.Throttling", "Message": "Refused."}
+    yield "Rejected.Throttling", lambda: world.ask(world.answering(403, throttled))
     for status in (400, 401, 403, 408, 418, 429, 500):
         body = {"RequestId": "R-1", "Code": "SomethingNew", "Message": "Refused."}
         yield f"HTTP {status}", lambda body=body, status=status: world.ask(world.answering(status, body))
@@ -451,6 +474,7 @@ def refusals(world: World) -> Iterator[Provocation]:
     ask = lambda: world.hook().batch_get_media_infos(["a"])  # noqa: E731
     yield "127.0.0.1", world.with_fault(ask, {"kind": "wrong_clock", "seconds": 3600})
     yield "127.0.0.1", world.with_fault(ask, {"kind": "wrong_clock", "seconds": -3600})
+    yield "more than a day", world.with_fault(ask, {"kind": "wrong_clock", "seconds": 90_000})
 
 
 def answers(world: World) -> Iterator[Provocation]:
@@ -481,8 +505,9 @@ def answers(world: World) -> Iterator[Provocation]:
     yield "status 201", lying(read_list, {}, 201)
     yield "JSON", lying(read_list, b"<html>")
     yield "RequestId", lying(read_list, {"RequestId": None})
-    yield "64 MiB", lying(read_list, b" " * (65 << 20))
+    yield "longer than any", lying(read_list, b" " * (65 << 20))
     yield "IgnoredList", lying(delete_one, {"IgnoredList": "a,b"})
+    yield "another operation", lying(delete_one, {"MediaInfos": [], "TotalCount": 7})
     yield "MediaInfos", lying(read_batch, {"MediaInfos": ["a"]})
     yield "MediaInfos nor IgnoredList", lying(read_batch, {})
     yield "NextToken", lying(read_list, {"NextToken": 7})
@@ -504,6 +529,13 @@ def networks(world: World) -> Iterator[Provocation]:
         lambda: world.ask("http://ice.nowhere.invalid", proxy=f"http://user:{SECRET}@{closed_port()}"),
     )
     yield "ice.nowhere.invalid", lambda: world.ask("http://ice.nowhere.invalid", proxy="gopher://127.0.0.1:1")
+    for status in (403, 407, 502):
+        yield (
+            f"HTTP {status}",
+            lambda status=status: world.ask(
+                "https://ice.nowhere.invalid", proxy=world.answering(status, b"")
+            ),
+        )
     yield "127.0.0.1", lambda: world.ask(f"http://{closed_port()}")
     yield "127.0.0.1", lambda: world.ask(world.full(), connect_timeout=0.05)
     yield "127.0.0.1", lambda: world.ask(world.silent(), read_timeout=0.2)
@@ -663,6 +695,12 @@ def reports(world: World) -> Iterator[Provocation]:
         return Report.begin(storage_path(str(world.folder / "blocked")), 1)
 
     yield "a-file/reports", under_a_file
+    for about, report in (
+        ("nobody", "s3://nobody@bucket/reports"),
+        ("gs://bucket/reports", "gs://bucket/reports"),
+        ("foo://bucket/reports", "foo://bucket/reports"),
+    ):
+        yield about, lambda report=report: delete(media_ids=["a"], report=report)
     yield "blocked", file_for_a_folder
 
 
@@ -801,6 +839,8 @@ OURS = (
     "OtherProduct",
     "BadAnswer",
     "UntrustedCertificate",
+    "NoTLS",
+    "ProxyRefused",
     "NoConnection",
     "NoAnswer",
     "Fetched",

@@ -34,7 +34,8 @@ def test_three_fields_are_enough():
     assert settings.endpoint == Endpoint("https", "ice.cn-shanghai.aliyuncs.com")
     assert settings.region == "cn-shanghai"
     assert settings.credentials.current() == ("LTAIid", SECRET, None)
-    assert settings[4:] == (5.0, 30.0, 300.0, None, True, None, ())
+    oss_endpoint = Endpoint("https", "oss-cn-shanghai.aliyuncs.com")
+    assert settings[4:] == (5.0, 30.0, 300.0, None, True, None, oss_endpoint, ())
 
 
 @pytest.mark.parametrize("region", REGIONS)

@@ -39,7 +39,9 @@ NEVER = {
     "a gap": re.compile(r"  |\(\)|\.\.(?!\.)|[.;:,] ?[.;,]|: ?$"),
 }
 SENTENCE = re.compile(r"[A-Z0-9].*[.?]")
-OF_THE_SERVICE = re.compile(r"\w+: \S.*[^.] \(\w[\w.]*(, HTTP \d+)?(, request id [\w-]+)?\)")
+OF_THE_SERVICE = re.compile(
+    r"\w+: \S.*[^.] \(\w[\w.]*(, HTTP \d+)?(, request id [\w-]+)?(, connection \w+)?\)"
+)
 NOTHING_HAPPENED = re.compile("Nothing was deleted|No request was sent|nothing can be deleted")
 WITH_A_CODE = {kind.__name__ for kind in (IMSAPIError, *IMSAPIError.__subclasses__(), IMSThrottlingError)}
 

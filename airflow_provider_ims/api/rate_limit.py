@@ -10,14 +10,14 @@ than are in flight. From then on the *starts* of requests are kept ``1 / rate`` 
 in a second. A small burst that the service had saved up ends slow start far below the limit, so the rate goes on
 growing exponentially until the next throttle.
 
-**Congestion avoidance.** A throttle at a rate ``w_max`` lowers it to ``BETA_CUBIC * w_max``. After ``t`` seconds it
-is ``C * (t - k)**3 + w_max``, where ``k`` is when it is back at ``w_max``: quickly towards the old limit, hardly at
-all around it, then ever faster, should the limit have moved. A throttle below the last ``w_max`` means that another
-task wants its share, and leaves it room (fast convergence, 4.7). Tasks that don't know of each other come to equal
-shares: a rate is in balance where a share of about ``0.3 * rate**(-4/3)`` of its requests is throttled, and all
-tasks at a limit meet the same share. RFC 9438 has C = 0.4 and 0.7 for round trips; these are for seconds, a third
-as many throttles, and more of the limit used. There is no Reno-friendly region (4.3): its growth follows the answer
-time, which has nothing to do with a service that counts by the second.
+**Congestion avoidance.** A throttle at a rate ``w_max`` lowers it to ``BETA_CUBIC * w_max``. After ``t`` seconds
+it is ``C * (t - k)**3 + w_max``, where ``k`` is when it is back at ``w_max``: quickly towards the old limit,
+hardly at all around it, then ever faster, should the limit have moved. A throttle below the last ``w_max`` means
+that another task wants its share, and leaves it room (fast convergence, 4.7). Tasks that don't know of each other
+come to equal shares: a rate is in balance where a share of about ``0.4 * rate**(-4/3)`` of its requests is
+throttled, and all tasks at a limit meet the same share. RFC 9438 has C = 0.4 and 0.7 for round trips; these are
+for seconds, a third as many throttles, and more of the limit used. There is no Reno-friendly region (4.3): its
+growth follows the answer time, which has nothing to do with a service that counts by the second.
 
 **Epochs.** A throttled answer to a request that was sent before the last decrease is no news: only a permit of the
 current epoch counts, as TCP lowers its window once for a round trip (RFC 6582). After a decrease nothing starts for a
@@ -47,8 +47,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 C = 0.01
-"""How steeply the rate grows, in requests per second per cubic second. From 80 % of 10/s, 50/s or 200/s, 6, 10 or
-16 s to the old limit; larger finds a new one sooner and costs several tasks more throttles."""
+"""How steeply the rate grows, in requests per second per cubic second. Back to a limit of 10/s, 50/s or 200/s it
+takes 6, 10 or 16 s; larger finds a new one sooner and costs several tasks more throttles."""
 BETA_CUBIC = 0.8
 """What is left of the rate after a throttle."""
 INITIAL_RATE = 5.0
@@ -150,7 +150,7 @@ class Pause:
         self._sufficed = 0.0
 
     def begin(self, rate: float) -> None:
-        """Take one start, or half of what sufficed last: a counter by the second is closed for long, not always."""
+        """Take one start, or half of what sufficed last: a counter by the second may be closed for long."""
         first = min(max(1 / rate, SHORTEST_PAUSE), LONGEST_FIRST_PAUSE)
         self.seconds = max(first, self._sufficed / 2)
 
@@ -312,7 +312,7 @@ class RateLimiter:
         """How many requests make sense in flight now, the next to start included; at least 1.
 
         In slow start what may be in flight, later the rate times the answer time (Little's law) and one that waits
-        for its turn. Whoever keeps no more requests under way than this has none waiting that a kill would set free.
+        for its turn. Whoever keeps no more under way than this has none in line that a kill would set free.
         It has no upper bound of its own and changes with each answer; read it before each request.
         """
         with self._changed:

@@ -10,13 +10,24 @@ from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
+from urllib.parse import unquote, urlsplit
 
 _LAST_ID = "\x7f"
 """Sorts after every media id."""
 
 _KEPT_COUNTS = 32
 _COMPACTION_FLOOR = 1000
+
+
+class Files(Protocol):
+    """Where the files of media lie, if they are there at all."""
+
+    def put(self, bucket: str, key: str, content: bytes = b"") -> None:
+        """Put a file there."""
+
+    def remove_for_service(self, bucket: str, key: str) -> None:
+        """Take a file away, unless the service may not."""
 
 
 @dataclass(slots=True, eq=False)
@@ -104,9 +115,11 @@ class Library:
     """All media of one account in one region.
 
     :param region: the region in which ``oss://`` URLs are meant.
+    :param files: where each medium has its file, named after the media id; None to only remember whether it has one.
     """
 
     region: str
+    files: Files | None = None
     _by_id: dict[str, Medium] = field(default_factory=dict)
     # A URL has nearly always one medium; a list for each would cost a quarter of the memory.
     _by_url: dict[str, Medium | list[Medium]] = field(default_factory=dict)
@@ -159,6 +172,8 @@ class Library:
             self._sorted = self._order[-1].position < medium.position
         self._order.append(medium)
         self._files_gone.discard(url)
+        if self.files is not None:
+            self.files.put(*_bucket_and_key(url), medium.media_id.encode())
         self._recount(medium, 1)
 
     def shown(self, media_id: str) -> Medium | None:
@@ -187,7 +202,10 @@ class Library:
 
     def remove_file(self, medium: Medium) -> None:
         """Take the medium's file out of its bucket."""
-        self._files_gone.add(self.normal_url(medium.url))
+        url = self.normal_url(medium.url)
+        self._files_gone.add(url)
+        if self.files is not None:
+            self.files.remove_for_service(*_bucket_and_key(url))
 
     def delete(self, medium: Medium, *, shown_until: float | None = None) -> None:
         """Take a medium out of the library; its file stays.
@@ -284,6 +302,11 @@ class Library:
         for wanted in self._counts:
             if wanted.takes(medium):
                 self._counts[wanted] += by
+
+
+def _bucket_and_key(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.netloc.partition(".")[0], unquote(parts.path).lstrip("/")
 
 
 def _index_after(order: list[Medium], position: Position) -> int:

@@ -22,7 +22,7 @@ import struct
 import threading
 import time
 from calendar import timegm
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from fnmatch import fnmatchcase
@@ -41,6 +41,7 @@ FAULT_KINDS = {
     "error": "HTTP `status` with the error code `code` instead of doing it",
     "reset": "the connection is reset before it is done",
     "reset_after": "the connection is reset after it was done",
+    "late_listing": "listings show new files `seconds` late, from now on",
 }
 
 _POLYNOMIAL = 0xC96C5795D7870F42
@@ -154,6 +155,7 @@ class LocalOSS:
         self.faults: list[FaultRule] = []
         self.requests: list[dict[str, Any]] = []
         self.listing_delay = 0.0
+        self.left_behind: set[str] = set()
         self._server = _Server(("127.0.0.1", port), self)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
@@ -215,6 +217,16 @@ class LocalOSS:
         with self.lock:
             self.buckets.get(bucket, {}).pop(key, None)
 
+    def leave_files(self, buckets: Iterable[str]) -> None:
+        """Let the service delete no files in some buckets, as where its role lacks the right."""
+        with self.lock:
+            self.left_behind = set(buckets)
+
+    def remove_for_service(self, bucket: str, key: str) -> None:
+        """Take a file out as the service does when media are deleted together with their files."""
+        if bucket not in self.left_behind:
+            self.remove(bucket, key)
+
     def names(self, bucket: str, prefix: str = "") -> list[str]:
         """Return the keys of a bucket that begin with something, sorted."""
         with self.lock:
@@ -235,8 +247,12 @@ class LocalOSS:
         """
         if kind not in FAULT_KINDS:
             raise ValueError(f"no fault {kind!r}; known are {', '.join(FAULT_KINDS)}")
+        rule = FaultRule(kind, **fields)
         with self.lock:
-            self.faults.append(FaultRule(kind, **fields))
+            if kind == "late_listing":
+                self.listing_delay = rule.seconds
+            else:
+                self.faults.append(rule)
 
     def drop_faults(self) -> None:
         """Let everything go right again."""
@@ -251,6 +267,7 @@ class LocalOSS:
             self.keys = {DEFAULT_KEY.key_id: DEFAULT_KEY}
             self.uploads.clear()
             self.requests.clear()
+            self.left_behind.clear()
             self.drop_faults()
 
     def store(self, bucket: str, key: str, content: bytes, content_type: str, etag: str = "") -> StoredObject:

@@ -31,8 +31,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from airflow_provider_ims.api.errors import IMSError
-from airflow_provider_ims.exceptions import IMSGuardError
+from airflow_provider_ims.api.errors import GuardError, IMSError
 from airflow_provider_ims.files.manifest import text_lines
 from airflow_provider_ims.files.storage import (
     StorageError,
@@ -79,7 +78,7 @@ def column_folder(base: str | ObjectStoragePath, columns: Mapping[str, str | int
 def free_attempt(base: ObjectStoragePath, attempt: int) -> int:
     """Return the first number from ``attempt`` on whose folder under ``base`` holds nothing yet.
 
-    :raises IMSGuardError: if the store refuses to tell, ``StorageError`` if it can't be reached.
+    :raises GuardError: if the store refuses to tell, ``StorageError`` if it can't be reached.
     """
     try:
         while list_names(attempt_folder(base, attempt)):
@@ -191,7 +190,7 @@ class ReportWriter(Generic[T]):
 
         :param journal: of earlier tries, see :attr:`journal`.
         :return: whether files that they wrote are not there.
-        :raises IMSGuardError: if the store refuses it, ``StorageError`` if it can't be reached.
+        :raises GuardError: if the store refuses it, ``StorageError`` if it can't be reached.
         """
         self._earlier = list(journal)
         try:
@@ -345,4 +344,4 @@ def _before_the_first_request(error: StorageError | ValueError) -> IMSError:
     message = f"report: {error}. No request was sent to IMS"
     if isinstance(error, StorageError) and not error.final:
         return StorageError(message)
-    return IMSGuardError(message)
+    return GuardError(message)

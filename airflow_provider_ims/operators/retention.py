@@ -7,7 +7,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_ims.exceptions import IMSGuardError
+from airflow_provider_ims.exceptions import IMSGuardError, raised_for_airflow
 from airflow_provider_ims.links.ims import IMSPlanLink
 from airflow_provider_ims.operators.base import IMSBaseOperator
 from airflow_provider_ims.retention.filters import LIST_FILTERS, RETENTION_FILTERS
@@ -115,6 +115,7 @@ class IMSPlanMediaRetentionOperator(IMSBaseOperator):
         self.max_media = max_media
         self.max_percent = max_percent
 
+    @raised_for_airflow()
     def execute(self, context: Context) -> dict[str, Any]:
         """Plan."""
         from airflow_provider_ims.retention.listing import list_whole
@@ -139,7 +140,7 @@ class IMSPlanMediaRetentionOperator(IMSBaseOperator):
         )
         with closing(list_whole(hook.client, until=as_of)) as media:
             plan = write_plan(
-                self.manifest,
+                self.storage_path("manifest") or self.manifest,
                 media,
                 policy=policy,
                 caps=caps,

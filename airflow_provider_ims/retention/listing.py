@@ -109,6 +109,7 @@ class _Listing:
         self._lock = threading.Lock()
         # The windows that are being listed, and how many media the service counts in what is left of each.
         self._left: dict[_WindowLister, int] = {}
+        self._undated: set[str] = set()
         self._error: BaseException | None = None
         self.largest_total = 0
 
@@ -192,7 +193,7 @@ class _Listing:
             for page in lister.pages():
                 while self._pages.qsize() >= MAX_WAITING_PAGES and not self._stop.wait(NAP_SECONDS):
                     pass
-                self._pages.put(page)
+                self._pages.put(self._without_repeated(page))
         except BaseException as error:  # noqa: BLE001 - raised again by media()
             with self._lock:
                 self._error = self._error or error
@@ -202,6 +203,19 @@ class _Listing:
             is_last = not self._left
         if is_last:
             self._pages.put(None)
+
+    def _without_repeated(self, page: Page) -> Page:
+        """Leave out media that were shown before, of those that show no creation time.
+
+        Nothing tells where one of them belongs, so it may have been shown with an earlier stretch already.
+        """
+        undated = {medium.media_id for medium in page if read_time(medium.created) is None}
+        if not undated:
+            return page
+        with self._lock:
+            repeated = undated & self._undated
+            self._undated |= undated
+        return tuple(medium for medium in page if medium.media_id not in repeated)
 
     def _next_page(self, until: float) -> Page | None:
         """Wait for a page; an empty one when time is up, None when all windows have ended."""

@@ -14,15 +14,14 @@ import pytest
 from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.credentials import StaticCredentials
 from airflow_provider_ims.api.endpoints import parse_host
+from airflow_provider_ims.api.errors import GuardError, OutcomeError
 from airflow_provider_ims.deletion.policies import OutcomePolicies, check_guards
 from airflow_provider_ims.deletion.run import DeletionRun, TargetsUnread
 from airflow_provider_ims.deletion.targets import read_targets
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.exceptions import (
     IMSAuthError,
-    IMSDeletionError,
     IMSError,
-    IMSGuardError,
     IMSPermissionError,
     IMSThrottlingError,
     IMSTransientError,
@@ -190,7 +189,7 @@ def test_what_can_never_be_deleted_fails_and_holds_up_nobody(ims_emulator: Emula
     result = run(library, max_concurrency=1)
     assert counts(result) == {"deleted": 57, "failed": 3}
     assert set(ims_emulator.media_ids()) == set(library[:3])
-    with pytest.raises(IMSDeletionError, match="3 of 60 failed"):
+    with pytest.raises(OutcomeError, match="3 of 60 failed"):
         OutcomePolicies("ignore", "ignore").enforce(result, host="h")
 
 
@@ -375,13 +374,13 @@ def test_results_stay_small(ims_emulator: Emulator, run: Run) -> None:
 
 
 def test_guards_come_before_the_first_request(tmp_path: Path) -> None:
-    with pytest.raises(IMSGuardError, match="more than max_media=3"):
+    with pytest.raises(GuardError, match="more than max_media=3"):
         check_guards(read_targets(media_ids=UNKNOWN_IDS), max_media=3)
     file = tmp_path / "ids.txt"
     file.write_text("abc\n")
     targets = read_targets(manifest=str(file))
     check_guards(targets, max_media=1, digest=f" {targets.manifest_digest}".upper())
-    with pytest.raises(IMSGuardError, match="not the one that was approved"):
+    with pytest.raises(GuardError, match="not the one that was approved"):
         check_guards(targets, digest="0" * 64)
 
 
@@ -390,7 +389,7 @@ def test_a_report_folder_that_cant_be_written_fails_before_the_first_deletion(
 ) -> None:
     library = ims_emulator.generate(3)
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(IMSGuardError, match=str(tmp_path / "file")):
+    with pytest.raises(GuardError, match=str(tmp_path / "file")):
         run(library, report_base=storage_path(str(tmp_path / "file" / "reports")))
     assert ims_emulator.stats()["requests"] == 0
 
@@ -425,7 +424,7 @@ def test_policies(outcome: str, caplog: pytest.LogCaptureFixture) -> None:
     assert "first-one" not in caplog.text
     OutcomePolicies(**policies, **{f"on_{outcome}": "warn"}).enforce(result, host="h")
     assert "first-one, second-one" in caplog.text
-    with pytest.raises(IMSDeletionError, match="first-one, second-one") as failed:
+    with pytest.raises(OutcomeError, match="first-one, second-one") as failed:
         OutcomePolicies(**policies, **{f"on_{outcome}": "fail"}).enforce(result, host="h")
     assert failed.value.result == result
     assert "/reports/attempt=1" in str(failed.value)

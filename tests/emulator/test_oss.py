@@ -12,7 +12,12 @@ import oss2
 import pytest
 from alibabacloud_oss_v2 import credentials, models
 
+from airflow_provider_ims.api.client import IMSClient
+from airflow_provider_ims.api.credentials import StaticCredentials
+from airflow_provider_ims.api.endpoints import parse_host
+from airflow_provider_ims.api.operations import delete_media_infos
 from airflow_provider_ims.emulator.oss import LocalOSS, crc64
+from airflow_provider_ims.emulator.server import ControlError, Emulator
 
 ODD_KEYS = ["a b", "ä/ö=1", "plus+", "per%cent%20", "q?x=1&y", "h#sh", "til~de*()'!", "日本", '<&>"', "tab\t"]
 
@@ -215,7 +220,7 @@ def test_an_error_a_delay_and_a_lost_answer(oss):
     began = time.monotonic()
     client.put_object(put)
     assert time.monotonic() - began >= 0.3
-    oss.listing_delay = 60
+    oss.add_fault("late_listing", seconds=60)
     client.put_object(models.PutObjectRequest("media", "late", body=b"x"))
     listed = client.list_objects_v2(models.ListObjectsV2Request("media"))
     assert [found.key for found in listed.contents] == ["file"]
@@ -284,3 +289,25 @@ def test_the_checksum_is_that_of_the_sdk(content, monkeypatch):
     assert crc64(content) == expected.sum64()
     monkeypatch.setitem(__import__("sys").modules, "crcmod", None)
     assert crc64(content) == expected.sum64()
+
+
+def test_media_of_the_emulator_have_their_files_there_until_the_service_deletes_them():
+    with Emulator("--oss-port", "0") as emulator:
+        urls = [f"https://media.oss-cn-shanghai.aliyuncs.com/a%20b/{number}.mp4" for number in range(3)]
+        urls.append("oss://left/4.mp4")
+        ids = emulator.seed([{"url": url} for url in urls])
+        assert emulator.oss.names("media") == ["a b/0.mp4", "a b/1.mp4", "a b/2.mp4"]
+        assert emulator.oss.get("media", "a b/0.mp4") == ids[0]
+        emulator.oss.leave_files("left")
+        client = IMSClient(
+            parse_host(emulator.endpoint),
+            StaticCredentials(emulator.access_key_id, emulator.access_key_secret),
+        )
+        delete_media_infos(client, media_ids=[ids[0], ids[3]], delete_physical_files=True)
+        delete_media_infos(client, media_ids=[ids[1]], delete_physical_files=False)
+        assert emulator.oss.names("media") == ["a b/1.mp4", "a b/2.mp4"]
+        assert emulator.oss.names("left") == ["4.mp4"]
+        with pytest.raises(ControlError, match="no such call 'reset'"):
+            emulator.ask("POST", "/oss/reset", {})
+        emulator.reset()
+        assert emulator.oss.names("media") == []

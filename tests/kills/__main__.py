@@ -286,7 +286,7 @@ def main() -> int:
                     kills,
                     chosen,
                     dice,
-                    vanishing=number % VANISHING == VANISHING - 1,
+                    vanishing=vanishing,
                 )
                 wrong = done.check(emulator, work)
                 undisturbed = undisturbed or done.requests

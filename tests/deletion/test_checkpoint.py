@@ -1,0 +1,178 @@
+"""A checkpoint says the same again, stays small, and is looked at before it is believed: others may write there."""
+
+from __future__ import annotations
+
+import json
+import time
+import tracemalloc
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_ims.deletion.checkpoint import KEY, Checkpoint, CheckpointStore, NumberSet, Row, forget
+from airflow_provider_ims.deletion.record import LINE_LOST
+from airflow_provider_ims.deletion.resolve import Outcome
+from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.files.storage import storage_path
+from tests.deletion.conftest import MemoryStore, Run, counts
+from tests.faults.crash import Killed, Life, MortalStore
+
+TARGETS = 1000
+numbers = st.integers(0, TARGETS - 1)
+outcomes = st.sampled_from([outcome for outcome in Outcome if outcome is not Outcome.UNKNOWN])
+
+
+@st.composite
+def rows(draw: st.DrawFn) -> Row:
+    first = draw(numbers)
+    return Row(
+        first,
+        draw(st.integers(first, TARGETS)),
+        draw(outcomes),
+        draw(st.booleans()),
+        draw(st.none() | st.text(max_size=40)),
+        draw(st.integers(0, 2**40)),
+        draw(st.none() | st.text(max_size=40)),
+    )
+
+
+checkpoints = st.builds(
+    Checkpoint,
+    input=st.text(max_size=200),
+    requested=st.just(TARGETS),
+    attempt=st.integers(0, 50),
+    unconfirmed=st.integers(0, 64),
+    done=st.sets(st.integers(0, 49)).map(NumberSet),
+    counts=st.dictionaries(outcomes, st.integers(0, 100), max_size=4),
+    inferred=st.integers(0, 100),
+    open=st.dictionaries(numbers, st.booleans(), max_size=40),
+    unwritten=st.lists(rows(), max_size=10),
+    journal=st.lists(
+        st.tuples(st.from_regex(r"[0-9a-f]{8}", fullmatch=True), st.integers(0, 100)), max_size=3
+    ),
+    samples=st.dictionaries(outcomes.map(str), st.lists(st.text(max_size=50), max_size=5), max_size=3),
+    request_ids=st.lists(st.text(max_size=40), max_size=5),
+    requests=st.integers(0, 10**6),
+    retries=st.integers(0, 10**6),
+    throttled=st.integers(0, 10**6),
+    seconds=st.floats(0, 10**6),
+    reported=st.booleans(),
+)
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=10,
+)
+
+
+def spelled(checkpoint: Checkpoint) -> Any:
+    return json.loads(json.dumps(checkpoint.to_json()))
+
+
+@given(checkpoints)
+def test_it_says_the_same_again(checkpoint: Checkpoint) -> None:
+    value = spelled(checkpoint)
+    assert Checkpoint.from_json(value, TARGETS).to_json() == value
+
+
+@settings(max_examples=300)
+@given(checkpoints, st.data())
+def test_a_field_of_another_kind_is_no_checkpoint_or_does_no_harm(
+    checkpoint: Checkpoint, data: st.DataObject
+) -> None:
+    value = spelled(checkpoint)
+    value[data.draw(st.sampled_from(sorted(value)))] = data.draw(json_values)
+    store = MemoryStore()
+    dict.__setitem__(store, KEY, json.dumps(value))
+    found = CheckpointStore(store).load(checkpoint.input, TARGETS)
+    if found is not None:
+        again = Checkpoint.from_json(spelled(found), TARGETS)
+        assert sum(again.counts.values()) + len(again.open) <= TARGETS
+        assert all("/" not in name and "." not in name for name, _ in again.journal)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("done", [[0, 10**8]]),
+        ("done", [[0, 0], *[[7, 10**8]] * 3]),
+        ("done", [[0, 0], [2**60, 2**60 + 1]]),
+        ("open", [[[0, 10**8]], []]),
+        ("open", [[[0, 900]] * 1000, []]),
+        ("unwritten", [[0, 10**8, "deleted", False, None, 0, None]]),
+        ("journal", [["../../etc/passwd", 1]]),
+        ("journal", [["a" * 8, 10**12]]),
+        ("counts", {"deleted": 10**12}),
+        ("counts", {"gone": 1}),
+        ("samples", {"deleted": ["x" * 10**6]}),
+        ("input", ["no text"]),
+        ("seconds", float("nan")),
+    ],
+)
+def test_what_is_forged_is_refused_in_little_time_and_memory(
+    field: str, value: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    saved = spelled(Checkpoint(input="this run", requested=TARGETS)) | {field: value}
+    store = MemoryStore()
+    dict.__setitem__(store, KEY, json.dumps(saved))
+    tracemalloc.start()
+    began = time.monotonic()
+    assert CheckpointStore(store).load("this run", TARGETS) is None
+    assert time.monotonic() - began < 2
+    assert tracemalloc.get_traced_memory()[1] < 50 * 2**20
+    tracemalloc.stop()
+    assert "Starting over" in caplog.text
+
+
+def test_a_store_that_does_not_forget_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    class Stubborn(MemoryStore):
+        def delete(self, key: str) -> None:
+            raise ConnectionError("execution API")
+
+    forget(Stubborn())
+    assert "could not be dropped (ConnectionError)" in caplog.text
+
+
+@pytest.mark.parametrize("protected", [0, 30])
+def test_a_report_on_a_disk_that_is_gone_loses_lines_and_no_outcome(
+    ims_emulator: Emulator, run: Run, tmp_path: Path, protected: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    library = ims_emulator.generate(600)
+    ims_emulator.protect(library[:protected])
+    missing = [f"{number:032x}" for number in range(20)]
+    kept: dict[str, str] = {}
+    disk = tmp_path / "pod"
+    options: dict[str, Any] = {"report_base": storage_path(str(disk)), "max_concurrency": 2}
+    with pytest.raises(Killed):
+        run(library + missing, store=MortalStore(kept, Life("keep", 10)), **options)
+    disk.rename(tmp_path / "another machine")
+    result = run(library + missing, store=MortalStore(kept, Life()), attempt=2, **options)
+    truth = {"deleted": 600 - protected, "forbidden": protected, "missing": 20}
+    found = counts(result)
+    # Of the batches that were out when it was killed, what was never there is taken for ours.
+    assert found.get("forbidden", 0) == protected
+    assert truth["missing"] - 20 <= found["missing"] <= truth["missing"]
+    assert found["deleted"] + found["missing"] == truth["deleted"] + truth["missing"]
+    assert "are not there any more; was it another machine's disk?" in caplog.text
+    lines = [json.loads(line) for line in (Path(result["report"]) / "part-00001.jsonl").open()]
+    assert Counter(line["media_id"] for line in lines) == Counter(library + missing)
+    assert any(line.get("reason") == LINE_LOST for line in lines)
+    assert Counter(line["outcome"] for line in lines) == Counter(found)
+
+
+def test_a_report_has_one_line_a_target_in_few_files(
+    ims_emulator: Emulator, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_ims.files.report.LINES_IN_A_PART", 1000)
+    library = ims_emulator.generate(2500)
+    result = run(library, report_base=storage_path(str(tmp_path)))
+    folder = Path(result["report"])
+    assert sorted(path.name for path in folder.iterdir()) == [f"part-0000{n}.jsonl" for n in (1, 2, 3)]
+    lines = [json.loads(line) for path in sorted(folder.iterdir()) for line in path.open()]
+    assert [line["media_id"] for line in lines] == sorted(library)
+    assert {*lines[0]} == {"media_id", "outcome", "inferred", "request_id", "at"}
