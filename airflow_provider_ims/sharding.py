@@ -209,6 +209,10 @@ def _write(path: ObjectStoragePath, first: bytes, rest: IO[bytes]) -> str:
     return write_whole(path, itertools.chain([first], iter(partial(rest.read, PIECE_BYTES), b"")))
 
 
+def _verified(results: Sequence[Mapping[str, Any]]) -> list[int]:
+    return [left for result in results if (left := result.get("files_left")) is not None]
+
+
 def _sum_up(results: Sequence[Mapping[str, Any]], shards: int) -> dict[str, Any]:
     samples: dict[str, list[str]] = {}
     for result in results:
@@ -220,6 +224,7 @@ def _sum_up(results: Sequence[Mapping[str, Any]], shards: int) -> dict[str, Any]
     one: Mapping[str, Any] = results[0] if results else {}
     return {
         **{name: sum(result[name] for result in results) for name in SUMS},
+        "files_left": sum(verified) if (verified := _verified(results)) else None,
         "preview": one.get("preview", False),
         "region": one.get("region"),
         "delete_physical_files": one.get("delete_physical_files", False),

@@ -141,11 +141,6 @@ class IMSClient:
         return self._clock_offset
 
     @property
-    def last_trouble(self) -> IMSAPIError | None:
-        """Why the last request that failed got no answer; None since the service answered."""
-        return self._silence.error
-
-    @property
     def stop_seconds(self) -> float:
         """How long calls may go on after their ``stop`` was set, but for a host name that nobody resolves."""
         return self._transport.stop_seconds

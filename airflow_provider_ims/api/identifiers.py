@@ -19,7 +19,9 @@ _URL_SCHEMES = ("http", "https", "oss")
 # How templates, JSON, JavaScript and data frames spell a value that is not there.
 _MISSING_VALUES = frozenset({"", "none", "null", "nil", "nan", "undefined"})
 
-_OSS_HOST = re.compile(r"(?P<bucket>[a-z0-9-]+)\.oss[a-z0-9-]*\.aliyuncs\.com")
+_OSS_HOST = re.compile(
+    r"(?P<bucket>[a-z0-9-]+)\.oss(?:-(?P<region>[a-z0-9-]+?)(?:-internal)?)?\.aliyuncs\.com"
+)
 
 MAX_SHOWN = 120
 
@@ -96,6 +98,13 @@ def stored_object(url: str) -> tuple[str, str] | None:
     if scheme == "oss" or in_oss:
         return f"oss://{in_oss['bucket'] if in_oss else host}", key
     return f"{scheme}://{host}", key
+
+
+def oss_region(url: str) -> str | None:
+    """Return the region that a URL of an object in OSS tells, None if it tells none (``oss://`` does not)."""
+    host = url.partition("://")[2].partition("/")[0].lower()
+    in_oss = _OSS_HOST.fullmatch(host)
+    return in_oss["region"] if in_oss else None
 
 
 def is_missing(text: str) -> bool:

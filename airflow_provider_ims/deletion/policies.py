@@ -25,6 +25,8 @@ OutcomePolicy = Literal["fail", "warn", "ignore"]
 # With reads that lag or a wrong region, so many that all are missing are hardly a coincidence.
 SUSPICIOUSLY_MANY = 20
 NAMED_IN_A_MESSAGE = 5
+FILES_LEFT = "files_left"
+"""Key of a result: how many deleted targets' files are still there; of its samples: the addresses."""
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +37,13 @@ class OutcomePolicies:
 
     :param on_forbidden: about targets that the service refused: ``fail``, ``warn`` or ``ignore``.
     :param on_missing: about targets that were not there.
+    :param on_files_left: about targets that were deleted while their files are still in the bucket.
     :raises ValueError: for any other word.
     """
 
     on_forbidden: OutcomePolicy = "fail"
     on_missing: OutcomePolicy = "warn"
+    on_files_left: OutcomePolicy = "warn"
 
     def __post_init__(self) -> None:
         for name, policy in asdict(self).items():
@@ -65,8 +69,14 @@ class OutcomePolicies:
                 "refused by the service, usually for lack of rights on the bucket",
             ),
             ("missing", self.on_missing, f"were not there before; asked was {where}"),
+            (
+                FILES_LEFT,
+                self.on_files_left,
+                "deleted from the library, while the file is still in the bucket and costs storage; "
+                "may AliyunICEDefaultRole delete there?",
+            ),
         ):
-            if not result[outcome] or policy == "ignore":
+            if not result.get(outcome) or policy == "ignore":
                 continue
             words = _some(result, outcome, meaning)
             if policy == "fail":
@@ -90,7 +100,8 @@ def _some(result: dict[str, Any], outcome: str, meaning: str) -> str:
     count = result[outcome]
     names = ", ".join(result["samples"].get(outcome, [])[:NAMED_IN_A_MESSAGE])
     more = f" and {count - NAMED_IN_A_MESSAGE:,} more" if count > NAMED_IN_A_MESSAGE else ""
-    return f"{count:,} of {result['requested']:,} {outcome} ({meaning}): {names}{more}"
+    what = "files left" if outcome == FILES_LEFT else outcome
+    return f"{count:,} of {result['requested']:,} {what} ({meaning}): {names}{more}"
 
 
 def _sum_up(result: dict[str, Any]) -> None:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_ims.api.client import RequestStats
 from airflow_provider_ims.deletion.checkpoint import Checkpoint, CheckpointStore, Row, StateStore
-from airflow_provider_ims.deletion.policies import outcomes_in_words
+from airflow_provider_ims.deletion.policies import FILES_LEFT, outcomes_in_words
 from airflow_provider_ims.deletion.resolve import Outcome, TargetResult
 from airflow_provider_ims.deletion.targets import Batch, Target, Targets, batches, read_targets
+from airflow_provider_ims.deletion.verify import FileState
 from airflow_provider_ims.files.report import ReportWriter, attempt_folder, free_attempt, remove_journal
 from airflow_provider_ims.files.storage import to_line
 
@@ -49,6 +50,7 @@ class RunConfig(NamedTuple):
     region: str | None
     delete_physical_files: bool
     preview: bool
+    verify_files: bool = False
 
 
 class RunRecord:
@@ -289,6 +291,7 @@ class RunRecord:
             "duplicates": self._targets.duplicates,
             **counts,
             "inferred": checkpoint.inferred,
+            FILES_LEFT: checkpoint.files_left if self._config.verify_files else None,
             "requests": checkpoint.requests,
             "retries": checkpoint.retries,
             "throttled": checkpoint.throttled,
@@ -329,6 +332,9 @@ class RunRecord:
             self._left_alone.add(value)
         checkpoint.counts[outcome] = checkpoint.counts.get(outcome, 0) + 1
         checkpoint.inferred += result.inferred
+        if result.file == FileState.LEFT:
+            checkpoint.files_left += 1
+            _add_sample(checkpoint.samples.setdefault(FILES_LEFT, []), result.url or value)
         _add_sample(checkpoint.samples.setdefault(outcome.value, []), value)
         ids = checkpoint.request_ids
         if result.request_id and len(ids) < MAX_SAMPLES and result.request_id not in ids[-8:]:
@@ -351,7 +357,12 @@ class RunRecord:
         if unwritten := self._checkpoint.unwritten:
             rows = {ordinal: row for row in unwritten for ordinal in range(row.first, row.end)}
             results = (
-                (row.at, TargetResult(target, row.outcome, row.inferred, row.request_id, row.reason))
+                (
+                    row.at,
+                    TargetResult(
+                        target, row.outcome, row.inferred, row.request_id, row.reason, file=row.file
+                    ),
+                )
                 for target in self._targets
                 if (row := rows.get(target.ordinal))
             )
@@ -387,6 +398,8 @@ class RunRecord:
             "request_id": result.request_id,
             "at": None if at is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at)),
         }
+        if result.file:
+            line["file"] = result.file
         if result.reason:
             line["reason"] = result.reason
         if self._config.preview:
@@ -457,11 +470,11 @@ def _rows(results: Sequence[TargetResult], at: int) -> Iterator[Row]:
     def alike(result: TargetResult) -> tuple[Any, ...]:
         distance = result.target.ordinal - places[result.target.ordinal]
         reason = result.reason and result.reason[:MAX_REASON]
-        return distance, result.outcome, result.inferred, result.request_id, reason
+        return distance, result.outcome, result.inferred, result.request_id, reason, result.file
 
-    for (_, outcome, inferred, request_id, reason), group in groupby(ordered, alike):
+    for (_, outcome, inferred, request_id, reason, file), group in groupby(ordered, alike):
         ordinals = [result.target.ordinal for result in group]
-        yield Row(ordinals[0], ordinals[-1] + 1, outcome, inferred, request_id, at, reason)
+        yield Row(ordinals[0], ordinals[-1] + 1, outcome, inferred, request_id, at, reason, file)
 
 
 def _add_sample(samples: list[str], value: str) -> None:

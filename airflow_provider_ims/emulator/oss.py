@@ -41,6 +41,7 @@ FAULT_KINDS = {
     "error": "HTTP `status` with the error code `code` instead of doing it",
     "reset": "the connection is reset before it is done",
     "reset_after": "the connection is reset after it was done",
+    "late_listing": "listings show new files `seconds` late, from now on",
 }
 
 _POLYNOMIAL = 0xC96C5795D7870F42
@@ -246,8 +247,12 @@ class LocalOSS:
         """
         if kind not in FAULT_KINDS:
             raise ValueError(f"no fault {kind!r}; known are {', '.join(FAULT_KINDS)}")
+        rule = FaultRule(kind, **fields)
         with self.lock:
-            self.faults.append(FaultRule(kind, **fields))
+            if kind == "late_listing":
+                self.listing_delay = rule.seconds
+            else:
+                self.faults.append(rule)
 
     def drop_faults(self) -> None:
         """Let everything go right again."""

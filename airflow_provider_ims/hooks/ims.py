@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from airflow_provider_ims.deletion.policies import OutcomePolicy
     from airflow_provider_ims.deletion.run import DeletionRun
     from airflow_provider_ims.deletion.targets import Targets
+    from airflow_provider_ims.deletion.verify import FileVerifier
 
 
 class IMSHook(BaseHook):
@@ -226,6 +227,8 @@ class IMSHook(BaseHook):
         protect: Iterable[str] | str | None = None,
         on_forbidden: OutcomePolicy = "fail",
         on_missing: OutcomePolicy = "warn",
+        verify_files: bool = False,
+        on_files_left: OutcomePolicy = "warn",
         **options: Any,
     ) -> DeletionRun:
         """Prepare a run over targets: check all that can be checked before the first request.
@@ -237,6 +240,10 @@ class IMSHook(BaseHook):
             protects nothing, and an empty list is an ``IMSGuardError``.
         :param on_forbidden: ``fail``, ``warn`` or ``ignore`` when targets were forbidden, after all were tried.
         :param on_missing: the same for targets that were not there.
+        :param verify_files: with ``delete_physical_files``, look in OSS whether the files are gone. Needs the extra
+            ``oss`` and the right ``oss:ListObjects`` on their buckets.
+        :param on_files_left: ``fail``, ``warn`` or ``ignore`` when files are still there, though their
+            media are deleted.
         :param options: of :class:`~airflow_provider_ims.deletion.run.DeletionRun`, such as
             ``delete_physical_files``, ``preview``, ``max_concurrency``, ``report_base``.
         :raises IMSGuardError: when a guard forbids it, or the targets are a plan that must not be deleted from here.
@@ -247,12 +254,14 @@ class IMSHook(BaseHook):
         from airflow_provider_ims.retention.plan import check_plan
         from airflow_provider_ims.retention.policy import why_kept
 
-        policies = OutcomePolicies(on_forbidden, on_missing)
+        policies = OutcomePolicies(on_forbidden, on_missing, on_files_left)
         check_guards(targets, max_media=max_media, digest=manifest_digest, protect=protect)
         if (header := targets.plan_header) is not None:
             rows = len(targets) + targets.duplicates
             policy = check_plan(header, region=self.region, host=self.host, rows=rows)
             options["why_kept"] = partial(why_kept, policy)
+        if verify_files and options.get("delete_physical_files") and not options.get("preview"):
+            options["verifier"] = self._file_verifier()
         return DeletionRun(
             self.client,
             targets,
@@ -261,6 +270,16 @@ class IMSHook(BaseHook):
             policies=policies,
             **options,
         )
+
+    def _file_verifier(self) -> FileVerifier:
+        from airflow_provider_ims.deletion.verify import FileVerifier
+        from airflow_provider_ims.files.oss import get_fs
+
+        try:
+            store = get_fs(self.ims_conn_id)
+        except ImportError as error:
+            raise ValueError(f"verify_files: {error}") from error
+        return FileVerifier(store, self.region)
 
     @raised_for_airflow()
     def delete_media(self, targets: Targets | Iterable[str] | str | None, **options: Any) -> dict[str, Any]:

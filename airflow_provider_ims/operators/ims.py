@@ -53,6 +53,11 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
     :param on_forbidden: ``fail``, ``warn`` or ``ignore`` when targets were forbidden, after all were tried.
         (templated)
     :param on_missing: the same for targets that were not there. (templated)
+    :param verify_files: with ``delete_physical_files``, look in OSS whether the files are gone (extra ``oss``, right
+        ``oss:ListObjects``). A target whose file is still there when reads have settled stays ``deleted``, counts in
+        the result's ``files_left``, and has ``"file": "left"`` in its report line; the others have ``"gone"``, or
+        ``"unknown"`` with the reason.
+    :param on_files_left: ``fail``, ``warn`` or ``ignore`` when there are such files.
     :param preview: do everything but delete; ``deleted`` then counts what would be. (templated)
     :param report: folder for the report, a line for each target in JSON lines; any object storage path. (templated)
     :param durable: go on where an earlier try was cut (Airflow >= 3.3; before that, a try starts over).
@@ -109,6 +114,8 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
         protect: Iterable[str] | str | None = None,
         on_forbidden: OutcomePolicy = "fail",
         on_missing: OutcomePolicy = "warn",
+        verify_files: bool = False,
+        on_files_left: OutcomePolicy = "warn",
         preview: bool | str = False,
         report: str | ObjectStoragePath | None = None,
         durable: bool = True,
@@ -129,6 +136,8 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
         self.protect = protect
         self.on_forbidden = on_forbidden
         self.on_missing = on_missing
+        self.verify_files = verify_files
+        self.on_files_left = on_files_left
         self.preview = preview
         self.report = report
         self.durable = durable
@@ -230,6 +239,8 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
             protect=self.protect,
             on_forbidden=self.on_forbidden,
             on_missing=self.on_missing,
+            verify_files=self.verify_files,
+            on_files_left=self.on_files_left,
             delete_physical_files=delete_physical_files,
             preview=preview,
             max_concurrency=self.max_concurrency,
@@ -299,7 +310,7 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
     def _check_arguments(self) -> None:
         if not (isinstance(self.poll_interval, int | float) and self.poll_interval > 0):
             raise ValueError(f"poll_interval is {self.poll_interval!r}, not a number of seconds")
-        for name in ("durable", "wait_for_completion", "deferrable"):
+        for name in ("durable", "wait_for_completion", "deferrable", "verify_files"):
             if type(getattr(self, name)) is not bool:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, not True or False")
 

@@ -220,7 +220,7 @@ def test_an_error_a_delay_and_a_lost_answer(oss):
     began = time.monotonic()
     client.put_object(put)
     assert time.monotonic() - began >= 0.3
-    oss.listing_delay = 60
+    oss.add_fault("late_listing", seconds=60)
     client.put_object(models.PutObjectRequest("media", "late", body=b"x"))
     listed = client.list_objects_v2(models.ListObjectsV2Request("media"))
     assert [found.key for found in listed.contents] == ["file"]

