@@ -146,7 +146,9 @@ def _arguments() -> argparse.Namespace:
         metavar="oss://BUCKET/FOLDER",
         help="of the account's own, in the connection's region (or IMS_LIVE_FOLDER)",
     )
-    parser.add_argument("--yes", action="store_true", help="do it; without it only what would be done is said")
+    parser.add_argument(
+        "--yes", action="store_true", help="do it; without it only what would be done is said"
+    )
     parser.add_argument("--rate", type=float, default=5.0, help="requests a second (default: %(default)g)")
     parser.add_argument(
         "--max-rate",
@@ -158,8 +160,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--template", default="S00000001-200010", help="of the convert job (default: %(default)s, a preset)"
     )
-    parser.add_argument("--workflow-id", default="", help="a workflow of the account's own to start on one medium")
-    parser.add_argument("--poll-seconds", type=float, default=2.0, help="between looks at a job (default: %(default)g)")
+    parser.add_argument(
+        "--workflow-id", default="", help="a workflow of the account's own to start on one medium"
+    )
+    parser.add_argument(
+        "--poll-seconds", type=float, default=2.0, help="between looks at a job (default: %(default)g)"
+    )
     parser.add_argument("--output", type=Path, default=Path("build/live"), help="folder of the answers")
     return parser.parse_args()
 

@@ -165,7 +165,9 @@ class Media:
         """
         taken = [own for own in self._enough(count) if of is None or own.media_id in of][:count]
         if len(taken) < count:
-            raise NotTold(f"only {len(taken)} of the media that were asked for are its own, {count} are needed")
+            raise NotTold(
+                f"only {len(taken)} of the media that were asked for are its own, {count} are needed"
+            )
         self._unused = [own for own in self._unused if own not in taken]
         return taken
 
@@ -232,7 +234,9 @@ class Media:
             except (IMSError, ValueError) as error:
                 # It may refuse a whole batch for one that is gone.
                 if len(media_ids) > 1:
-                    return {one: why for media_id in media_ids for one, why in self._delete([media_id]).items()}
+                    return {
+                        one: why for media_id in media_ids for one, why in self._delete([media_id]).items()
+                    }
                 there, reason = self._look(media_ids[0], error)
             if not there:
                 return {}

@@ -121,6 +121,7 @@ class Answered:
             return "not told"
         return {True: "holds", False: "does not hold", None: "noted"}[self.answer.holds]
 
+
 def question(
     text: str, *, belief: str, where: str, if_not: str
 ) -> Callable[[Callable[[Run], Answer]], Question]:

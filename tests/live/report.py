@@ -133,7 +133,9 @@ def _page(summary: Summary, answered: Sequence[Answered], left: Sequence[LeftOve
     if summary.interrupted:
         lines += ["", f"**Interrupted: {summary.interrupted}. What was not asked by then is not below.**"]
     lines += ["", "## What is left over", ""]
-    lines += [f"- {one.what}: {_cell(one.reason)}" for one in left] or ["Nothing; all that was made is gone again."]
+    lines += [f"- {one.what}: {_cell(one.reason)}" for one in left] or [
+        "Nothing; all that was made is gone again."
+    ]
     wrong = [one for one in answered if one.verdict == "does not hold"]
     lines += ["", "## What the code believes and IMS does not", ""]
     for one in wrong:

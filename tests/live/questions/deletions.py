@@ -139,7 +139,9 @@ def echo_of_ids(run: Run) -> Answer:
     sent = [ids[2], ids[0], ids[3], ids[1]]
     reply = delete(run, MediaIds=",".join(sent))
     if reply.code:
-        return Answer({"repeated": reply.describe()}, None, "Deleted media are refused, so nothing is echoed.")
+        return Answer(
+            {"repeated": reply.describe()}, None, "Deleted media are refused, so nothing is echoed."
+        )
     came = echoed(reply.body, "IgnoredList")
     stripped = list(map(str.strip, came))
     around = {text.replace(text.strip(), "id") for text in came}
@@ -173,7 +175,9 @@ def duplicate_ids(run: Run) -> Answer:
     reply = delete(run, MediaIds=f"{own.media_id},{own.media_id}")
     times = len(echoed(reply.body, "IgnoredList"))
     gone = is_gone(run, own)
-    value = reply.describe() if reply.code else f"{'deleted' if gone else 'not deleted'}, echoed {times} times"
+    value = (
+        reply.describe() if reply.code else f"{'deleted' if gone else 'not deleted'}, echoed {times} times"
+    )
     return Answer(value, gone)
 
 
@@ -285,12 +289,18 @@ def lag_after_deletion(run: Run) -> Answer:
 
     delete(run, MediaIds=own.media_id)
     value: dict[str, Any] = {}
-    for name, gone in (("GetMediaInfo", by_get), ("BatchGetMediaInfos", by_batch), ("ListMediaBasicInfos", by_list)):
+    for name, gone in (
+        ("GetMediaInfo", by_get),
+        ("BatchGetMediaInfos", by_batch),
+        ("ListMediaBasicInfos", by_list),
+    ):
         waited = until(gone, longest)
         value[name] = f"over {longest} s" if waited is None else waited
     in_time = all(not isinstance(value[name], str) for name in ("GetMediaInfo", "BatchGetMediaInfos"))
     seen = f"Meanwhile shown with {', '.join(sorted(meanwhile))}." if meanwhile else ""
-    return Answer(value, in_time, f"{seen} Seconds, each counted from when the one before it was through.".strip())
+    return Answer(
+        value, in_time, f"{seen} Seconds, each counted from when the one before it was through.".strip()
+    )
 
 
 def _before(created: str) -> str:
@@ -354,6 +364,8 @@ def source_as_a_stream(run: Run) -> Answer:
 def a_whole_deletion(run: Run) -> Answer:
     media = run.media.take(25)
     result = run.media.hook.delete_media([*(own.media_id for own in media), run.guard.make_up()])
-    value = {name: result[name] for name in ("requested", "deleted", "missing", "forbidden", "failed", "unknown")}
+    value = {
+        name: result[name] for name in ("requested", "deleted", "missing", "forbidden", "failed", "unknown")
+    }
     right = {"requested": 26, "deleted": 25, "missing": 1, "forbidden": 0, "failed": 0, "unknown": 0}
     return Answer(value, value == right and all(is_gone(run, own, 2) for own in media))

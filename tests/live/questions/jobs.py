@@ -138,7 +138,8 @@ def states_of_a_producing_job(run: Run) -> Answer:
     for last in _watch(run, "media producing job", job_id):
         _note(states, last.get("Status"))
     return Answer(
-        {"job": states, "code": last.get("Code") or ""}, _is_understood(run, "media producing job", job_id, last)
+        {"job": states, "code": last.get("Code") or ""},
+        _is_understood(run, "media producing job", job_id, last),
     )
 
 

@@ -74,7 +74,9 @@ def tokens_beyond_100(run: Run) -> Answer:
 )
 def total_count(run: Run) -> Answer:
     window = _window(run)
-    totals = [operations.list_media_basic_infos(run.client, **window, max_results=n).value.total for n in (1, 100)]
+    totals = [
+        operations.list_media_basic_infos(run.client, **window, max_results=n).value.total for n in (1, 100)
+    ]
     value = {"of_a_page_of_1": totals[0], "of_a_page_of_100": totals[1], "own_media": NEEDED}
     return Answer(value, all(total is not None and total >= NEEDED for total in totals))
 
@@ -139,4 +141,6 @@ def paging_while_deleting(run: Run) -> Answer:
     following = operations.list_media_basic_infos(run.client, **window, next_token=page.next_token).value
     expected = before[10:20]
     skipped = len(set(expected) - {medium.media_id for medium in following.media})
-    return Answer({"skipped": skipped, "deleted_meanwhile": 5}, None, f"{skipped} of the next 10 were skipped.")
+    return Answer(
+        {"skipped": skipped, "deleted_meanwhile": 5}, None, f"{skipped} of the next 10 were skipped."
+    )

@@ -63,7 +63,9 @@ def malformed_id_in_a_read(run: Run) -> Answer:
 def most_media_of_a_read(run: Run) -> Answer:
     value: dict[str, Any] = {}
     for number in (20, 21, 50):
-        reply = run.ask("BatchGetMediaInfos", MediaIds=",".join(own.media_id for own in run.media.some(number)))
+        reply = run.ask(
+            "BatchGetMediaInfos", MediaIds=",".join(own.media_id for own in run.media.some(number))
+        )
         value[str(number)] = reply.describe() if reply.code else len(reply.body.get("MediaInfos") or ())
     return Answer(value, value["20"] == 20)
 
@@ -188,7 +190,9 @@ def comma_in_a_url(run: Run) -> Answer:
 def lag_after_registration(run: Run) -> Answer:
     own = run.media.make("new.mp4")
     reads = {
-        "BatchGetMediaInfos": lambda: bool(operations.batch_get_media_infos(run.client, [own.media_id]).value),
+        "BatchGetMediaInfos": lambda: bool(
+            operations.batch_get_media_infos(run.client, [own.media_id]).value
+        ),
         "GetMediaInfo": lambda: operations.get_media_info(run.client, input_url=own.url).value is not None,
     }
     value = {name: until(is_shown, 30) for name, is_shown in reads.items()}

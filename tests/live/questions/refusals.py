@@ -138,7 +138,9 @@ def throttle(run: Run) -> Answer:
             done.result()
     client.close()
     if not errors:
-        return Answer("none", None, f"None at up to {run.max_rate:.0f} requests a second for {_SEARCH_SECONDS:.0f} s.")
+        return Answer(
+            "none", None, f"None at up to {run.max_rate:.0f} requests a second for {_SEARCH_SECONDS:.0f} s."
+        )
     error = errors[0]
     last = max(starts)
     rate = sum(start > last - 1 for start in starts)
