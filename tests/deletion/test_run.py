@@ -193,6 +193,25 @@ def test_what_can_never_be_deleted_fails_and_holds_up_nobody(ims_emulator: Emula
         OutcomePolicies("ignore", "ignore").enforce(result, host="h")
 
 
+@pytest.mark.usefixtures("looks_again_soon")
+def test_looking_again_promises_no_time(
+    ims_emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The rate of before says nothing about how long reads are given to catch up."""
+    monkeypatch.setattr("airflow_provider_ims.deletion.progress.FIRST_PAUSE", 0.3)
+    caplog.set_level("INFO")
+    library = ims_emulator.generate(60)
+    ims_emulator.protect(library[:3], undeletable=True)
+    run(library)
+    lines = [line for line in caplog.messages if " of 60 done" in line]
+    assert lines
+    assert all(
+        line == "57 of 60 done (95 %), asking again about the last 3 targets: 57 deleted"
+        for line in lines[1:]
+    )
+    assert lines[1:]
+
+
 @pytest.mark.usefixtures("gives_up_soon")
 def test_what_cant_be_read_stays_open_for_the_next_try(
     ims_emulator: Emulator, run: Run, client: IMSClient, store: MemoryStore, tmp_path: Path
