@@ -97,7 +97,6 @@ def test_what_is_no_list_of_tags_is_refused_by_name(tags: list[str], spoil: Any)
         ("keep (old)", ("keep (old)",)),
         ("[\"rock'n'roll\"]", ("rock'n'roll",)),
     ],
-    ids=repr,
 )
 def test_tags(given_: Any, words: tuple[str, ...]) -> None:
     assert read_words("exclude_tags", given_) == words

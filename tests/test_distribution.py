@@ -45,8 +45,6 @@ COMES_WITH = {
     # Airflow's own interfaces are made of these: paths, its database, the pages it serves.
     "fastapi": "apache-airflow",
     "fsspec": "apache-airflow",
-    "jinja2": "apache-airflow",
-    "markupsafe": "apache-airflow",
     "sqlalchemy": "apache-airflow",
     "upath": "apache-airflow",
     # The old form's widgets, asked for only by the Airflow releases that have them.
