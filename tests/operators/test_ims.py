@@ -179,7 +179,7 @@ def test_a_report_lies_where_airflows_own_logs_would(ims_emulator: Emulator, tmp
     library = ims_emulator.generate(3)
     result = execute(Task(try_number=2, map_index=4), media_ids=library, report=str(tmp_path))
     folder = (
-        tmp_path / "dag_id=clean%20up" / "run_id=manual__2026-01-01T00%3A00%3A00%2B00%3A00" / "task_id=it"
+        tmp_path / "dag_id=clean~20up" / "run_id=manual__2026-01-01T00~3A00~3A00~2B00~3A00" / "task_id=it"
     ) / "map_index=4/attempt=2"
     assert result["report"] == str(folder)
     lines = [json.loads(line) for line in (folder / "part-00001.jsonl").read_text().splitlines()]
