@@ -252,6 +252,7 @@ def test_verify_in_every_spelling(written, verify):
         ({}, {"password": f"{SECRET}\n"}, "password"),
         ({"connect_timeout": "soon"}, {}, "connect_timeout"),
         ({"connect_timeout": 0}, {}, "connect_timeout"),
+        ({"connect_timeout": "1_0"}, {}, "connect_timeout"),
         ({"read_timeout": True}, {}, "read_timeout"),
         ({"read_timeout": "nan"}, {}, "read_timeout"),
         ({"retry_seconds": -1}, {}, "retry_seconds"),

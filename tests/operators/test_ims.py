@@ -194,6 +194,15 @@ def test_a_dry_run_deletes_nothing(ims_emulator: Emulator, caplog: pytest.LogCap
     assert "3 would be deleted" in caplog.text
 
 
+def test_a_dry_run_leaves_nothing_behind(ims_emulator: Emulator, tmp_path: Path) -> None:
+    IMSDeleteMediaInfosOperator(
+        task_id="it", media_ids=ims_emulator.generate(3), report=str(tmp_path), wait_for_completion=True
+    ).dry_run()
+    assert len(ims_emulator.media_ids()) == 3
+    assert {request["action"] for request in ims_emulator.requests()} == {"BatchGetMediaInfos"}
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_airflow_may_copy_the_operator() -> None:
     operator = IMSDeleteMediaInfosOperator(task_id="it", media_ids=["a"])
     operator.on_kill()
