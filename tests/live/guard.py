@@ -64,7 +64,13 @@ class Guard:
 
     def _owns_key(self, key: str) -> bool:
         inside = key.removeprefix(self._key)
-        return inside != key and bool(inside) and not {".", ".."} & set(inside.split("/"))
+        # A second URL in it would be one more target for a service that takes lists.
+        return (
+            inside != key
+            and bool(inside)
+            and "://" not in inside
+            and not {".", ".."} & set(inside.split("/"))
+        )
 
     def check(self, action: str, params: Mapping[str, Any]) -> None:
         """Raise ForeignTargetError unless the request is about this run's own things alone."""
