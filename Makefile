@@ -8,7 +8,7 @@ AIRFLOW2_TESTS := $(addprefix tests/,operators sensors triggers hooks links test
 # Never look for the metadata of a cloud machine: off the cloud that only waits.
 export ALIBABA_CLOUD_ECS_METADATA_DISABLED := true
 
-.PHONY: demo ui test test-system test-airflow2 test-lineage test-browser faults kills million celery figures wheel check format clean bench bench-check docs
+.PHONY: live live-check demo ui test test-system test-airflow2 test-lineage test-browser faults kills million celery figures wheel check format clean bench bench-check docs
 
 demo: $(VENV)/ready  ## a real Airflow deletes media in a local IMS, and says what became of each
 	$(BIN)/python dev/demo.py
@@ -17,7 +17,7 @@ ui: $(VENV)/ready  ## the same, then Airflow's web UI stays up until Ctrl-C
 	$(BIN)/python dev/demo.py --ui
 
 test: check  ## everything that is quick enough for each change
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(addprefix --ignore tests/,system browser faults kills celery benchmarks)
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(addprefix --ignore tests/,system browser faults kills celery benchmarks live)
 
 test-system: $(VENV)/ready  ## whole Airflow processes, killed and restarted
 	$(BIN)/python -m pytest tests/system --ignore tests/system/airflow2
@@ -38,6 +38,12 @@ faults: $(VENV)/ready  ## generated runs against a service that misbehaves; see 
 
 kills: $(VENV)/ready  ## workers killed in the middle of deletions; see python -m tests.kills --help
 	$(BIN)/python -m tests.kills $(KILLS)
+
+live: $(VENV)/ready  ## ask the real IMS what its documentation leaves open; LIVE=--yes does it, see docs/live.md
+	$(BIN)/python -m tests.live $(LIVE)
+
+live-check: $(VENV)/ready  ## the same, asked of a local IMS that decides one way and another; at most 2 minutes
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile tests/live
 
 million: $(VENV)/ready  ## one task deletes a million media, killed twice; see python -m tests.kills.million --help
 	$(BIN)/python -m tests.kills.million $(MILLION)

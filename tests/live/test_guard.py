@@ -188,7 +188,7 @@ def test_no_part_of_the_provider_gets_past_it(service: LocalService) -> None:
 
 
 def test_cleaning_up_knows_only_its_own(service: LocalService) -> None:
-    """Also with a foreign medium and a foreign file beside the run's folder, and a medium whose id nobody heard of."""
+    """Also with a foreign file beside the run's folder, and a medium whose id nobody heard of."""
     media = new_media()
     service.oss.put(service.bucket, f"ims-live/ims-live-{RUN}-other/a.mp4", b"foreign")
     media.make("a.mp4")

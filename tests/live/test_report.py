@@ -67,7 +67,8 @@ def test_planted_secrets_are_cut_out(tmp_path: Path, text: str) -> None:
 
 
 def test_what_tells_nothing_stays() -> None:
-    text = "a1b2c3d4e5f60718293a4b5c6d7e8f90 4BAEA8E8-1C16-5CD3-AC50-123456789012 2026-11-25T01:02:03Z 0123456789abcdef"
+    ids = "a1b2c3d4e5f60718293a4b5c6d7e8f90 4BAEA8E8-1C16-5CD3-AC50-123456789012 0123456789abcdef"
+    text = f"{ids} 2026-11-25T01:02:03Z S00000001-200010"
     assert cleanse(text, {SECRET}) == (text, 0)
 
 
