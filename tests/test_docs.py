@@ -87,7 +87,7 @@ BLOCKS = [block for page in PAGES for block in blocks(page)]
 @pytest.fixture(scope="module")
 def ims_emulator_session() -> Iterator[Emulator]:
     """A local IMS whose transcoding jobs are done at once."""
-    with Emulator("--job-seconds", "0") as emulator:
+    with Emulator("--job-seconds", "0", "--oss-port", "0") as emulator:
         yield emulator
 
 
