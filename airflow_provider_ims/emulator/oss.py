@@ -156,6 +156,7 @@ class LocalOSS:
         self.requests: list[dict[str, Any]] = []
         self.listing_delay = 0.0
         self.left_behind: set[str] = set()
+        self.elsewhere: dict[str, str] = {}
         self._server = _Server(("127.0.0.1", port), self)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
@@ -197,6 +198,11 @@ class LocalOSS:
         """Make a bucket, if it is not there."""
         with self.lock:
             self.buckets.setdefault(bucket, {})
+
+    def make_bucket_elsewhere(self, bucket: str, endpoint: str) -> None:
+        """Let a bucket be in another region, whose endpoint requests are told to go to."""
+        with self.lock:
+            self.elsewhere[bucket] = endpoint
 
     def put(self, bucket: str, key: str, content: bytes = b"") -> None:
         """Put a file into a bucket, which is made."""
@@ -268,6 +274,7 @@ class LocalOSS:
             self.uploads.clear()
             self.requests.clear()
             self.left_behind.clear()
+            self.elsewhere.clear()
             self.drop_faults()
 
     def store(self, bucket: str, key: str, content: bytes, content_type: str, etag: str = "") -> StoredObject:
@@ -560,6 +567,15 @@ class _Handler(BaseHTTPRequestHandler):
         raise Refusal(501, "NotImplemented", "The local OSS does not know this operation.")
 
     def _objects(self) -> dict[str, StoredObject]:
+        if endpoint := self.server.oss.elsewhere.get(self.bucket):
+            raise Refusal(
+                403,
+                "AccessDenied",
+                "The bucket you are attempting to access must be addressed using the specified endpoint. "
+                "Please send all future requests to this endpoint.",
+                Endpoint=endpoint,
+                Bucket=self.bucket,
+            )
         objects = self.server.oss.buckets.get(self.bucket)
         if objects is None:
             raise Refusal(404, "NoSuchBucket", "The specified bucket does not exist.", BucketName=self.bucket)

@@ -77,7 +77,7 @@ class OSSFileSystem(AbstractFileSystem):  # type: ignore[misc]
         if connection is None:
             raise ValueError(
                 f"the connection {self.conn_id!r} does not exist, whose keys oss:// paths take; make it, or name "
-                f"another in the path: oss://conn_id@bucket/..."
+                f"another in the path: oss://conn_id@bucket/folder"
             )
         return OSSClient(read_connection(connection), f"connection {self.conn_id!r}")
 

@@ -328,7 +328,9 @@ def remove_journal(folder: ObjectStoragePath) -> None:
         with suppress(FileNotFoundError):
             folder.fs.rm((folder / JOURNAL).path, recursive=True)
     except Exception as error:  # noqa: BLE001
-        log.warning("%s is not needed any more and can't be removed: %s.", folder / JOURNAL, error)
+        log.warning(
+            "The journal %s is not needed any more and can't be removed: %s.", folder / JOURNAL, error
+        )
 
 
 def _pieces(folder: ObjectStoragePath, journal: Sequence[tuple[str, int]]) -> list[ObjectStoragePath]:

@@ -277,7 +277,8 @@ class IMSHook(BaseHook):
 
         try:
             store = get_fs(self.ims_conn_id)
-        except ImportError as error:
+            _ = store.client  # a connection that can't ask OSS says so before anything is deleted
+        except (ImportError, ValueError) as error:
             raise ValueError(f"verify_files: {error}") from error
         return FileVerifier(store, self.region)
 

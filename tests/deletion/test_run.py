@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections import Counter
@@ -15,6 +16,7 @@ from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.credentials import StaticCredentials
 from airflow_provider_ims.api.endpoints import parse_host
 from airflow_provider_ims.api.errors import GuardError, OutcomeError
+from airflow_provider_ims.api.rate_limit import RateLimiter
 from airflow_provider_ims.deletion.policies import OutcomePolicies, check_guards
 from airflow_provider_ims.deletion.run import DeletionRun, TargetsUnread
 from airflow_provider_ims.deletion.targets import read_targets
@@ -473,3 +475,27 @@ def test_a_resumed_run_counts_all_tries_once(
     assert result["resumed"] is True
     assert counts(result) == {"deleted": 195, "forbidden": 5}
     assert {deletion["media_id"] for deletion in ims_emulator.deleted()} == set(library[5:])
+
+
+@pytest.mark.parametrize("concurrency", [1, 64])
+def test_a_service_that_takes_connections_and_never_answers_is_given_up_whatever_is_in_flight(
+    concurrency: int,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as silent:
+        client = IMSClient(
+            parse_host(f"http://127.0.0.1:{silent.getsockname()[1]}"),
+            StaticCredentials("id", "secret"),
+            read_timeout=0.2,
+            retry_seconds=0.5,
+            min_tries=3,
+            pace=RateLimiter(),
+        )
+        began = time.monotonic()
+        with pytest.raises(IMSTransientError, match="no whole answer"):
+            DeletionRun(
+                client,
+                read_targets(media_ids=[f"{number:032x}" for number in range(4000)]),
+                max_concurrency=concurrency,
+            ).execute()
+        assert time.monotonic() - began < 10
+        assert client.tally.requests <= 8  # one at a time, until the first answer

@@ -22,7 +22,6 @@ os.environ.setdefault("AIRFLOW_HOME", _home.name)
 os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
 
 from airflow_provider_ims import __version__  # noqa: E402
-from airflow_provider_ims.api.errors import IMSError  # noqa: E402
 from tests.live.media import LeftOver, Media, make_media  # noqa: E402
 from tests.live.question import Answered, Question, Run, ask, questions_of  # noqa: E402
 from tests.live.questions import deletions, jobs, listings, reads, refusals  # noqa: E402
@@ -65,18 +64,18 @@ Connection {CONNECTION!r} leads to {media.hook.host}, region {media.region}. Thi
 - reads listings of media, but keeps nothing of what it did not make, and sends no request that names it
 - sends some 500 requests, {arguments.rate:g} a second, and takes five minutes or so.
 What it can cost: {listings.NEEDED} OSS requests, 0.3 MB for minutes, what the account pays for media management, and for
-each job the shortest time that is billed; some cents. See https://www.alibabacloud.com/product/ims/pricing.
+each job the shortest time that is billed. In the price lists of OSS and IMS that is some cents; yours may differ.
 What the key needs: ice:RegisterMediaInfo, BatchGetMediaInfos, GetMediaInfo, ListMediaBasicInfos, DeleteMediaInfos,
 DeletePlayInfo, Submit/GetMediaConvertJob, Submit/GetMediaProducingJob, GetWorkflowTask, GetTranscodeJob; in the folder
 oss:PutObject, GetObject, DeleteObject, and oss:ListObjects on its bucket."""
 
 
 class Interruption:
-    """SIGINT and SIGTERM end the questions, not the cleaning up."""
+    """Signals end the questions, not the cleaning up."""
 
     def __init__(self) -> None:
         self.is_cleaning = False
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._meet)
 
     def _meet(self, number: int, frame: FrameType | None) -> None:
@@ -107,7 +106,7 @@ def live(run: Run, folder: Path, versions: str) -> int:
         run_questions(run, questions(), answered)
     except KeyboardInterrupt as stopped:
         trouble = f"by {stopped}"
-    except (IMSError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is: what was made must go, and be told
         trouble = f"{type(error).__name__}: {error}"
     finally:
         interruption.is_cleaning = True
@@ -120,9 +119,9 @@ def live(run: Run, folder: Path, versions: str) -> int:
         media.region,
         media.hook.host,
         versions,
-        run.client.tally.requests,
+        sum(client.tally.requests for client in media.hook.clients),
         media.made,
-        tuple(sorted(run.client.actions)),
+        tuple(sorted(set().union(*(client.actions for client in media.hook.clients)))),
         trouble,
     )
     cuts = write_report(folder, summary, answered, left, {*key, media.bucket} - {None})  # type: ignore[arg-type]
@@ -146,7 +145,9 @@ def _arguments() -> argparse.Namespace:
         metavar="oss://BUCKET/FOLDER",
         help="of the account's own, in the connection's region (or IMS_LIVE_FOLDER)",
     )
-    parser.add_argument("--yes", action="store_true", help="do it; without it only what would be done is said")
+    parser.add_argument(
+        "--yes", action="store_true", help="do it; without it only what would be done is said"
+    )
     parser.add_argument("--rate", type=float, default=5.0, help="requests a second (default: %(default)g)")
     parser.add_argument(
         "--max-rate",
@@ -158,8 +159,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--template", default="S00000001-200010", help="of the convert job (default: %(default)s, a preset)"
     )
-    parser.add_argument("--workflow-id", default="", help="a workflow of the account's own to start on one medium")
-    parser.add_argument("--poll-seconds", type=float, default=2.0, help="between looks at a job (default: %(default)g)")
+    parser.add_argument(
+        "--workflow-id", default="", help="a workflow of the account's own to start on one medium"
+    )
+    parser.add_argument(
+        "--poll-seconds", type=float, default=2.0, help="between looks at a job (default: %(default)g)"
+    )
     parser.add_argument("--output", type=Path, default=Path("build/live"), help="folder of the answers")
     return parser.parse_args()
 

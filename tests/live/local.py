@@ -56,7 +56,10 @@ class LocalService:
     def environment(self) -> dict[str, str]:
         """What a run must find in its environment."""
         extra = {"region": self.oss.region, "oss_endpoint": self.oss.endpoint}
-        return {"AIRFLOW_CONN_IMS_LIVE": self.emulator.airflow_connection(extra=extra), "no_proxy": "127.0.0.1"}
+        return {
+            "AIRFLOW_CONN_IMS_LIVE": self.emulator.airflow_connection(extra=extra),
+            "no_proxy": "127.0.0.1",
+        }
 
     def own_media(self) -> list[str]:
         """Return the ids of media that are there and are not of the foreign library."""
@@ -68,7 +71,9 @@ class LocalService:
 
     def check_foreign(self) -> None:
         """Raise AssertionError unless every foreign medium and file is untouched, and none was ever named."""
-        assert {one["media_id"]: one for one in self.emulator.library() if one["media_id"] in self.foreign} == self.foreign
+        assert {
+            one["media_id"]: one for one in self.emulator.library() if one["media_id"] in self.foreign
+        } == self.foreign
         assert set(self.foreign_files) <= set(self.oss.names(self.bucket))
         named = {target.strip().lower() for entry in self.emulator.requests() for target in entry["targets"]}
         foreign_urls = {medium["url"].lower() for medium in self.foreign.values()}

@@ -45,6 +45,7 @@ class GuardedHook(IMSHook):
         super().__init__(ims_conn_id)
         self.guard = guard
         self.rate = rate
+        self.clients: list[GuardedClient] = []
 
     @cached_property
     def client(self) -> GuardedClient:  # type: ignore[override]
@@ -53,7 +54,7 @@ class GuardedHook(IMSHook):
     def make_client(self, *, rate: float, **options: object) -> GuardedClient:
         """Return one more client, with options of ``IMSClient``; ``credentials`` in place of the connection's."""
         settings = self.settings
-        return GuardedClient(
+        client = GuardedClient(
             self.guard,
             settings.endpoint,
             options.pop("credentials", settings.credentials),
@@ -65,6 +66,8 @@ class GuardedHook(IMSHook):
             pace=RateLimiter(max_requests_per_second=rate),
             **options,
         )
+        self.clients.append(client)
+        return client
 
 
 class OwnMedium(NamedTuple):
@@ -150,7 +153,14 @@ class Media:
         self._ids[media_id] = url
 
     def prepare(self, count: int) -> None:
-        """Make a supply."""
+        """Make a supply, once a first medium has shown that what is made can also be taken away.
+
+        :raises NotTold: when it can't.
+        """
+        first = self.make("first.mp4")
+        if still := self._delete([first.media_id]):
+            raise NotTold(f"a first medium can't be deleted ({still[first.media_id]}), so no more are made")
+        self.path(first.name).unlink()
         for number in range(count):
             self._unused.append(self.make(f"{number:03d}.mp4"))
 
@@ -165,7 +175,9 @@ class Media:
         """
         taken = [own for own in self._enough(count) if of is None or own.media_id in of][:count]
         if len(taken) < count:
-            raise NotTold(f"only {len(taken)} of the media that were asked for are its own, {count} are needed")
+            raise NotTold(
+                f"only {len(taken)} of the media that were asked for are its own, {count} are needed"
+            )
         self._unused = [own for own in self._unused if own not in taken]
         return taken
 
@@ -232,7 +244,9 @@ class Media:
             except (IMSError, ValueError) as error:
                 # It may refuse a whole batch for one that is gone.
                 if len(media_ids) > 1:
-                    return {one: why for media_id in media_ids for one, why in self._delete([media_id]).items()}
+                    return {
+                        one: why for media_id in media_ids for one, why in self._delete([media_id]).items()
+                    }
                 there, reason = self._look(media_ids[0], error)
             if not there:
                 return {}

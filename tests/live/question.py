@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -104,6 +104,11 @@ class Question:
     if_not: str
     ask: Callable[[Run], Answer]
 
+    @property
+    def subject(self) -> str:
+        """What its module is about."""
+        return self.ask.__module__.rpartition(".")[2].capitalize()
+
 
 @dataclass(frozen=True)
 class Answered:
@@ -120,6 +125,7 @@ class Answered:
         if self.answer.value is None:
             return "not told"
         return {True: "holds", False: "does not hold", None: "noted"}[self.answer.holds]
+
 
 def question(
     text: str, *, belief: str, where: str, if_not: str
@@ -148,6 +154,26 @@ def ask(run: Run, one: Question) -> Answered:
     except (IMSError, ValueError, KeyError, TypeError, OSError) as error:
         answer = Answer(None, None, f"Not told: {type(error).__name__}: {error}")
     return Answered(one, answer, tuple(filter(None, run.request_ids)), time.monotonic() - began)
+
+
+def until_each(conditions: Mapping[str, Callable[[], bool]], seconds: float) -> dict[str, float | None]:
+    """Return for each condition what :func:`until` does, all counted from now."""
+    began = time.monotonic()
+    met: dict[str, float | None] = {}
+
+    def all_are_met() -> bool:
+        for name, condition in conditions.items():
+            if name not in met and condition():
+                met[name] = round(time.monotonic() - began, 2)
+        return len(met) == len(conditions)
+
+    until(all_are_met, seconds)
+    return {name: met.get(name) for name in conditions}
+
+
+def in_words(lags: Mapping[str, float | None], longest: float) -> dict[str, str]:
+    """Return lags as texts."""
+    return {name: f"over {longest} s" if lag is None else f"{lag} s" for name, lag in lags.items()}
 
 
 def until(condition: Callable[[], bool], seconds: float, pause: float = 0.1) -> float | None:

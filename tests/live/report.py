@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,6 @@ NOT_ASKED = {
 }
 """What stays open, and why."""
 
-_VERDICTS = ("does not hold", "not told", "holds", "noted")
 # Whatever looks like a key, a token, an account or a signature, whoever's it is.
 _LOOKS_SECRET = re.compile(
     r"LTAI[A-Za-z0-9]{8,}"
@@ -128,25 +128,30 @@ def _page(summary: Summary, answered: Sequence[Answered], left: Sequence[LeftOve
         f"{len(answered)} questions, {summary.requests} requests, {summary.media} media made.",
         f"Run {summary.run_id}; operations called: {', '.join(summary.operations)}.",
         "",
-        "Of what the code believes: " + ", ".join(f"{counts[name]} {name}" for name in _VERDICTS) + ".",
+        f"Of what the code believes, {counts['holds']} hold, {counts['does not hold']} do not, and "
+        f"{counts['not told']} could not be told; {counts['noted']} answers are noted where nothing is believed.",
     ]
     if summary.interrupted:
         lines += ["", f"**Interrupted: {summary.interrupted}. What was not asked by then is not below.**"]
     lines += ["", "## What is left over", ""]
-    lines += [f"- {one.what}: {_cell(one.reason)}" for one in left] or ["Nothing; all that was made is gone again."]
+    lines += [f"- {one.what}: {_cell(one.reason)}" for one in left] or [
+        "Nothing; all that was made is gone again."
+    ]
     wrong = [one for one in answered if one.verdict == "does not hold"]
     lines += ["", "## What the code believes and IMS does not", ""]
     for one in wrong:
-        lines += [f"- **{one.question.text}** {_say(one)}", f"  Therefore: {one.question.if_not}"]
-        lines += [f"  See {one.question.where}."]
+        lines += [f"- **{one.question.text}** {_say(one)}", f"  - The code believes: {one.question.belief}"]
+        lines += [f"  - Therefore: {one.question.if_not}", f"  - See {one.question.where}."]
     lines += [] if wrong else ["Nothing of what could be told."]
     unheard = [one for one in answered if one.verdict == "not told"]
     lines += ["", "## What could not be told", ""]
     lines += [f"- {one.question.text} {_cell(one.answer.seen)}" for one in unheard] or ["Nothing."]
-    lines += ["", "## All answers", "", "| question | IMS | belief | |", "|---|---|---|---|"]
-    lines += [
-        f"| {one.question.text} | {_say(one)} | {one.question.belief} | {one.verdict} |" for one in answered
-    ]
+    lines += ["", "## All answers"]
+    for subject, group in groupby(answered, lambda one: one.question.subject):
+        lines += ["", f"### {subject}", "", "| question | IMS | the code believes | |", "|---|---|---|---|"]
+        lines += [
+            f"| {one.question.text} | {_say(one)} | {one.question.belief} | {one.verdict} |" for one in group
+        ]
     lines += ["", "## Not asked", "", "| what | why |", "|---|---|"]
     lines += [f"| {what} | {why} |" for what, why in NOT_ASKED.items()]
     lines += ["", "Request ids of each question, for Alibaba Cloud's support, are in answers.json."]
@@ -156,7 +161,7 @@ def _page(summary: Summary, answered: Sequence[Answered], left: Sequence[LeftOve
 def _say(one: Answered) -> str:
     value = _plain(one.answer.value)
     if isinstance(value, dict):
-        said = "; ".join(f"{name}: {_short(item)}" for name, item in value.items())
+        said = "; ".join(f"{name.replace('_', ' ')}: {_short(item)}" for name, item in value.items())
     else:
         said = "" if value is None else _short(value)
     return _cell(f"{said}. {one.answer.seen}" if one.answer.seen and said else said or one.answer.seen)

@@ -32,7 +32,6 @@ def operations_of_jobs(run: Run) -> Answer:
     return Answer(
         value,
         all(said == "there" for action, said in value.items() if action != "GetTranscodeJob"),
-        f"GetTranscodeJob is {value['GetTranscodeJob']}.",
     )
 
 
@@ -70,10 +69,10 @@ def states_of_a_convert_job(run: Run) -> Answer:
 
 
 @question(
-    "And of one that fails?",
+    "How are the states of a convert job spelled that fails?",
     belief="Error or Failed or Fail, with a code and a message.",
     where="api/jobs.py, _FAILED",
-    if_not="The same.",
+    if_not="IMSMediaConvertJobSensor waits until its timeout for a job that has failed.",
 )
 def states_of_a_failed_convert_job(run: Run) -> Answer:
     return _convert(run, run.guard.make_up())
@@ -138,7 +137,8 @@ def states_of_a_producing_job(run: Run) -> Answer:
     for last in _watch(run, "media producing job", job_id):
         _note(states, last.get("Status"))
     return Answer(
-        {"job": states, "code": last.get("Code") or ""}, _is_understood(run, "media producing job", job_id, last)
+        {"job": states, "code": last.get("Code") or ""},
+        _is_understood(run, "media producing job", job_id, last),
     )
 
 

@@ -1,4 +1,4 @@
-"""By which codes the service refuses, and what a throttle looks like."""
+"""Refusals: by which codes the service refuses, and what a throttle looks like."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def unknown_operation(run: Run) -> Answer:
 def wrong_keys(run: Run) -> Answer:
     key = run.media.hook.settings.credentials.current()
     cases = {
-        "wrong secret": StaticCredentials(key.access_key_id, "0" * 30, key.security_token),
-        "unknown key": StaticCredentials("LTAI" + "0" * 20, "0" * 30),
+        "a signature by another key": StaticCredentials(key.access_key_id, "0" * 30, key.security_token),
+        "a key that does not exist": StaticCredentials("LTAI" + "0" * 20, "0" * 30),
     }
     value, holds = {}, True
     for name, credentials in cases.items():
@@ -137,16 +137,15 @@ def throttle(run: Run) -> Answer:
         for done in [pool.submit(ask) for _ in range(_THREADS)]:
             done.result()
     client.close()
-    if not errors:
-        return Answer("none", None, f"None at up to {run.max_rate:.0f} requests a second for {_SEARCH_SECONDS:.0f} s.")
-    error = errors[0]
     last = max(starts)
     rate = sum(start > last - 1 for start in starts)
+    if not errors:
+        return Answer("none", None, f"None in {_SEARCH_SECONDS:.0f} s; {rate} requests in the last of them.")
+    error = errors[0]
     retry_after = None if error.retry_after is None else round(error.retry_after * 1000)
     value = {"code": error.code, "status": error.http_status, "x-acs-retry-after": retry_after}
     is_denied = isinstance(error, IMSPermissionError) and error.code.casefold().startswith("forbidden.ram")
     return Answer(
         {**value, "requests_in_the_last_second": rate},
         None if is_denied else isinstance(error, IMSThrottlingError),
-        f"Met at {rate} requests in a second.",
     )
