@@ -35,6 +35,7 @@ from airflow_provider_ims.base import IMSTask
 from airflow_provider_ims.emulator.faults import FAULT_KINDS
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.exceptions import IMSPermissionError
+from airflow_provider_ims.files.storage import StorageError, list_names, storage_path
 from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.operators.base import IMSBaseOperator
 from airflow_provider_ims.sensors.base import IMSBaseSensor
@@ -87,7 +88,7 @@ BLOCKS = [block for page in PAGES for block in blocks(page)]
 @pytest.fixture(scope="module")
 def ims_emulator_session() -> Iterator[Emulator]:
     """A local IMS whose transcoding jobs are done at once."""
-    with Emulator("--job-seconds", "0") as emulator:
+    with Emulator("--job-seconds", "0", "--oss-port", "0") as emulator:
         yield emulator
 
 
@@ -258,12 +259,15 @@ def run_python(block: Block, folder: Path, media: list[str], emulator: Emulator)
         for dag in load(path).values():
             run_dag(dag, folder, media, emulator)
     else:
+        emulator.oss.put("my-bucket", "to-delete.txt", "\n".join(media))
         exec(compile(block.text, str(block), "exec"), {"__name__": "__main__"})
         checked_hook()
 
 
 def run_dag(dag: Any, folder: Path, media: list[str], emulator: Emulator) -> None:
     """Run a DAG with what its parameters ask for: if it deletes, then something, and nothing but that."""
+    for name in ("1080p", "480p"):  # what a transcoder writes
+        emulator.oss.put("my-bucket", f"web/{media[-1]}-{name}.mp4", "a film")
     offered = {"media_ids": media[-3:], "source_media_id": media[-1], "folder": str(folder)}
     conf = {name: value for name, value in offered.items() if name in dag.params}
     operators = {type(task).__name__ for task in dag.tasks}
@@ -360,24 +364,51 @@ def check_json(block: Block, folder: Path, media: list[str], emulator: Emulator)
     content = json.loads(block.text)
     if "Statement" not in content:
         return
-    (statement,) = content["Statement"]
-    emulator.add_key("by-policy", "secret", actions=statement["Action"])
-    hook = hook_of(
-        emulator.airflow_connection(login="by-policy", password="secret", extra={"region": "cn-shanghai"})
-    )
+    named = [action for one in content["Statement"] for action in listed(one["Action"])]
+    emulator.add_key("by-policy", "secret", actions=named)
+    extra = {"region": "cn-shanghai", "oss_endpoint": emulator.oss.endpoint, "retry_seconds": 1}
+    hook = hook_of(emulator.airflow_connection(login="by-policy", password="secret", extra=extra))
+    if all(action.startswith("oss:") for action in named):
+        check_policy_of_files(content["Statement"], emulator, named)
+        return
     calls: dict[str, Callable[[], Any]] = {
         "ice:BatchGetMediaInfos": lambda: hook.batch_get_media_infos(media[:1]),
         "ice:GetMediaInfo": lambda: hook.get_media_info(media[0]),
         "ice:ListMediaBasicInfos": lambda: list(hook.list_media_basic_infos()),
         "ice:DeleteMediaInfos": lambda: hook.delete_media_infos(media_ids=media[:1]),
     }
-    assert set(statement["Action"]) <= set(calls)
+    assert set(named) <= set(calls)
     for action, call in calls.items():
-        if action in statement["Action"]:
+        if action in named:
             call()
         else:
             with pytest.raises(IMSPermissionError):
                 call()
+
+
+def listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def check_policy_of_files(statements: list[dict[str, Any]], emulator: Emulator, actions: list[str]) -> None:
+    """What a run does with its report can be done with these rights, and nothing of it with one of them less."""
+    assert {statement["Effect"] for statement in statements} == {"Allow"}
+    file = storage_path("oss://my-bucket/ims/report.txt", ims_conn_id="ims_default")
+    calls: dict[str, Callable[[], Any]] = {
+        "oss:PutObject": lambda: file.write_text("a line"),
+        "oss:GetObject": lambda: file.read_text(),
+        "oss:ListObjects": lambda: list_names(file.parent),
+        "oss:DeleteObject": lambda: file.unlink(),
+    }
+    assert set(actions) == {*calls, "oss:AbortMultipartUpload"}  # which only an upload needs that fails
+    emulator.oss.make_bucket("my-bucket")
+    for call in calls.values():
+        call()
+    for action, call in calls.items():
+        emulator.oss.put("my-bucket", "ims/report.txt", "a line")
+        emulator.add_key("by-policy", "secret", actions=[one for one in actions if one != action])
+        with pytest.raises((PermissionError, StorageError), match=action):
+            call()
 
 
 def check_requirements(words: list[str]) -> None:

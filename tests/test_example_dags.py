@@ -209,3 +209,20 @@ def test_a_manifest_that_was_not_approved_is_never_split(ims_emulator: Emulator,
     assert (ended["split"], ended["merge"]) == ("failed", "failed")
     assert not (tmp_path / "ims_delete_sharded").exists()
     assert ims_emulator.stats()["requests"] == 0
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="approval by a person came with Airflow 3.1")
+def test_retention_as_make_ui_offers_it(ims_emulator: Emulator) -> None:
+    """In what the demo's cleanup left, the example as it is finds a tenth to ask about, with its files in OSS."""
+    work = cleanup()
+    ims_emulator.seed(medium for medium in work.media if medium["media_id"] not in work.leaving)
+    finished = load(FOLDER / "ims_retention.py")["ims_retention"].test(
+        run_conf={"folder": "oss://media-team/ims"}, logical_date=None, mark_success_pattern="^approve$"
+    )
+    assert set(states(finished).values()) == {"success"}
+    plan = finished.get_task_instance("plan").xcom_pull(task_ids="plan")
+    assert 5 < plan["percent"] < 20
+    deletion = finished.get_task_instance("plan").xcom_pull(task_ids="delete")
+    assert deletion["deleted"] == len(ims_emulator.deleted()) > 0
+    assert plan["manifest"].startswith("oss://ims_default@media-team/ims/")
+    assert ims_emulator.oss.names("media-team", "ims/reports/")
