@@ -127,7 +127,7 @@ class IMSHook(BaseHook):
         A request whose answer was lost is sent again: give an operation that must not be done twice its
         ``ClientToken``, if it takes one.
 
-        :param action: such as ``SubmitTranscodeJob``.
+        :param action: such as ``SubmitMediaConvertJob``.
         :param params: text, numbers and booleans; lists and objects as JSON text, as IMS takes them.
         """
         return self.client.call(action, params, dict).value

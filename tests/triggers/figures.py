@@ -1,4 +1,4 @@
-"""What waiting costs: 5,000 triggers at one connection, a withdrawn key, 400 with faults, 4,000 cancellations.
+"""What waiting costs: 5,000 triggers at one connection, 1,000 for jobs, a withdrawn key, faults, cancellations.
 
 ``python tests/triggers/figures.py`` prints a line for each figure and fails if one is missed; scenarios can be named,
 and ``--json FILE`` writes ``{scenario: {figure: value}}``. The triggers run in Airflow's own runner, and ask an
@@ -35,7 +35,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 IDLE_BYTES = psutil.Process().memory_info().rss
 
 from airflow_provider_ims.emulator.server import Emulator  # noqa: E402 - an idle triggerer has nothing of this
-from airflow_provider_ims.triggers.ims import IMSMediaDeletedTrigger  # noqa: E402
+from airflow_provider_ims.triggers.ims import IMSMediaConvertJobTrigger, IMSMediaDeletedTrigger  # noqa: E402
 from airflow_provider_ims.triggers.poller import Poller  # noqa: E402
 
 NOWHERE = Path(os.devnull).open("w")  # noqa: SIM115 - until the end
@@ -45,6 +45,9 @@ INTERVAL = 15.0
 SETTLING = 2.5
 # Milliseconds beyond what the loop of a triggerer is late in which as many triggers only sleep.
 LATE_AT_MOST = 100
+JOBS = 1000
+# A job is over at this look; there is no request that reads many.
+LOOKS = 4
 FAULTY = 400
 FAULTY_INTERVAL = 3.0
 # Three kinds, each of which would strike so often; where two would strike one request, one does.
@@ -199,8 +202,8 @@ def triggers(ids: list[str], interval: float) -> list[IMSMediaDeletedTrigger]:
     return [IMSMediaDeletedTrigger([media_id], poll_interval=interval, deadline=deadline) for media_id in ids]
 
 
-def asked(emulator: Emulator) -> int:
-    return int(emulator.stats()["by_action"].get("BatchGetMediaInfos", 0))
+def asked(emulator: Emulator, action: str = "BatchGetMediaInfos") -> int:
+    return int(emulator.stats()["by_action"].get(action, 0))
 
 
 async def off_loop(function: Callable[..., Any], *args: Any) -> Any:
@@ -255,6 +258,34 @@ async def waiting(emulator: Emulator, figures: Figures) -> None:
     figures.add("requests a round", max(counts), at_most=260)
     figures.add("MiB more than an idle triggerer", grown / 2**20, at_most=150)
     figures.add("seconds from the last deletion until all have finished", seconds, at_most=2 * INTERVAL)
+    figures.add(
+        "triggers that did not succeed", sum(event["status"] != "over" for event in events), at_most=0
+    )
+
+
+async def jobs(emulator: Emulator, figures: Figures) -> None:
+    """Let 1,000 wait for a job each: a request for each and round, and none once it is over."""
+
+    def start() -> list[str]:
+        return [str(emulator.add_job(kind="convert", polls=LOOKS)["JobId"]) for _ in range(JOBS)]
+
+    job_ids = await off_loop(start)
+    emulator.add_fault("delay", action="GetMediaConvertJob", milliseconds=ANSWER_MILLISECONDS, when="before")
+    late = Lateness()
+    triggerer = Triggerer()
+    began = time.monotonic()
+    deadline = time.time() + 600
+    tasks = await triggerer.start(
+        IMSMediaConvertJobTrigger(job_id, poll_interval=INTERVAL, deadline=deadline) for job_id in job_ids
+    )
+    await asyncio.sleep(1.5 * INTERVAL)
+    await collect()
+    events = await triggerer.events(tasks)
+    seconds = time.monotonic() - began
+    await late.stop(figures, Lateness.of_sleepers)
+    requests = await off_loop(asked, emulator, "GetMediaConvertJob")
+    figures.add("requests", requests, at_least=LOOKS * JOBS, at_most=LOOKS * JOBS)
+    figures.add("seconds until all were over", seconds, at_most=(LOOKS + 1) * INTERVAL)
     figures.add(
         "triggers that did not succeed", sum(event["status"] != "over" for event in events), at_most=0
     )
@@ -351,7 +382,7 @@ def connect(emulator: Emulator, key_id: str, secret: str) -> None:
 
 
 SCENARIOS = {
-    scenario.__name__: scenario for scenario in (sleeping, waiting, withdrawn, faults, cancellations)
+    scenario.__name__: scenario for scenario in (sleeping, waiting, jobs, withdrawn, faults, cancellations)
 }
 
 
