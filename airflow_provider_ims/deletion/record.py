@@ -139,9 +139,8 @@ class RunRecord:
         self._take_in_effort(stats, seconds)
         report, is_over = self._report, not self.left
         try:
-            if report:
-                # At the very end, the parts are written at once.
-                report.wait() if is_over else report.flush()
+            if report and not is_over:  # else the parts are written at once, and the journal is not needed any more
+                report.flush()
         finally:
             self._save(in_flight=0, window=0, exactly=all_are_back)
             self._wait_until_saved()
