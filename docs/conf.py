@@ -6,7 +6,6 @@ So that a link means the same here and on a forge, the source folder is the repo
 from __future__ import annotations
 
 import re
-from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +98,9 @@ def simplify_signature(
     if signature is None:
         return None
     child = kind == "exception" and "__init__" not in vars(thing)
-    return "" if child or is_dataclass(thing) else spell_out(signature), returns
+    # Not is_dataclass(), for which Airflow's own base classes make a dataclass of every operator.
+    is_record = kind == "class" and "__dataclass_fields__" in vars(thing)
+    return "" if child or is_record else spell_out(signature), returns
 
 
 def setup(app: Sphinx) -> None:

@@ -293,8 +293,13 @@ class DeletionRun:
                 self._stats, self._seconds, in_flight=self._new_in_flight, window=self._window()
             )
             if not self._progress.seconds_left:
+                only_asks_again = exhausted and not self._new_in_flight
                 self._progress.log(
-                    self._record.judged, self._record.summary(), self._stats, trouble=self._trouble()
+                    self._record.judged,
+                    self._record.summary(),
+                    self._stats,
+                    asked_again=self._record.left - len(self._record.unread) if only_asks_again else 0,
+                    trouble=self._trouble(),
                 )
 
     def _window(self) -> int:
