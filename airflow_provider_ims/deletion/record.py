@@ -139,7 +139,9 @@ class RunRecord:
         self._take_in_effort(stats, seconds)
         report, is_over = self._report, not self.left
         try:
-            if report and not is_over:  # else the parts are written at once, and the journal is not needed any more
+            if (
+                report and not is_over
+            ):  # else the parts are written at once, and the journal is not needed any more
                 report.flush()
         finally:
             self._save(in_flight=0, window=0, exactly=all_are_back)
