@@ -32,7 +32,7 @@ LEFT_ALONE = (Outcome.FORBIDDEN, Outcome.FAILED, Outcome.UNKNOWN, Outcome.KEPT)
 # More open targets than this, and no new batch starts until some are settled: they stand in the checkpoint.
 MAX_OPEN = 1000
 # The same for results that the journal may not have yet, and how long the reason of one may be.
-MAX_UNWRITTEN = 200
+MAX_UNWRITTEN = 180
 MAX_REASON = 200
 MAX_SAMPLES = 100
 MAX_SAMPLE_BYTES = 5000
