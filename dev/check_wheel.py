@@ -94,7 +94,7 @@ def use(wheel: Path, release: str, folder: Path, python: str = sys.executable) -
     versions = ["--constraint", str(constraints.path_of(release))]
     run(*install, f"apache-airflow=={release}", *versions)
     before = frozen(installed)
-    run(*install, f"{wheel}[emulator]")
+    run(*install, f"{wheel}[emulator,oss]")
     after = frozen(installed)
     changed = {
         name: (version, after.get(name)) for name, version in before.items() if after.get(name) != version

@@ -32,7 +32,7 @@ LEFT_ALONE = (Outcome.FORBIDDEN, Outcome.FAILED, Outcome.UNKNOWN, Outcome.KEPT)
 # More open targets than this, and no new batch starts until some are settled: they stand in the checkpoint.
 MAX_OPEN = 1000
 # The same for results that the journal may not have yet, and how long the reason of one may be.
-MAX_UNWRITTEN = 200
+MAX_UNWRITTEN = 180
 MAX_REASON = 200
 MAX_SAMPLES = 100
 MAX_SAMPLE_BYTES = 5000
@@ -139,9 +139,10 @@ class RunRecord:
         self._take_in_effort(stats, seconds)
         report, is_over = self._report, not self.left
         try:
-            if report:
-                # At the very end, the parts are written at once.
-                report.wait() if is_over else report.flush()
+            if (
+                report and not is_over
+            ):  # else the parts are written at once, and the journal is not needed any more
+                report.flush()
         finally:
             self._save(in_flight=0, window=0, exactly=all_are_back)
             self._wait_until_saved()

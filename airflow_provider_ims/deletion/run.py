@@ -410,10 +410,12 @@ class DeletionRun:
 
     def _settle_files(self, results: Sequence[TargetResult], looks: int) -> None:
         """Record what became of files; those that are there are looked for again, like media that reads show."""
-        settled = [
-            result for result in results if result.file != FileState.LEFT or looks == len(LOOK_AGAIN_SECONDS)
-        ]
-        again = [result._replace(file=None) for result in results if result not in settled]
+        settled, again = list[TargetResult](), list[TargetResult]()
+        for result in results:
+            if result.file == FileState.LEFT and looks < len(LOOK_AGAIN_SECONDS):
+                again.append(result._replace(file=None))
+            else:
+                settled.append(result)
         if again:
             due = time.monotonic() + LOOK_AGAIN_SECONDS[looks]
             heapq.heappush(self._verify_later, (due, looks + 1, again))

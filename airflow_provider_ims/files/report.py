@@ -15,7 +15,7 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from hashlib import sha256
 from itertools import chain, count, islice
@@ -250,7 +250,7 @@ class ReportWriter(Generic[T]):
             self._end(number)
 
     def write_parts(self, lines: Callable[[], Iterable[bytes]]) -> None:
-        """Write the report: what ``lines`` gives, in parts of 100,000 each.
+        """Write the report: what ``lines`` gives, in parts of 100,000 each. After it no file is being written.
 
         :raises StorageError: naming path and reason, if it could not be written.
         """
@@ -265,6 +265,9 @@ class ReportWriter(Generic[T]):
                 write_whole(self.folder / f"part-{number:05d}.jsonl", part)
 
         self._persistently(write)
+        # What they hold, or failed to, stands in the parts by now.
+        wait(self._writing.values())
+        self._writing.clear()
         self._notes.clear()
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from airflow_provider_ims.api.errors import GuardError
 from airflow_provider_ims.deletion.checkpoint import CheckpointStore
 from airflow_provider_ims.deletion.run import DeletionRun
 from airflow_provider_ims.deletion.targets import read_targets
+from airflow_provider_ims.emulator.oss import LocalOSS
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.exceptions import IMSGuardError
 from airflow_provider_ims.files.report import column_folder
@@ -161,6 +162,22 @@ def test_a_killed_run_goes_on_in_its_report(
     result = run()
     assert (result["deleted"], result["resumed"]) == (400, True)
     assert [line["media_id"] for line in lines_of(str(report_base(store) / "attempt=1"))] == sorted(ids)
+
+
+@pytest.mark.parametrize("faults", [[("late_listing", {"seconds": 60})], [("delay", {"seconds": 0.3})]])
+def test_nothing_of_a_journal_is_left(
+    ims_emulator: Emulator, hook: IMSHook, local_oss: LocalOSS, faults: list[tuple[str, dict[str, Any]]]
+) -> None:
+    """Whatever a listing shows, and while the last of its files are being written."""
+    local_oss.make_bucket("late")
+    for kind, fields in faults:
+        local_oss.add_fault(kind, operation="PutObject", **fields)
+    ids = ims_emulator.generate(400)
+    ims_emulator.add_fault("delay", milliseconds=30)
+    hook.delete_media(ids, report_base=storage_path("oss://oss_store@late/reports"), max_concurrency=4)
+    written = [one["key"] for one in local_oss.requests if one["operation"] == "PutObject"]
+    assert sum("_journal" in key for key in written) >= 2
+    assert local_oss.names("late") == ["reports/attempt=1/part-00001.jsonl"]
 
 
 def test_shards_are_split_deleted_and_merged(ims_emulator: Emulator, hook: IMSHook, store: Store) -> None:
