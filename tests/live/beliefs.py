@@ -100,7 +100,7 @@ STRICT = Beliefs(
         "too_many_in_a_deletion": ("noted", "20 of 21 deleted"),
         "lag_after_deletion": ("holds", ...),
         # The read that tells what is missing is refused as a whole.
-        "a_whole_deletion": ("not told", None),
+        "a_whole_deletion": ("does not hold", "it ends in IMSAPIError"),
         "operations_of_jobs": (
             "holds",
             {

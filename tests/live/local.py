@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -14,6 +18,7 @@ from airflow_provider_ims.emulator.oss import LocalOSS
 from airflow_provider_ims.emulator.server import Emulator
 
 FOREIGN = 200
+_LONGEST_SECONDS = 240
 
 
 class LocalService:
@@ -60,6 +65,25 @@ class LocalService:
             "AIRFLOW_CONN_IMS_LIVE": self.emulator.airflow_connection(extra=extra),
             "no_proxy": "127.0.0.1",
         }
+
+    def start(self, output: Path, *options: str) -> subprocess.Popen[str]:
+        """Start a run against these two, in a hurry."""
+        command = [sys.executable, "-m", "tests.live", "--folder", self.folder, "--output", str(output)]
+        hurry = ("--rate", "300", "--max-rate", "300", "--poll-seconds", "0.1")
+        return subprocess.Popen(
+            [*command, *hurry, *options],
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, **self.environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, output: Path, *options: str) -> tuple[int, str]:
+        """Run to the end; return the exit code and what was said."""
+        with self.start(output, *options) as process:
+            said, _ = process.communicate(timeout=_LONGEST_SECONDS)
+        return process.returncode, said
 
     def own_media(self) -> list[str]:
         """Return the ids of media that are there and are not of the foreign library."""

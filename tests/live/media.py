@@ -234,13 +234,13 @@ class Media:
         """Delete media and wait until they are gone; return those that are still there, and why."""
         until = time.monotonic() + _SETTLE_SECONDS
         reasons: dict[str, str] = {}
-        while True:
-            media_ids = [one for batch in _batches(media_ids) for one in self._there(batch, reasons)]
-            if not media_ids or time.monotonic() > until:
-                return {media_id: reasons.get(media_id, "still shown") for media_id in media_ids}
-            for batch in _batches(media_ids):
-                self._delete(batch, reasons)
+        while media_ids := [one for batch in _batches(media_ids) for one in self._there(batch, reasons)]:
+            # A key that may not delete will not be allowed to by waiting.
+            is_allowed = all([self._delete(batch, reasons) for batch in _batches(media_ids)])
+            if not is_allowed or time.monotonic() > until:
+                break
             time.sleep(0.5)
+        return {media_id: reasons.get(media_id, "still shown") for media_id in media_ids}
 
     def _there(self, media_ids: list[str], reasons: dict[str, str]) -> list[str]:
         """Return those of a batch that are shown, or of which nothing could be told."""
@@ -259,7 +259,8 @@ class Media:
             reasons[media_id] = f"could not be read: {error}"
             return True
 
-    def _delete(self, media_ids: list[str], reasons: dict[str, str]) -> None:
+    def _delete(self, media_ids: list[str], reasons: dict[str, str]) -> bool:
+        """Send one deletion; return whether the key may delete."""
         try:
             answer = operations.delete_media_infos(
                 self.client, media_ids=media_ids, delete_physical_files=False
@@ -267,10 +268,10 @@ class Media:
             reasons.update(dict.fromkeys(map(str.strip, answer.value.forbidden), "its deletion is forbidden"))
         except IMSError as error:
             if len(media_ids) > 1 and not isinstance(error, IMSTransientError | IMSPermissionError):
-                for media_id in media_ids:
-                    self._delete([media_id], reasons)
-            else:
-                reasons.update(dict.fromkeys(media_ids, str(error)))
+                return all([self._delete([media_id], reasons) for media_id in media_ids])
+            reasons.update(dict.fromkeys(media_ids, str(error)))
+            return not isinstance(error, IMSPermissionError)
+        return True
 
 
 def _batches(media_ids: list[str]) -> Iterator[list[str]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow_provider_ims.api import operations
+from airflow_provider_ims.api.errors import IMSError, IMSTransientError
 from airflow_provider_ims.api.identifiers import match_key
 from airflow_provider_ims.deletion.resolve import TARGET_CODES
 from airflow_provider_ims.deletion.run import LOOK_AGAIN_SECONDS
@@ -353,7 +354,12 @@ def source_as_a_stream(run: Run) -> Answer:
 )
 def a_whole_deletion(run: Run) -> Answer:
     media = run.media.take(25)
-    result = run.media.hook.delete_media([*(own.media_id for own in media), run.guard.make_up()])
+    try:
+        result = run.media.hook.delete_media([*(own.media_id for own in media), run.guard.make_up()])
+    except IMSTransientError:
+        raise
+    except IMSError as error:
+        return Answer(f"it ends in {type(error).__name__}", False, str(error))
     value = {
         name: result[name] for name in ("requested", "deleted", "missing", "forbidden", "failed", "unknown")
     }

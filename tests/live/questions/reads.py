@@ -27,7 +27,7 @@ def _where(reply: Reply, media_id: str) -> str:
 
 
 @question(
-    "What becomes of a read of 20 media that names one that does not exist?",
+    "What becomes of a read that names, among others, a medium that does not exist?",
     belief="The others are shown, and it is not; being in IgnoredList or just left out are read alike.",
     where="api/operations.py, batch_get_media_infos; deletion/resolve.py",
     if_not="Reading back what was ignored fails for the whole batch, and so do the re-check of a plan and the sensor "
@@ -43,7 +43,7 @@ def unknown_id_in_a_read(run: Run) -> Answer:
 
 
 @question(
-    "What becomes of a read of 20 media that names what can't be an id?",
+    "What becomes of a read that names, among others, what can't be an id?",
     belief="It is treated like an unknown id.",
     where="api/identifiers.py lets more through than 32 hexadecimal digits",
     if_not="A slip in one id fails the read of its whole batch.",
