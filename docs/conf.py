@@ -27,6 +27,7 @@ html_title = f"airflow-provider-ims {__version__}"
 root_doc = "docs/index"
 include_patterns = [
     "README.md",
+    "README.zh-CN.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "docs/**",
