@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider_ims.api.credentials import CredentialSource, FetchedCredentials, StaticCredentials
 from airflow_provider_ims.api.endpoints import NETWORKS, REGIONS, Endpoint, parse_host, region_host
+from airflow_provider_ims.arguments import read_decimal
 from airflow_provider_ims.compat import mask_secret
 
 if TYPE_CHECKING:
@@ -352,11 +353,8 @@ def _number(extra: Mapping[str, Any], field: str, default: float, *, or_zero: bo
     value = extra.get(field)
     if value is None or (isinstance(value, str) and not value.strip()):
         return default
-    try:
-        number = float("nan" if isinstance(value, bool) else value)
-    except (TypeError, ValueError):
-        number = float("nan")
-    if not (0 <= number < float("inf")) or (number == 0 and not or_zero):
+    number = read_decimal(value)
+    if number is None or number < 0 or (number == 0 and not or_zero):
         raise ValueError(f"extra {field!r} is {value!r}, not a {'' if or_zero else 'positive '}number")
     return number
 

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_ims.arguments import is_nothing, read_bool, read_list, read_whole_number, read_words
+from airflow_provider_ims.arguments import (
+    is_nothing,
+    read_bool,
+    read_list,
+    read_percent,
+    read_whole_number,
+    read_words,
+)
 from airflow_provider_ims.deletion.targets import read_targets
 
 IDS = st.lists(st.text("0123456789abcdef", min_size=32, max_size=32), min_size=2, max_size=6, unique=True)
@@ -129,6 +136,47 @@ def test_nothing(nothing: Any) -> None:
 def test_no_whole_number(number: Any) -> None:
     with pytest.raises(ValueError, match=r"^max_media is"):
         read_whole_number("max_media", number, least=0)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("20", 20.0), (" 12.5\n", 12.5), (".5", 0.5), (0, 0.0), (100, 100.0), (None, None)]
+)
+def test_percentages(text: Any, value: float | None) -> None:
+    assert read_percent("max_percent", text) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-1",
+        "+1",
+        "1_0",
+        "1e1",
+        "0x1",
+        "٥",
+        "５",
+        "1.",
+        ".",
+        "1,5",
+        "20%",
+        "100.1",
+        "nan",
+        "inf",
+        "",
+        "9" * 5000,
+        -0.1,
+        100.1,
+        float("nan"),
+        float("inf"),
+        10**400,
+        True,
+        "all",
+        [1],
+    ],
+)
+def test_no_percentages(text: Any) -> None:
+    with pytest.raises(ValueError, match=r"^max_percent is"):
+        read_percent("max_percent", text)
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ class RunRecord:
         if self._report_base is not None:
             folder = attempt_folder(self._report_base, checkpoint.attempt)
             if checkpoint.reported:
-                remove_journal(folder)
+                remove_journal(folder, checkpoint.journal)
             else:
                 self._open_report(folder)
         self._bound = 0
@@ -152,7 +152,7 @@ class RunRecord:
             self._checkpoint.reported = is_over
             self._save(in_flight=0, window=0, exactly=True)
             self._wait_until_saved()
-            remove_journal(report.folder)
+            remove_journal(report.folder, self._checkpoint.journal)
 
     def close(self) -> None:
         """Give back threads and files."""

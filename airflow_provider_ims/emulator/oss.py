@@ -228,6 +228,15 @@ class LocalOSS:
         with self.lock:
             self.left_behind = set(buckets)
 
+    def put_for_service(self, bucket: str, key: str, content: bytes, *, replace: bool) -> None:
+        """Put a file as the service's jobs do, into a bucket, which is made.
+
+        :param replace: whether it may take the place of one that is there.
+        """
+        with self.lock:
+            if replace or key not in self.buckets.get(bucket, {}):
+                self.put(bucket, key, content)
+
     def remove_for_service(self, bucket: str, key: str) -> None:
         """Take a file out as the service does when media are deleted together with their files."""
         if bucket not in self.left_behind:

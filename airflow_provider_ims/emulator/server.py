@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
 from urllib.request import ProxyHandler, Request, build_opener
 
@@ -182,6 +182,7 @@ class Emulator:
         """Call the control API.
 
         :raises ControlError: if it refuses.
+        :raises RuntimeError: if it has ended.
         """
         url = f"{self.control}{path}" + (f"?{urlencode(query)}" if query else "")
         data = None if body is None else json.dumps(body).encode()
@@ -193,6 +194,11 @@ class Emulator:
         except HTTPError as error:
             with error:
                 raise ControlError(error.read().decode(errors="replace")) from None
+        except URLError as error:
+            code = self._process.poll() if self._process else None
+            if code is None:
+                raise
+            raise RuntimeError(f"the emulator has ended; its exit code is {code}") from error
 
     def seed(self, media: Iterable[Mapping[str, Any]]) -> list[str]:
         """Register media, given as the control API's ``POST /seed`` takes them; give their first 1,000 ids."""

@@ -35,6 +35,8 @@ from airflow_provider_ims.api.errors import GuardError, IMSError
 from airflow_provider_ims.files.manifest import text_lines
 from airflow_provider_ims.files.storage import (
     StorageError,
+    delete,
+    is_local,
     list_names,
     read_whole,
     storage_path,
@@ -49,7 +51,7 @@ JOURNAL = "_journal"
 LINES_IN_A_PART = 100_000
 LONGEST_NAME = 120
 """Bytes of a folder's value; file systems take 255 for a name."""
-THREADS = 4
+THREADS, DELETING_THREADS = 4, 16
 # A file of the journal is written after so many notes or seconds; in a long run seconds are a part of its time.
 NOTES_IN_A_FILE, FILE_SECONDS, FILE_GROWTH, LONGEST_FILE_SECONDS = 50, 0.25, 1 / 200, 5.0
 
@@ -322,11 +324,20 @@ class ReportWriter(Generic[T]):
         return lost
 
 
-def remove_journal(folder: ObjectStoragePath) -> None:
-    """Remove the files that a report was made of. That they stay would be untidy, and no reason to fail."""
+def remove_journal(folder: ObjectStoragePath, journal: Sequence[tuple[str, int]]) -> None:
+    """Remove the files that a report was made of. That they stay would be untidy, and no reason to fail.
+
+    :param journal: as :attr:`ReportWriter.journal` has it. A listing may lack the youngest of these, and shows what a
+        killed try wrote after its last checkpoint.
+    """
     try:
-        with suppress(FileNotFoundError):
-            folder.fs.rm((folder / JOURNAL).path, recursive=True)
+        if is_local(folder):
+            with suppress(FileNotFoundError):
+                folder.fs.rm((folder / JOURNAL).path, recursive=True)
+            return
+        listed = (folder / JOURNAL / name for name in list_names(folder / JOURNAL))
+        with ThreadPoolExecutor(DELETING_THREADS, "ims-report") as threads:
+            list(threads.map(delete, {*_pieces(folder, journal), *listed}))
     except Exception as error:  # noqa: BLE001
         log.warning(
             "The journal %s is not needed any more and can't be removed: %s.", folder / JOURNAL, error

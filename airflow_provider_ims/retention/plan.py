@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_ims.api.errors import GuardError
 from airflow_provider_ims.api.operations import MediaInfo
 from airflow_provider_ims.api.times import read_time, write_time
-from airflow_provider_ims.arguments import read_whole_number
+from airflow_provider_ims.arguments import read_percent, read_whole_number
 from airflow_provider_ims.files.storage import (
     MAX_LINE_BYTES,
     check_writable,
@@ -213,15 +213,7 @@ def read_caps(max_media: int | str | None, max_percent: float | str | None) -> C
 
     :raises ValueError: naming the one that makes no sense.
     """
-    percent = None
-    if max_percent is not None:
-        try:
-            percent = float("nan" if isinstance(max_percent, bool) else max_percent)
-        except (TypeError, ValueError):
-            percent = float("nan")
-        if not 0 <= percent <= 100:
-            raise ValueError(f"max_percent is {max_percent!r}, not a number from 0 to 100")
-    return Caps(read_whole_number("max_media", max_media, least=0), percent)
+    return Caps(read_whole_number("max_media", max_media, least=0), read_percent("max_percent", max_percent))
 
 
 def check_plan(header: Mapping[str, Any], *, region: str | None, host: str, rows: int) -> RetentionPolicy:

@@ -8,10 +8,8 @@ import secrets
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -40,8 +38,9 @@ def questions() -> list[Question]:
 def announce(arguments: argparse.Namespace, media: Media) -> str:
     """Say what will be done, and what that can cost."""
     started = (
-        f"- starts 3 jobs on a file of one second: two converting (template {arguments.template}; one of them fails), "
-        "one producing" + (f", and the workflow {arguments.workflow_id}" if arguments.workflow_id else "")
+        f"- starts 3 jobs on a file of one second: two converting (template {arguments.template}; one of them "
+        "fails), one producing"
+        + (f", and the workflow {arguments.workflow_id}" if arguments.workflow_id else "")
         if arguments.jobs
         else "- starts no jobs"
     )
@@ -63,11 +62,11 @@ Connection {CONNECTION!r} leads to {media.hook.host}, region {media.region}. Thi
 {started}
 - reads listings of media, but keeps nothing of what it did not make, and sends no request that names it
 - sends some 500 requests, {arguments.rate:g} a second, and takes five minutes or so.
-What it can cost: {listings.NEEDED} OSS requests, 0.3 MB for minutes, what the account pays for media management, and for
-each job the shortest time that is billed. In the price lists of OSS and IMS that is some cents; yours may differ.
+What it can cost: some 300 OSS requests, 0.3 MB for minutes, what the account pays for media management, and for each
+job the shortest time that is billed. Look at the price lists of OSS and IMS for the region.
 What the key needs: ice:RegisterMediaInfo, BatchGetMediaInfos, GetMediaInfo, ListMediaBasicInfos, DeleteMediaInfos,
-DeletePlayInfo, Submit/GetMediaConvertJob, Submit/GetMediaProducingJob, GetWorkflowTask, GetTranscodeJob; in the folder
-oss:PutObject, GetObject, DeleteObject, and oss:ListObjects on its bucket."""
+DeletePlayInfo, Submit/GetMediaConvertJob, Submit/GetMediaProducingJob, GetWorkflowTask, GetTranscodeJob; in the
+folder oss:PutObject, GetObject, DeleteObject, and oss:ListObjects on its bucket."""
 
 
 class Interruption:
@@ -169,23 +168,23 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main(tell: Callable[[str], None] = partial(print, flush=True)) -> int:
+def main() -> int:
     """Run the command line."""
     arguments = _arguments()
     if f"AIRFLOW_CONN_{CONNECTION.upper()}" not in os.environ or not arguments.folder:
-        tell(
-            "Set AIRFLOW_CONN_IMS_LIVE to a connection of type alibaba_ims, and IMS_LIVE_FOLDER to a folder in a bucket "
-            "of the account's own, such as oss://bucket/ims-live. See docs/live.md."
+        print(
+            "Set AIRFLOW_CONN_IMS_LIVE to a connection of type alibaba_ims, and IMS_LIVE_FOLDER to a folder in a "
+            "bucket of the account's own, such as oss://bucket/ims-live. See docs/live.md."
         )
         return 2
     try:
         media = make_media(CONNECTION, arguments.folder, secrets.token_hex(8), arguments.rate, say)
     except ValueError as error:
-        tell(str(error))
+        print(error)
         return 2
-    tell(announce(arguments, media))
+    print(announce(arguments, media), flush=True)
     if not arguments.yes:
-        tell("\nNothing was sent. To do it: make live LIVE=--yes")
+        print("\nNothing was sent. To do it: make live LIVE=--yes")
         return 0
     versions = f"airflow-provider-ims {__version__}"
     with suppress(ImportError):

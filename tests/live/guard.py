@@ -1,7 +1,7 @@
 """What a run may touch: media and files that it made itself, and ids that it made up. Everything else is refused.
 
-The guard stands in the client, where every request passes that any part of the provider sends. It knows each operation
-that may be called and each parameter that may be given, so what nobody thought of is refused too.
+The guard stands in the client, where every request passes that any part of the provider sends. It knows each
+operation that may be called and each parameter that may be given, so what nobody thought of is refused too.
 """
 
 from __future__ import annotations
@@ -64,7 +64,13 @@ class Guard:
 
     def _owns_key(self, key: str) -> bool:
         inside = key.removeprefix(self._key)
-        return inside != key and bool(inside) and not {".", ".."} & set(inside.split("/"))
+        # A second URL in it would be one more target for a service that takes lists.
+        return (
+            inside != key
+            and bool(inside)
+            and "://" not in inside
+            and not {".", ".."} & set(inside.split("/"))
+        )
 
     def check(self, action: str, params: Mapping[str, Any]) -> None:
         """Raise ForeignTargetError unless the request is about this run's own things alone."""
@@ -133,11 +139,10 @@ _ALLOWED: Mapping[str, Mapping[str, _Check]] = {
     "BatchGetMediaInfos": {"MediaIds": _IDS, "AdditionType": _PLAIN, "AuthTimeout": _PLAIN},
     "GetMediaInfo": {"MediaId": _ID, "InputURL": _URL, "AuthTimeout": _PLAIN},
     # Only reads; of what it shows of others nothing is kept.
-    "ListMediaBasicInfos": dict.fromkeys(
-        ("StartTime", "EndTime", "SortBy", "MaxResults", "NextToken", "AuthTimeout")
-        + ("MediaType", "BusinessType", "Source", "Status", "IncludeFileBasicInfo"),
-        _PLAIN,
-    ),
+    "ListMediaBasicInfos": {
+        **dict.fromkeys(("StartTime", "EndTime", "SortBy", "MaxResults", "NextToken", "AuthTimeout"), _PLAIN),
+        **dict.fromkeys(("MediaType", "BusinessType", "Source", "Status", "IncludeFileBasicInfo"), _PLAIN),
+    },
     "DeleteMediaInfos": {"MediaIds": _IDS, "InputURLs": _URLS, "DeletePhysicalFiles": _PLAIN},
     "DeletePlayInfo": {"MediaId": _ID, "FileURLs": _URLS, "DeletePhysicalFiles": _PLAIN},
     "SubmitMediaConvertJob": {"Config": _JSON, "ClientToken": _PLAIN},

@@ -71,9 +71,8 @@ class LocalService:
 
     def check_foreign(self) -> None:
         """Raise AssertionError unless every foreign medium and file is untouched, and none was ever named."""
-        assert {
-            one["media_id"]: one for one in self.emulator.library() if one["media_id"] in self.foreign
-        } == self.foreign
+        there = {medium["media_id"]: medium for medium in self.emulator.library()}
+        assert {media_id: there.get(media_id) for media_id in self.foreign} == self.foreign
         assert set(self.foreign_files) <= set(self.oss.names(self.bucket))
         named = {target.strip().lower() for entry in self.emulator.requests() for target in entry["targets"]}
         foreign_urls = {medium["url"].lower() for medium in self.foreign.values()}

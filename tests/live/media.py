@@ -6,7 +6,7 @@ Whatever is tried is noted before it is sent, so that an interrupted run finds a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from airflow_provider_ims.api import operations
 from airflow_provider_ims.api.client import IMSClient
-from airflow_provider_ims.api.errors import IMSError
+from airflow_provider_ims.api.errors import IMSError, IMSPermissionError, IMSTransientError
 from airflow_provider_ims.api.rate_limit import RateLimiter
 from airflow_provider_ims.files.storage import storage_path
 from airflow_provider_ims.hooks.ims import IMSHook
@@ -158,7 +158,7 @@ class Media:
         :raises NotTold: when it can't.
         """
         first = self.make("first.mp4")
-        if still := self._delete([first.media_id]):
+        if still := self._delete_all([first.media_id]):
             raise NotTold(f"a first medium can't be deleted ({still[first.media_id]}), so no more are made")
         self.path(first.name).unlink()
         for number in range(count):
@@ -212,13 +212,10 @@ class Media:
                     self.adopt(found.media_id, url)
             except (IMSError, ValueError) as error:
                 left.append(LeftOver(f"a medium that may be registered for {url}", str(error)))
-        ids = list(self._ids)
-        for start in range(0, len(ids), operations.MAX_MEDIA_PER_CALL):
-            batch = ids[start : start + operations.MAX_MEDIA_PER_CALL]
-            left += [
-                LeftOver(f"medium {media_id} ({self._ids[media_id]})", reason)
-                for media_id, reason in self._delete(batch).items()
-            ]
+        left += [
+            LeftOver(f"medium {media_id} ({self._ids[media_id]})", reason)
+            for media_id, reason in self._delete_all(list(self._ids)).items()
+        ]
         try:
             for file in self._files():
                 file.unlink()
@@ -233,40 +230,52 @@ class Media:
             return [file for file in self.folder.rglob("*") if not file.is_dir()]
         return []
 
-    def _delete(self, media_ids: list[str]) -> dict[str, str]:
-        """Delete a batch; return those that are still there, and why."""
-        reason = "still shown after its deletion"
+    def _delete_all(self, media_ids: list[str]) -> dict[str, str]:
+        """Delete media and wait until they are gone; return those that are still there, and why."""
         until = time.monotonic() + _SETTLE_SECONDS
+        reasons: dict[str, str] = {}
         while True:
-            try:
-                shown = operations.batch_get_media_infos(self.client, media_ids).value
-                there = [medium.media_id for medium in shown if not medium.is_gone]
-            except (IMSError, ValueError) as error:
-                # It may refuse a whole batch for one that is gone.
-                if len(media_ids) > 1:
-                    return {
-                        one: why for media_id in media_ids for one, why in self._delete([media_id]).items()
-                    }
-                there, reason = self._look(media_ids[0], error)
-            if not there:
-                return {}
-            if time.monotonic() > until:
-                return dict.fromkeys(there, reason)
-            try:
-                answer = operations.delete_media_infos(
-                    self.client, media_ids=there, delete_physical_files=False
-                ).value
-                if answer.forbidden:
-                    reason = "the service forbids its deletion"
-            except (IMSError, ValueError) as error:
-                reason = str(error)
-            time.sleep(0.2)
+            media_ids = [one for batch in _batches(media_ids) for one in self._there(batch, reasons)]
+            if not media_ids or time.monotonic() > until:
+                return {media_id: reasons.get(media_id, "still shown") for media_id in media_ids}
+            for batch in _batches(media_ids):
+                self._delete(batch, reasons)
+            time.sleep(0.5)
 
-    def _look(self, media_id: str, refused: Exception) -> tuple[list[str], str]:
-        with suppress(IMSError, ValueError):
+    def _there(self, media_ids: list[str], reasons: dict[str, str]) -> list[str]:
+        """Return those of a batch that are shown, or of which nothing could be told."""
+        try:
+            shown = operations.batch_get_media_infos(self.client, media_ids).value
+            return [medium.media_id for medium in shown if not medium.is_gone]
+        except IMSError:
+            # For one that is gone the service may refuse them all.
+            return [media_id for media_id in media_ids if self._is_there(media_id, reasons)]
+
+    def _is_there(self, media_id: str, reasons: dict[str, str]) -> bool:
+        try:
             found = operations.get_media_info(self.client, media_id=media_id).value
-            return [media_id] if found and not found.is_gone else [], "still shown after its deletion"
-        return [media_id], str(refused)
+            return found is not None and not found.is_gone
+        except IMSError as error:
+            reasons[media_id] = f"could not be read: {error}"
+            return True
+
+    def _delete(self, media_ids: list[str], reasons: dict[str, str]) -> None:
+        try:
+            answer = operations.delete_media_infos(
+                self.client, media_ids=media_ids, delete_physical_files=False
+            )
+            reasons.update(dict.fromkeys(map(str.strip, answer.value.forbidden), "its deletion is forbidden"))
+        except IMSError as error:
+            if len(media_ids) > 1 and not isinstance(error, IMSTransientError | IMSPermissionError):
+                for media_id in media_ids:
+                    self._delete([media_id], reasons)
+            else:
+                reasons.update(dict.fromkeys(media_ids, str(error)))
+
+
+def _batches(media_ids: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(media_ids), operations.MAX_MEDIA_PER_CALL):
+        yield media_ids[start : start + operations.MAX_MEDIA_PER_CALL]
 
 
 def make_media(conn_id: str, base: str, run_id: str, rate: float, say: Callable[[str], None]) -> Media:

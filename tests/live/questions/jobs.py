@@ -79,7 +79,7 @@ def states_of_a_failed_convert_job(run: Run) -> Answer:
 
 
 def _convert(run: Run, media_id: str) -> Answer:
-    _require_jobs(run)
+    _require_jobs(run, "media convert job")
     base = run.media.url("out", "oss")
     config = {
         "JobName": run.media.mark,
@@ -119,7 +119,7 @@ def _convert(run: Run, media_id: str) -> Answer:
     if_not="IMSMediaProducingJobSensor waits until its timeout for a job that has ended.",
 )
 def states_of_a_producing_job(run: Run) -> Answer:
-    _require_jobs(run)
+    _require_jobs(run, "media producing job")
     own = run.media.take()[0]
     url = run.media.url("produced.mp4")
     run.media.expect(url)
@@ -149,7 +149,7 @@ def states_of_a_producing_job(run: Run) -> Answer:
     if_not="IMSWorkflowTaskSensor waits until its timeout for a task that has ended, or names no outputs.",
 )
 def states_of_a_workflow_task(run: Run) -> Answer:
-    _require_jobs(run)
+    _require_jobs(run, "workflow task")
     if not run.workflow_id:
         raise NotTold("it needs a workflow of the account's own (--workflow-id)")
     own = run.media.take()[0]
@@ -169,9 +169,14 @@ def states_of_a_workflow_task(run: Run) -> Answer:
     return Answer(value, _is_understood(run, "workflow task", task_id, last))
 
 
-def _require_jobs(run: Run) -> None:
+def _require_jobs(run: Run, kind: JobKind) -> None:
+    """Raise NotTold unless jobs may be started and one of this kind could be read."""
     if not run.jobs:
         raise NotTold("no jobs were to be started (--no-jobs)")
+    about = JOB_KINDS[kind]
+    reply = run.ask(about.action, **{about.parameter: run.guard.make_up()})
+    if reply.code.casefold().startswith((*_GONE, "forbidden")):
+        raise NotTold(f"{about.action} is {reply.describe()}")
 
 
 def _watch(run: Run, kind: JobKind, job_id: str) -> Iterator[dict[str, Any]]:
@@ -181,7 +186,10 @@ def _watch(run: Run, kind: JobKind, job_id: str) -> Iterator[dict[str, Any]]:
     run.media.running.add(job_id)
     end = time.monotonic() + run.job_seconds
     while time.monotonic() < end:
-        shown = run.ask(about.action, **{about.parameter: job_id}).body.get(about.field) or {}
+        reply = run.ask(about.action, **{about.parameter: job_id})
+        if reply.code:
+            raise NotTold(f"{about.action} of a job that was started is {reply.describe()}")
+        shown = reply.body.get(about.field) or {}
         yield shown
         state = str(shown.get("State") or shown.get("Status") or "").casefold()
         # By its own word, or, should that be a new one, by the time of its end.

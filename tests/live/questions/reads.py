@@ -124,7 +124,7 @@ def status_of_the_living(run: Run) -> Answer:
 
 @question(
     "How are the fields of a medium written?",
-    belief="MediaTags as one text with commas; numbers of files as text or as numbers; InputURL as it was registered.",
+    belief="MediaTags as one text with commas; sizes as text or as numbers; InputURL as it was registered.",
     where="api/operations.py, _media and _size",
     if_not="exclude_tags can't be applied: every medium is kept as undecided.",
 )

@@ -50,7 +50,7 @@ def refused_parameters(run: Run) -> Answer:
 
 @question(
     "How is an operation refused that does not exist?",
-    belief=f"By a code that begins with {' or '.join(_GONE)}; by it the sensors tell that IMS has ended an operation.",
+    belief=f"By a code that begins with {' or '.join(_GONE)}: so the sensors tell that IMS has ended an operation.",
     where="api/jobs.py, _GONE",
     if_not="A sensor on an operation that IMS has ended names the code, but not what replaces it.",
 )
