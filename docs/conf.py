@@ -27,6 +27,7 @@ html_title = f"airflow-provider-ims {__version__}"
 root_doc = "docs/index"
 include_patterns = [
     "README.md",
+    "README.zh-CN.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "docs/**",
@@ -40,7 +41,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 myst_heading_anchors = 4
 nitpicky = True
 # Types of other libraries, and of this one's insides, have no page to lead to.
-nitpick_ignore_regex = [("py:class", ".*")]
+nitpick_ignore_regex = [("py:class", ".*"), ("py:exc", "GuardError|OutcomeError")]
 
 # As the code names them, and what a reader needs to know.
 SPELLED_OUT = {
