@@ -148,8 +148,27 @@ def test_percentages(text: Any, value: float | None) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["-1", "+1", "1_0", "1e1", "0x1", "٥", "５", "1.", ".", "1,5", "20%", "100.1", "nan", "inf", "", "9" * 5000]
-    + [-0.1, 100.1, float("nan"), float("inf"), 10**400, True, "all", [1]],
+    [
+        *(
+            "-1",
+            "+1",
+            "1_0",
+            "1e1",
+            "0x1",
+            "٥",
+            "５",
+            "1.",
+            ".",
+            "1,5",
+            "20%",
+            "100.1",
+            "nan",
+            "inf",
+            "",
+            "all",
+        ),
+        *("9" * 5000, -0.1, 100.1, float("nan"), float("inf"), 10**400, True, [1]),
+    ],
 )
 def test_no_percentages(text: Any) -> None:
     with pytest.raises(ValueError, match=r"^max_percent is"):

@@ -213,9 +213,7 @@ def read_caps(max_media: int | str | None, max_percent: float | str | None) -> C
 
     :raises ValueError: naming the one that makes no sense.
     """
-    return Caps(
-        read_whole_number("max_media", max_media, least=0), read_percent("max_percent", max_percent)
-    )
+    return Caps(read_whole_number("max_media", max_media, least=0), read_percent("max_percent", max_percent))
 
 
 def check_plan(header: Mapping[str, Any], *, region: str | None, host: str, rows: int) -> RetentionPolicy:

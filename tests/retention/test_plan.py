@@ -289,7 +289,10 @@ def test_caps_mark_the_whole_plan(tmp_path: Path, caps: dict[str, Any], says: st
     "caps",
     [
         *({"max_media": value} for value in (-1, 1.5, True, "", "many", "1e3")),
-        *({"max_percent": value} for value in (-0.1, 100.1, True, "", "all", "1_0", float("nan"), float("inf"))),
+        *(
+            {"max_percent": value}
+            for value in (-0.1, 100.1, True, "", "all", "1_0", float("nan"), float("inf"))
+        ),
     ],
 )
 def test_caps_that_make_no_sense_are_refused_by_name(caps: dict[str, Any]) -> None:
