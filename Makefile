@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # What is about Airflow; the rest does not know which one it is.
 AIRFLOW2_TESTS := $(addprefix tests/,files operators sensors triggers hooks links test_example_dags.py test_pytest_plugin.py)
-QUICK := --numprocesses 3 --dist loadfile $(addprefix --ignore tests/,system browser faults kills celery benchmarks)
+QUICK := --numprocesses 3 --dist loadfile $(addprefix --ignore tests/,system browser faults kills celery benchmarks live)
 PYTHONS ?= 3.12 3.13
 # What pyproject.toml declares, extra emulator included.
 DECLARED := apache-airflow alibabacloud-credentials alibabacloud-tea asgiref pendulum requests tenacity urllib3 \
@@ -13,7 +13,7 @@ DECLARED := apache-airflow alibabacloud-credentials alibabacloud-tea asgiref pen
 # Never look for the metadata of a cloud machine: off the cloud that only waits.
 export ALIBABA_CLOUD_ECS_METADATA_DISABLED := true
 
-.PHONY: demo ui test test-system test-airflow2 test-lineage test-browser faults kills million celery figures wheel compatibility test-pythons test-lowest release workflow check format clean bench bench-check docs
+.PHONY: demo ui test test-system test-airflow2 test-lineage test-browser faults kills million celery figures live live-check wheel compatibility test-pythons test-lowest release workflow check format clean bench bench-check docs
 
 demo: $(VENV)/ready  ## a real Airflow deletes media in a local IMS, and says what became of each
 	$(BIN)/python dev/demo.py
@@ -43,6 +43,12 @@ faults: $(VENV)/ready  ## generated runs against a service that misbehaves; see 
 
 kills: $(VENV)/ready  ## workers killed in the middle of deletions; see python -m tests.kills --help
 	$(BIN)/python -m tests.kills $(KILLS)
+
+live: $(VENV)/ready  ## ask the real IMS what its documentation leaves open; LIVE=--yes does it, see docs/live.md
+	$(BIN)/python -m tests.live $(LIVE)
+
+live-check: $(VENV)/ready  ## the same, asked of a local IMS that decides one way and another; at most 2 minutes
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile tests/live
 
 million: $(VENV)/ready  ## one task deletes a million media, killed twice; see python -m tests.kills.million --help
 	$(BIN)/python -m tests.kills.million $(MILLION)
@@ -135,6 +141,7 @@ figures: $(VENV)/ready  ## what the documentation claims, measured; takes half a
 	$(BIN)/python -m tests.api.rate_limit_simulation
 	$(BIN)/python -m tests.faults.figures
 	$(BIN)/python -m tests.retention.figures
+	$(BIN)/python -m tests.files.figures
 	$(BIN)/python -m tests.sharding_figures
 	$(BIN)/python tests/triggers/figures.py
 

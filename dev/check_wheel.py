@@ -94,7 +94,7 @@ def use(wheel: Path, release: str, folder: Path, python: str = sys.executable) -
     versions = ["--constraint", str(constraints.path_of(release))]
     run(*install, f"apache-airflow=={release}", *versions)
     before = frozen(installed)
-    run(*install, f"{wheel}[emulator]")
+    run(*install, f"{wheel}[emulator,oss]")
     after = frozen(installed)
     changed = {
         name: (version, after.get(name)) for name, version in before.items() if after.get(name) != version
@@ -134,7 +134,7 @@ def files_of_repository() -> list[str]:
 
 
 def run(*command: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env, cwd=cwd, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env, cwd=cwd, timeout=900)
     expect(not done.returncode, f"{' '.join(command)} failed:\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
     return done.stdout
 

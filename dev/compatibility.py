@@ -1,7 +1,7 @@
 """Use the wheel on each Python beside each Airflow, and write what came of it into ``docs/compatibility.md``.
 
-Results are kept in ``docs/compatibility.json``; a run replaces those of the pairs that it was asked for. Nothing in
-the page is typed in.
+Results are kept in ``docs/compatibility.json``; a run replaces those of the pairs that it was asked for. The README's
+line on what was tested follows from them too. Nothing of it is typed in.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ import constraints
 
 DOCS = Path(__file__).parent.parent / "docs"
 RESULTS, PAGE = DOCS / "compatibility.json", DOCS / "compatibility.md"
+README = DOCS.parent / "README.md"
+MARK = "<!-- tested -->"
+CLAIM = re.compile(rf"{MARK}\n(?:.+\n)?")
 PYTHONS = ("3.11", "3.12", "3.13")
 ENVIRONMENT = "installs"
 """A column of its own: `pip check` is clean, and no version changed that the release came with."""
@@ -50,8 +53,8 @@ def main() -> None:
                     seen = attempt(wheel, release, folder / f"{python}-{release}", found)
                     failed |= "failed" in seen
                     keep(python, release, seen)
+                    write()
                     print(f"Python {python}, Airflow {release}: {seen}", flush=True)
-    PAGE.write_text(page(results()))
     sys.exit(failed)
 
 
@@ -82,6 +85,11 @@ def keep(python: str, release: str, seen: dict[str, str]) -> None:
     RESULTS.write_text(json.dumps(order, indent=1) + "\n")
 
 
+def write() -> None:
+    PAGE.write_text(page(results()))
+    README.write_text(CLAIM.sub(f"{MARK}\n{claim(results())}\n", README.read_text()))
+
+
 def page(rows: list[dict[str, Any]]) -> str:
     """The whole page: what runs where, and how to repeat it."""
     suites = list(dict.fromkeys(suite for row in rows for suite in row["seen"]))
@@ -90,8 +98,8 @@ def page(rows: list[dict[str, Any]]) -> str:
         "",
         "The wheel in a bare environment of each Airflow release, in the versions that the release came with",
         "(`constraints/`). *installs*: `pip check` is clean, and no version changed. *form*: the connection form's",
-        "own fields, without a warning. *deletion*, *sensors*, *plan*: DAGs run with `dag.test()` against the local",
-        "IMS. A warning from a line of this package is an error. Written by `make compatibility`.",
+        "own fields, without a warning. *deletion*, *sensors*, *plan*, *store*: DAGs run with `dag.test()` against",
+        "the local IMS and OSS. A warning from a line of this package is an error. Written by `make compatibility`.",
         "",
         "| Airflow | Python | " + " | ".join(suites) + " | date |",
         "|---" * (len(suites) + 3) + "|",
@@ -107,7 +115,7 @@ def claim(rows: list[dict[str, Any]]) -> str:
     worked = [row for row in rows if "failed" not in row["seen"]]
     airflows = sorted({row["airflow"] for row in worked}, key=_numbers)
     pythons = sorted({row["python"] for row in worked}, key=_numbers)
-    return f"Airflow {', '.join(airflows)}; Python {', '.join(pythons)}"
+    return f"Airflow {', '.join(airflows)}; Python {', '.join(pythons)}."
 
 
 def _numbers(version: str) -> list[int]:

@@ -28,6 +28,7 @@ with contextlib.redirect_stdout(sys.stderr):
     warnings.filterwarnings("error", module=r"airflow_provider_ims(\.|$)")
 
     import airflow_provider_ims
+    from airflow_provider_ims.emulator.oss import LocalOSS
     from airflow_provider_ims.emulator.server import Emulator
     from airflow_provider_ims.get_provider_info import CONNECTION_FIELDS
 
@@ -48,9 +49,9 @@ def main() -> None:
             os.environ["AIRFLOW_CONN_IMS_DEFAULT"] = emulator.airflow_connection(
                 extra={"region": "cn-shanghai"}
             )
-            # What needs a newer Airflow (pages: 3.1) or another extra (``oss://``) gets its line here. Deferral does
-            # not: ``dag.test()`` drops what is handed to ``defer(kwargs=)``; the system tests have real processes.
-            for suite in (deletion, sensors, plan):
+            # What needs a newer Airflow (pages: 3.1) gets its line here. Deferral does not: ``dag.test()`` drops what
+            # is handed to ``defer(kwargs=)``; the system tests have real processes.
+            for suite in (deletion, sensors, plan, store):
                 emulator.reset()
                 seen[suite.__name__] = suite(emulator)
     print(json.dumps(seen))
@@ -125,6 +126,18 @@ def plan(emulator: Emulator) -> str:
         expect(any(Path(folder, "reports").rglob("*.jsonl")), "no report was written")
     expect(set(emulator.media_ids()) == set(rest), "other media are gone than those that the plan selects")
     return f"{len(unwanted)} of {len(unwanted) + len(rest)} media"
+
+
+def store(_: Emulator) -> str:
+    """A plain task with ``oss://`` paths, by the official SDK and a local OSS in this process."""
+    with LocalOSS("team") as oss:
+        os.environ["AIRFLOW_CONN_OSS_TEAM"] = oss.airflow_connection()
+        for number in range(2500):
+            oss.put("team", f"base/many/{number}")
+        run("store", folder="oss://oss_team@team/base")
+        operations = {request["operation"] for request in oss.requests}
+        expect("UploadPart" in operations and not oss.uploads, f"no file was written in pieces: {operations}")
+        return f"{len(oss.requests)} requests"
 
 
 def run(dag_id: str, **conf: Any) -> None:

@@ -40,9 +40,10 @@ def check_media_id(value: object, source: str = "media_ids") -> str:
     return text
 
 
-def check_input_url(value: object, source: str = "input_urls") -> str:
+def check_input_url(value: object, source: str = "input_urls", *, is_alone: bool = False) -> str:
     """Return the URL without surrounding blanks.
 
+    :param is_alone: nothing else is named with it, so that a comma does not make it two.
     :raises ValueError: for a scheme other than http, https and oss; a URL without an object or with a second
         ``://``; a comma, which separates URLs in a request; a query, which no registered URL has, and which may be
         a signature; a control character.
@@ -52,7 +53,7 @@ def check_input_url(value: object, source: str = "input_urls") -> str:
     scheme, found, rest = url.partition("://")
     if not found or scheme.lower() not in _URL_SCHEMES:
         raise ValueError(f"{source}: {show(value)} is not an http://, https:// or oss:// URL")
-    if "," in text:
+    if "," in text and not is_alone:
         raise ValueError(
             f"{source}: {show(url)} has a comma, which IMS takes for the end of a URL; delete this medium by its id"
         )

@@ -193,7 +193,7 @@ def get_media_info(
         raise ValueError("exactly one of media_id and input_url is needed")
     params = {
         "MediaId": check_media_id(media_id, "media_id") if media_id else None,
-        "InputURL": check_input_url(input_url, "input_url") if input_url else None,
+        "InputURL": check_input_url(input_url, "input_url", is_alone=True) if input_url else None,
         "AuthTimeout": SIGNED_URL_SECONDS,
     }
     try:

@@ -189,7 +189,9 @@ def targets_in_words(number: int) -> str:
 
 
 def duration_in_words(seconds: float) -> str:
-    """Say a time as ``2:05``, or ``1:02:05`` where there are hours."""
+    """Say a time as ``0.4 s``, ``2:05``, or ``1:02:05`` where there are hours."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -38,7 +38,7 @@ LEFT_ALONE = (Outcome.FORBIDDEN, Outcome.FAILED, Outcome.UNKNOWN, Outcome.KEPT)
 # More open targets than this, and no new batch starts until some are settled: they stand in the checkpoint.
 MAX_OPEN = 1000
 # The same for results that the journal may not have yet, and how long the reason of one may be.
-MAX_UNWRITTEN = 200
+MAX_UNWRITTEN = 180
 MAX_REASON = 200
 MAX_SAMPLES = 100
 MAX_SAMPLE_BYTES = 5000
@@ -131,7 +131,7 @@ class RunRecord:
             # It may lie on another machine's disk.
             checkpoint.reported = checkpoint.reported and is_written(folder, len(self._targets))
             if checkpoint.reported:
-                remove_journal(folder)
+                remove_journal(folder, checkpoint.journal)
             else:
                 self._open_report(folder)
         self._bound = 0
@@ -147,9 +147,10 @@ class RunRecord:
         self._take_in_effort(stats, seconds)
         report, is_over = self._report, not self.left
         try:
-            if report:
-                # At the very end, the parts are written at once.
-                report.wait() if is_over else report.flush()
+            if (
+                report and not is_over
+            ):  # else the parts are written at once, and the journal is not needed any more
+                report.flush()
         finally:
             self._save(in_flight=0, window=0, exactly=all_are_back)
             self._wait_until_saved()
@@ -160,7 +161,7 @@ class RunRecord:
             self._checkpoint.reported = is_over
             self._save(in_flight=0, window=0, exactly=True)
             self._wait_until_saved()
-            remove_journal(report.folder)
+            remove_journal(report.folder, self._checkpoint.journal)
 
     def close(self) -> None:
         """Give back threads and files."""

@@ -293,8 +293,13 @@ class DeletionRun:
                 self._stats, self._seconds, in_flight=self._new_in_flight, window=self._window()
             )
             if not self._progress.seconds_left:
+                only_asks_again = exhausted and not self._new_in_flight
                 self._progress.log(
-                    self._record.judged, self._record.summary(), self._stats, trouble=self._trouble()
+                    self._record.judged,
+                    self._record.summary(),
+                    self._stats,
+                    asked_again=self._record.left - len(self._record.unread) if only_asks_again else 0,
+                    trouble=self._trouble(),
                 )
 
     def _window(self) -> int:
@@ -405,10 +410,12 @@ class DeletionRun:
 
     def _settle_files(self, results: Sequence[TargetResult], looks: int) -> None:
         """Record what became of files; those that are there are looked for again, like media that reads show."""
-        settled = [
-            result for result in results if result.file != FileState.LEFT or looks == len(LOOK_AGAIN_SECONDS)
-        ]
-        again = [result._replace(file=None) for result in results if result not in settled]
+        settled, again = list[TargetResult](), list[TargetResult]()
+        for result in results:
+            if result.file == FileState.LEFT and looks < len(LOOK_AGAIN_SECONDS):
+                again.append(result._replace(file=None))
+            else:
+                settled.append(result)
         if again:
             due = time.monotonic() + LOOK_AGAIN_SECONDS[looks]
             heapq.heappush(self._verify_later, (due, looks + 1, again))

@@ -18,6 +18,7 @@ class Call:
 
     :param now: the emulator's true clock, seconds since the epoch.
     :param job_seconds: how long a job takes.
+    :param otherwise: which side is taken in what the documentation leaves open, as the fault kind lists it.
     """
 
     params: Mapping[str, str]
@@ -28,6 +29,7 @@ class Call:
     faults: Faults
     now: float
     job_seconds: float
+    otherwise: Mapping[str, Any]
 
 
 Answer = dict[str, Any]

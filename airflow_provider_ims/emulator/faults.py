@@ -119,6 +119,32 @@ FAULT_KINDS: Mapping[str, FaultKind] = {
     "spurious_ignore": FaultKind(
         "ignores one of the request's media that is there; no medium is hit twice", {}, {}
     ),
+    "otherwise": FaultKind(
+        "takes another side in what the documentation leaves open",
+        {
+            "unknown_ids": "ignored",
+            "white_space": "trimmed",
+            "duplicates": "echoed",
+            "over_20": "refused",
+            "file_by_default": False,
+            "missing": "refused",
+            "deleted_time": "created",
+            "pages": "whole",
+            "registered_again": "refused",
+            "job_words": "Complete Error",
+        },
+        {
+            "unknown_ids": ("ignored", "refused"),
+            "white_space": ("trimmed", "kept"),
+            "duplicates": ("echoed", "silent"),
+            "over_20": ("refused", "cut", "taken"),
+            "missing": ("refused", "empty"),
+            "deleted_time": ("created", "absent"),
+            "pages": ("whole", "first_100"),
+            "registered_again": ("refused", "same_id"),
+            "job_words": ("Complete Error", "Success Failed", "Finished Fail"),
+        },
+    ),
 }
 
 _LARGEST = 10**9

@@ -177,6 +177,8 @@ def _submitted(call: Call, kind: str, parts: list[Part], shown: dict[str, Any], 
         code=code,
         request_id=call.entry.request_id,
     )
+    if kind == "convert":
+        job.good, job.bad = call.otherwise["job_words"].split()
     if code:
         job.put([("Fail" if kind == "transcode" else "Failed")] * len(parts))
     return call.jobs.submit(job, call.params.get("ClientToken", ""))
@@ -191,10 +193,12 @@ def _read(kind: str, parameter: str) -> Callable[[Call], Answer]:
         job_id = _required(call, parameter)
         call.entry.targets = [job_id]
         job = call.jobs.get(job_id, kind)
+        if job is None and call.otherwise["missing"] == "empty":
+            return {}
         if job is None:
             raise Refusal(404, "ResourceNotFound", f"The specified job does not exist: {job_id}")
         job.reads += 1
-        job.settle(call.library, call.now, call.jobs.written)
+        job.settle(call.library, call.now)
         return show_job(job, call.library, call.now)
 
     return read

@@ -23,8 +23,8 @@ _COMPACTION_FLOOR = 1000
 class Files(Protocol):
     """Where the files of media lie, if they are there at all."""
 
-    def put(self, bucket: str, key: str, content: bytes = b"") -> None:
-        """Put a file there."""
+    def put_for_service(self, bucket: str, key: str, content: bytes, *, replace: bool) -> None:
+        """Put a file there, unless one is there that is not to be replaced."""
 
     def remove_for_service(self, bucket: str, key: str) -> None:
         """Take a file away, unless the service may not."""
@@ -171,9 +171,8 @@ class Library:
         if self._sorted and self._order and self._order[-1].created >= medium.created:
             self._sorted = self._order[-1].position < medium.position
         self._order.append(medium)
-        self._files_gone.discard(url)
-        if self.files is not None:
-            self.files.put(*_bucket_and_key(url), medium.media_id.encode())
+        # What somebody put there and then registered stays as it is.
+        self._put_file(url, medium.media_id.encode(), replace=False)
         self._recount(medium, 1)
 
     def shown(self, media_id: str) -> Medium | None:
@@ -199,6 +198,15 @@ class Library:
     def has_file(self, medium: Medium) -> bool:
         """Tell whether the medium's file is in its bucket."""
         return self.normal_url(medium.url) not in self._files_gone
+
+    def write_file(self, url: str, content: bytes) -> None:
+        """Write a file as a job does, over what may be there."""
+        self._put_file(self.normal_url(url), content, replace=True)
+
+    def _put_file(self, url: str, content: bytes, *, replace: bool) -> None:
+        self._files_gone.discard(url)
+        if self.files is not None:
+            self.files.put_for_service(*_bucket_and_key(url), content, replace=replace)
 
     def remove_file(self, medium: Medium) -> None:
         """Take the medium's file out of its bucket."""

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import uuid
 from collections.abc import Callable, Mapping
+from functools import partial
 from urllib.parse import urlencode
 
 from airflow_provider_ims.emulator import parameters, times
@@ -29,24 +30,27 @@ def delete_media_infos(call: Call) -> Answer:
     """Delete up to 20 media, named by id or by URL."""
     targets = parameters.entries(call.params, "MediaIds")
     if targets:
-        find: Callable[[str], list[Medium]] = call.library.registered
+        find: Callable[[str], list[Medium]] = partial(_registered, call)
         call.records.asked(targets)
     else:
         targets = parameters.entries(call.params, "InputURLs")
         find = call.library.registered_at
     if not targets:
         raise missing("MediaIds or InputURLs")
-    files = parameters.boolean(call.params, "DeletePhysicalFiles", default=False)
+    by_default = bool(call.otherwise["file_by_default"])
+    files = parameters.boolean(call.params, "DeletePhysicalFiles", default=by_default)
     call.entry.targets = targets
     call.entry.delete_physical_files = files
-    if len(targets) > BATCH_LIMIT:
-        raise invalid("MediaIds or InputURLs", f"{len(targets)} media, at most {BATCH_LIMIT} are allowed.")
+    targets = _of_one_batch(call, "MediaIds or InputURLs", targets)
+    _refuse_unknown(call, targets, find)
 
     spared, shown_until = _faults_of_deletion(call, [medium for target in targets for medium in find(target)])
     ignored: list[str] = []
     forbidden: list[str] = []
     for target in targets:
         media = find(target)
+        if target in call.entry.outcomes and call.otherwise["duplicates"] == "silent":
+            continue
         if not media or any(medium.undeletable or medium is spared for medium in media):
             ignored.append(target)
             # Named twice in one request: the first time counts.
@@ -62,6 +66,34 @@ def delete_media_infos(call: Call) -> Answer:
                     call.library.remove_file(medium)
             call.entry.outcomes[target] = "deleted"
     return {"IgnoredList": ignored, "ForbiddenList": forbidden}
+
+
+def _of_one_batch(call: Call, name: str, targets: list[str]) -> list[str]:
+    """Return the targets that one request may name; more are refused, unless a rule says otherwise."""
+    if len(targets) <= BATCH_LIMIT or call.otherwise["over_20"] == "taken":
+        return targets
+    if call.otherwise["over_20"] == "cut":
+        return targets[:BATCH_LIMIT]
+    raise invalid(name, f"{len(targets)} media, at most {BATCH_LIMIT} are allowed.")
+
+
+def _refuse_unknown(call: Call, targets: list[str], find: Callable[[str], list[Medium]]) -> None:
+    if call.otherwise["unknown_ids"] == "refused":
+        for target in targets:
+            if not find(target):
+                raise invalid("MediaIds", f"{target!r} is not found.")
+
+
+def _registered(call: Call, media_id: str) -> list[Medium]:
+    return call.library.registered(media_id) if _is_trimmed(call, media_id) else []
+
+
+def _shown(call: Call, media_id: str) -> Medium | None:
+    return call.library.shown(media_id.strip()) if _is_trimmed(call, media_id) else None
+
+
+def _is_trimmed(call: Call, media_id: str) -> bool:
+    return call.otherwise["white_space"] == "trimmed" or media_id == media_id.strip()
 
 
 def _faults_of_deletion(call: Call, media: list[Medium]) -> tuple[Medium | None, float | None]:
@@ -117,8 +149,8 @@ def batch_get_media_infos(call: Call) -> Answer:
     if not media_ids:
         raise missing("MediaIds")
     call.entry.targets = media_ids
-    if len(media_ids) > BATCH_LIMIT:
-        raise invalid("MediaIds", f"{len(media_ids)} media, at most {BATCH_LIMIT} are allowed.")
+    media_ids = _of_one_batch(call, "MediaIds", media_ids)
+    _refuse_unknown(call, media_ids, lambda media_id: [medium] if (medium := _shown(call, media_id)) else [])
     additions = parameters.entries(call.params, "AdditionType")
     for addition in additions:
         if addition not in ("FileInfo", "DynamicMetaData"):
@@ -127,7 +159,7 @@ def batch_get_media_infos(call: Call) -> Answer:
     infos: list[Answer] = []
     ignored: list[str] = []
     for media_id in media_ids:
-        medium = call.library.shown(media_id.strip())
+        medium = _shown(call, media_id)
         if medium is None:
             ignored.append(media_id)
             call.entry.outcomes[media_id] = "absent"
@@ -156,6 +188,8 @@ def get_media_info(call: Call) -> Answer:
     )
     call.entry.outcomes[target] = "absent" if medium is None else "shown"
     if medium is None:
+        if call.otherwise["missing"] == "empty":
+            return {}
         raise Refusal(404, "ResourceNotFound", f"The specified media asset does not exist: {target}")
     return {"MediaInfo": _media_info(call, medium, lifetime, with_files=True)}
 
@@ -181,6 +215,10 @@ def list_media_basic_infos(call: Call) -> Answer:
     token = call.params.get("NextToken")
     after = parameters.position(token) if token else None
     media, last = call.library.page(wanted, size, after=after, descending=sort_by.lower() == "desc")
+    if call.otherwise["pages"] == "first_100":
+        first, _ = call.library.page(wanted, _PAGE_LIMIT, descending=sort_by.lower() == "desc")
+        media = [medium for medium in media if medium in first]
+        last = last if media and media[-1] is not first[-1] else None
     answer: Answer = {
         "MediaInfos": [_media_info(call, medium, lifetime, with_files=with_files) for medium in media],
         "TotalCount": call.library.count(wanted),
@@ -202,6 +240,9 @@ def register_media_info(call: Call) -> Answer:
     overwrite = parameters.boolean(call.params, "Overwrite", default=False)
     registered = call.library.registered_at(url)
     call.entry.targets = [url]
+    if registered and not overwrite and call.otherwise["registered_again"] == "same_id":
+        call.entry.outcomes[url] = registered[0].media_id
+        return {"MediaId": registered[0].media_id}
     if registered and not overwrite:
         raise invalid("InputURL", f"{url} is already registered as {registered[0].media_id}.")
     for medium in registered:
@@ -274,6 +315,8 @@ def _media_info(call: Call, medium: Medium, lifetime: int, *, with_files: bool) 
             "UserData": "",
         },
     }
+    if call.otherwise["deleted_time"] == "absent":
+        del info["MediaBasicInfo"]["DeletedTime"]
     if with_files:
         files = [(url, "source_file", medium.size)] if call.library.has_file(medium) else []
         for stream in medium.streams:

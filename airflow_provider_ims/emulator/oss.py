@@ -156,6 +156,7 @@ class LocalOSS:
         self.requests: list[dict[str, Any]] = []
         self.listing_delay = 0.0
         self.left_behind: set[str] = set()
+        self.elsewhere: dict[str, str] = {}
         self._server = _Server(("127.0.0.1", port), self)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
@@ -198,6 +199,11 @@ class LocalOSS:
         with self.lock:
             self.buckets.setdefault(bucket, {})
 
+    def make_bucket_elsewhere(self, bucket: str, endpoint: str) -> None:
+        """Let a bucket be in another region, whose endpoint requests are told to go to."""
+        with self.lock:
+            self.elsewhere[bucket] = endpoint
+
     def put(self, bucket: str, key: str, content: bytes = b"") -> None:
         """Put a file into a bucket, which is made."""
         with self.lock:
@@ -221,6 +227,15 @@ class LocalOSS:
         """Let the service delete no files in some buckets, as where its role lacks the right."""
         with self.lock:
             self.left_behind = set(buckets)
+
+    def put_for_service(self, bucket: str, key: str, content: bytes, *, replace: bool) -> None:
+        """Put a file as the service's jobs do, into a bucket, which is made.
+
+        :param replace: whether it may take the place of one that is there.
+        """
+        with self.lock:
+            if replace or key not in self.buckets.get(bucket, {}):
+                self.put(bucket, key, content)
 
     def remove_for_service(self, bucket: str, key: str) -> None:
         """Take a file out as the service does when media are deleted together with their files."""
@@ -268,6 +283,7 @@ class LocalOSS:
             self.uploads.clear()
             self.requests.clear()
             self.left_behind.clear()
+            self.elsewhere.clear()
             self.drop_faults()
 
     def store(self, bucket: str, key: str, content: bytes, content_type: str, etag: str = "") -> StoredObject:
@@ -560,6 +576,15 @@ class _Handler(BaseHTTPRequestHandler):
         raise Refusal(501, "NotImplemented", "The local OSS does not know this operation.")
 
     def _objects(self) -> dict[str, StoredObject]:
+        if endpoint := self.server.oss.elsewhere.get(self.bucket):
+            raise Refusal(
+                403,
+                "AccessDenied",
+                "The bucket you are attempting to access must be addressed using the specified endpoint. "
+                "Please send all future requests to this endpoint.",
+                Endpoint=endpoint,
+                Bucket=self.bucket,
+            )
         objects = self.server.oss.buckets.get(self.bucket)
         if objects is None:
             raise Refusal(404, "NoSuchBucket", "The specified bucket does not exist.", BucketName=self.bucket)

@@ -273,12 +273,16 @@ class Emulator:
         self.ask("DELETE", "/faults")
 
     def add_job(self, **fields: Any) -> dict[str, Any]:
-        """Start a transcoding job, as the control API's ``POST /jobs`` takes it; give it as the service does."""
+        """Start a job, as the control API's ``POST /jobs`` takes it; return it as the service shows it."""
         return dict(self.ask("POST", "/jobs", fields))
 
-    def put_job(self, parent_job_id: str, statuses: list[str]) -> dict[str, Any]:
-        """Set the states of a job's sub-jobs."""
-        return dict(self.ask("POST", f"/jobs/{parent_job_id}", {"statuses": statuses}))
+    def put_job(
+        self, job_id: str, statuses: list[str] | None = None, state: str | None = None
+    ) -> dict[str, Any]:
+        """Set the states of a job's outputs, and its own."""
+        given = {"statuses": statuses, "state": state}
+        fields = {name: value for name, value in given.items() if value is not None}
+        return dict(self.ask("POST", f"/jobs/{job_id}", fields))
 
     def reset(self) -> None:
         """Go back to the state at the start."""

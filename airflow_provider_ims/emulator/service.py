@@ -16,7 +16,7 @@ from typing import Any
 from airflow_provider_ims.emulator import seeding
 from airflow_provider_ims.emulator.call import Answer, Call
 from airflow_provider_ims.emulator.errors import Refusal
-from airflow_provider_ims.emulator.faults import Faults, Limit, Rule, read_rule
+from airflow_provider_ims.emulator.faults import FAULT_KINDS, Faults, Limit, Rule, read_rule
 from airflow_provider_ims.emulator.gateway import Gateway, Request, expired_token
 from airflow_provider_ims.emulator.jobs import Jobs
 from airflow_provider_ims.emulator.keys import DEFAULT_KEY, Key
@@ -29,6 +29,7 @@ _JSON = "application/json;charset=utf-8"
 _HTML = "text/html"
 _LISTS = ("IgnoredList", "ForbiddenList", "MediaInfos")
 _ECHOES = ("IgnoredList", "ForbiddenList")
+_AS_USUAL = Rule("otherwise", dict(FAULT_KINDS["otherwise"].options))
 _THROTTLES = {400: "Throttling.User", 403: "RequestsTooFrequent", 429: "Throttling"}
 _BREAKDOWNS = {
     500: "InternalError",
@@ -196,6 +197,7 @@ class Service:
             faults=self.faults,
             now=time.time(),
             job_seconds=self.settings.job_seconds,
+            otherwise=(self.faults.take("otherwise", entry) or _AS_USUAL).options,
         )
         try:
             answer = OPERATIONS[entry.action](call)

@@ -30,8 +30,8 @@ DEFAULT_CONN_ID = "ims_default"
 _PART_BYTES = 8 * 2**20
 """A larger file is written in parts. OSS takes 10,000 of them, so files of up to 78 GiB are written by default."""
 
-_PAGE = 1000
-"""The most entries that a listing gives at once."""
+_PAGE, _FIRST_PAGE = 1000, 100
+"""The most entries that a listing gives at once, and what is asked for where few are expected."""
 
 
 def get_fs(conn_id: str | None, storage_options: dict[str, Any] | None = None) -> OSSFileSystem:
@@ -77,7 +77,7 @@ class OSSFileSystem(AbstractFileSystem):  # type: ignore[misc]
         if connection is None:
             raise ValueError(
                 f"the connection {self.conn_id!r} does not exist, whose keys oss:// paths take; make it, or name "
-                f"another in the path: oss://conn_id@bucket/..."
+                f"another in the path: oss://conn_id@bucket/folder"
             )
         return OSSClient(read_connection(connection), f"connection {self.conn_id!r}")
 
@@ -135,9 +135,12 @@ class OSSFileSystem(AbstractFileSystem):  # type: ignore[misc]
         left = sorted(set(keys), key=str.encode)  # OSS sorts by bytes
         found: set[str] = set()
         after = ""
+        # Where they are gone, the first few entries lie behind them all, and a whole page takes a while to read.
+        entries = _FIRST_PAGE
         while left:
             after = max(_right_before(left[0]), after, key=str.encode)
-            request = models.ListObjectsV2Request(bucket, start_after=after, max_keys=_PAGE)
+            request = models.ListObjectsV2Request(bucket, start_after=after, max_keys=entries)
+            entries = min(4 * entries, _PAGE)
             page: Any = self.client.call("list_objects_v2", request)
             names = [one.key for one in page.contents or ()]
             found.update(names)

@@ -127,7 +127,7 @@ class IMSHook(BaseHook):
         A request whose answer was lost is sent again: give an operation that must not be done twice its
         ``ClientToken``, if it takes one.
 
-        :param action: such as ``SubmitTranscodeJob``.
+        :param action: such as ``SubmitMediaConvertJob``.
         :param params: text, numbers and booleans; lists and objects as JSON text, as IMS takes them.
         """
         return self.client.call(action, params, dict).value
@@ -277,7 +277,8 @@ class IMSHook(BaseHook):
 
         try:
             store = get_fs(self.ims_conn_id)
-        except ImportError as error:
+            _ = store.client  # a connection that can't ask OSS says so before anything is deleted
+        except (ImportError, ValueError) as error:
             raise ValueError(f"verify_files: {error}") from error
         return FileVerifier(store, self.region)
 

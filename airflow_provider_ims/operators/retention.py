@@ -152,21 +152,24 @@ class IMSPlanMediaRetentionOperator(IMSBaseOperator):
         for line in plan.describe():
             self.log.info("%s", line)
         self.log.info("A page to look at: %s", page)
-        if plan.header["refused"]:
-            raise IMSGuardError(
-                f"{plan.header['refused']}; the plan is at {plan.path} to be looked at, and nothing can be deleted "
-                "from it"
-            )
         ti: Any = context.get("ti")
         link = IMSPlanLink().get_link(None, ti_key=ti) if ti else ""
         counts = ("selected", "bytes", "population", "percent", "kept", "undecided")
-        return {
+        result = {
             "manifest": str(plan.path),
             "page": str(page),
             "digest": plan.digest,
             "question": write_question(plan, page, link),
             **{name: plan.header[name] for name in counts},
         }
+        if plan.header["refused"]:
+            if ti:  # so that its page can be looked at
+                ti.xcom_push(key="return_value", value=result)
+            raise IMSGuardError(
+                f"{plan.header['refused']}; the plan is at {plan.path} to be looked at, and nothing can be deleted "
+                "from it"
+            )
+        return result
 
 
 def run_moment(context: Context) -> datetime:

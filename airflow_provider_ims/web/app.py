@@ -5,8 +5,7 @@ instance's result alone: a request names a task instance, a place in its file, a
 written, nothing is loaded from elsewhere, and no script runs.
 """
 
-from __future__ import annotations
-
+# Without the future import of annotations: the FastAPI of Airflow 3.1 does not find what a class's stand for.
 import secrets
 from collections.abc import Callable
 from http import HTTPStatus

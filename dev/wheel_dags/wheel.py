@@ -5,16 +5,19 @@ from __future__ import annotations
 import pendulum
 
 try:
-    from airflow.sdk import DAG
+    from airflow.sdk import DAG, ObjectStoragePath, task
 
     _ = DAG.test
 except (ImportError, AttributeError):  # Airflow 2; 3.0.0
+    from airflow.decorators import task
+    from airflow.io.path import ObjectStoragePath
     from airflow.models.dag import DAG
 
 from airflow_provider_ims.operators.ims import IMSDeleteMediaInfosOperator, IMSPlanMediaRetentionOperator
 from airflow_provider_ims.sensors.ims import IMSMediaDeletedSensor, IMSTranscodeJobSensor
 
 PARAMS = {"media_ids": [], "job": "", "folder": ""}
+MIB = 2**20
 
 
 def dag(name: str) -> DAG:
@@ -46,3 +49,19 @@ with dag("plan"):
         max_media=100,
     )
     _ = plan >> delete
+
+
+@task
+def use_store(folder: str) -> None:
+    """Write 12 MiB in pieces, read them back, and list a folder of more than one page."""
+    base = ObjectStoragePath(folder)
+    pieces = [bytes([number]) * MIB for number in range(12)]
+    with (base / "pieces").open("wb") as file:
+        for piece in pieces:
+            file.write(piece)
+    assert (base / "pieces").read_bytes() == b"".join(pieces)
+    assert len(list((base / "many").iterdir())) == 2500
+
+
+with dag("store"):
+    use_store("{{ params.folder }}")

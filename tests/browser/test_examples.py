@@ -14,6 +14,7 @@ from media_team import REGION, cleanup
 from playwright.sync_api import Page, expect
 
 from airflow_provider_ims.emulator.server import Emulator
+from tests.browser.test_emulator_page import CONTRAST
 
 EXAMPLES = Path(__file__).parent.parent.parent / "example_dags"
 
@@ -52,7 +53,12 @@ def test_the_log_tells_what_became_of_each(
 
 
 def test_a_person_approves_a_plan(
-    page: Page, airflow: LocalAirflow, ims_emulator: Emulator, shoot: Callable[[str], None], plans: str
+    page: Page,
+    airflow: LocalAirflow,
+    ims_emulator: Emulator,
+    shoot: Callable[[str], None],
+    plans: str,
+    tmp_path: Path,
 ) -> None:
     library = ims_emulator.generate(1200, seed=9, days=105)
     run = airflow.trigger("ims_retention", {"folder": plans})
@@ -110,6 +116,15 @@ def test_a_person_approves_a_plan(
     search.press("Enter")
     expect(page.locator(".rows tbody tr")).to_have_count(1)
     expect(page.locator(".rows tbody tr")).to_contain_text("deleted")
+    for link in ("tasks/plan/-1/plan", "tasks/delete/-1/deletion"):
+        page.goto(f"{airflow.url}/ims/dags/ims_retention/runs/{quote(run)}/{link}")
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            for width in (1200, 500):
+                page.set_viewport_size({"width": width, "height": 900})
+                assert page.evaluate("document.documentElement.scrollWidth") <= width
+                assert page.evaluate(CONTRAST) == []
+                page.screenshot(path=tmp_path / f"{link.rpartition('/')[2]}-{scheme}-{width}.png")
 
     assert airflow.wait("ims_retention", run, timeout=180) == "success"
     assert len(ims_emulator.deleted()) == plan["selected"] == len(library) - len(ims_emulator.media_ids())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections import Counter
@@ -15,6 +16,7 @@ from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.credentials import StaticCredentials
 from airflow_provider_ims.api.endpoints import parse_host
 from airflow_provider_ims.api.errors import GuardError, OutcomeError
+from airflow_provider_ims.api.rate_limit import RateLimiter
 from airflow_provider_ims.deletion.policies import OutcomePolicies, check_guards
 from airflow_provider_ims.deletion.run import DeletionRun, TargetsUnread
 from airflow_provider_ims.deletion.targets import read_targets
@@ -191,6 +193,25 @@ def test_what_can_never_be_deleted_fails_and_holds_up_nobody(ims_emulator: Emula
     assert set(ims_emulator.media_ids()) == set(library[:3])
     with pytest.raises(OutcomeError, match="3 of 60 failed"):
         OutcomePolicies("ignore", "ignore").enforce(result, host="h")
+
+
+@pytest.mark.usefixtures("looks_again_soon")
+def test_looking_again_promises_no_time(
+    ims_emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The rate of before says nothing about how long reads are given to catch up."""
+    monkeypatch.setattr("airflow_provider_ims.deletion.progress.FIRST_PAUSE", 0.3)
+    caplog.set_level("INFO")
+    library = ims_emulator.generate(60)
+    ims_emulator.protect(library[:3], undeletable=True)
+    run(library)
+    lines = [line for line in caplog.messages if " of 60 done" in line]
+    assert lines
+    assert all(
+        line == "57 of 60 done (95 %), asking again about the last 3 targets: 57 deleted"
+        for line in lines[1:]
+    )
+    assert lines[1:]
 
 
 @pytest.mark.usefixtures("gives_up_soon")
@@ -454,3 +475,27 @@ def test_a_resumed_run_counts_all_tries_once(
     assert result["resumed"] is True
     assert counts(result) == {"deleted": 195, "forbidden": 5}
     assert {deletion["media_id"] for deletion in ims_emulator.deleted()} == set(library[5:])
+
+
+@pytest.mark.parametrize("concurrency", [1, 64])
+def test_a_service_that_takes_connections_and_never_answers_is_given_up_whatever_is_in_flight(
+    concurrency: int,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as silent:
+        client = IMSClient(
+            parse_host(f"http://127.0.0.1:{silent.getsockname()[1]}"),
+            StaticCredentials("id", "secret"),
+            read_timeout=0.2,
+            retry_seconds=0.5,
+            min_tries=3,
+            pace=RateLimiter(),
+        )
+        began = time.monotonic()
+        with pytest.raises(IMSTransientError, match="no whole answer"):
+            DeletionRun(
+                client,
+                read_targets(media_ids=[f"{number:032x}" for number in range(4000)]),
+                max_concurrency=concurrency,
+            ).execute()
+        assert time.monotonic() - began < 10
+        assert client.tally.requests <= 8  # one at a time, until the first answer

@@ -125,15 +125,19 @@ def test_one_listing_tells_which_of_many_keys_are_there(
 ) -> None:
     store, oss = bucket_of_keys
     there = data.draw(st.sets(st.sampled_from(sorted(keys))))
+    others = data.draw(st.sets(st.text("ab/é中", min_size=1, max_size=6), max_size=15)) - keys
     for name in oss.names("keys"):
         oss.remove("keys", name)
-    for key in there:
+    for key in there | others:
         oss.put("keys", key, "x")
     assert store.existing("keys", keys) == there
 
 
 @pytest.fixture
-def bucket_of_keys(hook: IMSHook, ims_oss: EmulatedOSS) -> tuple[OSSFileSystem, EmulatedOSS]:
+def bucket_of_keys(
+    hook: IMSHook, ims_oss: EmulatedOSS, monkeypatch: pytest.MonkeyPatch
+) -> tuple[OSSFileSystem, EmulatedOSS]:
+    monkeypatch.setattr("airflow_provider_ims.files.oss._FIRST_PAGE", 2)  # so that there are some
     ims_oss.make_bucket("keys")
     return get_fs("ims_default"), ims_oss
 

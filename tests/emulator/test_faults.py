@@ -334,3 +334,77 @@ def test_every_kind_can_be_a_rule(ims_emulator):
     for kind in FAULT_KINDS:
         ims_emulator.add_fault(kind, **needed.get(kind, {}))
     assert [rule["kind"] for rule in ims_emulator.ask("GET", "/faults")["rules"]] == list(FAULT_KINDS)
+
+
+OTHER_SIDES = [
+    ({"unknown_ids": "refused"}, "BatchGetMediaInfos", {"MediaIds": "0" * 32}, 400),
+    ({"unknown_ids": "refused"}, "DeleteMediaInfos", {"MediaIds": "{id},none"}, 400),
+    ({"white_space": "kept"}, "DeleteMediaInfos", {"MediaIds": " {id}"}, {"IgnoredList": [" {id}"]}),
+    ({"duplicates": "silent"}, "DeleteMediaInfos", {"MediaIds": "{id},{id}"}, {"IgnoredList": []}),
+    ({"over_20": "taken"}, "DeleteMediaInfos", {"MediaIds": ",".join(["{id}"] * 21)}, 200),
+    (
+        {"over_20": "cut"},
+        "DeleteMediaInfos",
+        {"MediaIds": ",".join(["none"] * 21)},
+        {"IgnoredList": ["none"] * 20},
+    ),
+    ({"missing": "empty"}, "GetMediaInfo", {"MediaId": "none"}, {}),
+    ({"missing": "empty"}, "GetMediaConvertJob", {"JobId": "none"}, {}),
+    ({"registered_again": "same_id"}, "RegisterMediaInfo", {"InputURL": "{url}"}, {"MediaId": "{id}"}),
+]
+
+
+@pytest.mark.parametrize(("sides", "action", "params", "answer"), OTHER_SIDES)
+def test_another_side_is_taken_only_if_asked_for(ims_emulator, ids, raw, sides, action, params, answer):
+    medium = {"{id}": ids[0], "{url}": ims_emulator.medium(ids[0])["url"]}
+
+    def filled(text):
+        for name, value in medium.items():
+            text = text.replace(name, value)
+        return text
+
+    params = {name: filled(value) for name, value in params.items()}
+    wanted = answer if isinstance(answer, int) else json.loads(filled(json.dumps(answer)))
+
+    def reply():
+        came = raw(action, **params)
+        body = json.loads(came.body)
+        return (
+            came.status
+            if isinstance(wanted, int)
+            else {name: body.get(name) for name in body} | {"RequestId": 0}
+        )
+
+    ims_emulator.add_fault("otherwise", **sides)
+    other = reply()
+    if isinstance(wanted, int):
+        assert other == wanted
+    else:
+        assert wanted.items() <= other.items()
+    ims_emulator.reset()
+    ids = ims_emulator.generate(10)
+    assert reply() != other
+
+
+def test_a_listing_may_end_at_a_hundred_media(ims_emulator, raw):
+    ims_emulator.generate(250)
+
+    def listed(size):
+        media, token = [], ""
+        while True:
+            page = json.loads(raw("ListMediaBasicInfos", MaxResults=str(size), NextToken=token).body)
+            media += page["MediaInfos"]
+            token = page.get("NextToken", "")
+            if not token:
+                return len(media), page["TotalCount"]
+
+    assert listed(100) == (250, 250)
+    ims_emulator.add_fault("otherwise", pages="first_100")
+    assert [listed(size) for size in (100, 30, 10, 1)] == [(100, 250)] * 4
+
+
+def test_a_file_may_go_with_its_medium_by_default(ims_emulator, ids, delete):
+    delete(ids[0])
+    ims_emulator.add_fault("otherwise", file_by_default=True)
+    delete(ids[1])
+    assert [deletion["files"] for deletion in ims_emulator.deleted()] == [False, True]

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from airflow_provider_ims.api.errors import GuardError
 from airflow_provider_ims.files import storage
-from airflow_provider_ims.files.manifest import ManifestReader, report_parts
+from airflow_provider_ims.files.manifest import ManifestReader
+from airflow_provider_ims.files.report import report_parts
 from airflow_provider_ims.files.storage import StorageError, storage_path
 from tests.stores import Store
 

@@ -329,7 +329,7 @@ def test_nothing_shown_holds_a_secret(hook):
     assert "emulator-secret" not in shown
 
 
-def test_a_region_that_rendered_to_nothing_leaves_the_connections_own(
+def test_a_region_that_rendered_to_nothing_is_no_region(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(
@@ -338,4 +338,6 @@ def test_a_region_that_rendered_to_nothing_leaves_the_connections_own(
             {"conn_type": "alibaba_ims", "login": "k", "password": "s", "extra": {"region": "cn-shanghai"}}
         ),
     )
-    assert IMSHook("ims_default", "").region == "cn-shanghai"
+    assert IMSHook("ims_default", None).region == "cn-shanghai"
+    with pytest.raises(ValueError, match="region is '', which names none"):
+        _ = IMSHook("ims_default", "").region
