@@ -168,7 +168,7 @@ def test_a_report_on_a_disk_that_is_gone_loses_lines_and_no_outcome(
 def test_a_written_report_on_a_disk_that_is_gone_is_written_again(
     ims_emulator: Emulator, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A task that failed for its outcomes, or was killed at its very end, finds its work done, and its report gone."""
+    """One that was killed at its very end finds its work done, and its report gone."""
     monkeypatch.setattr("airflow_provider_ims.files.report.LINES_IN_A_PART", 20)
     library = ims_emulator.generate(50)
     kept: dict[str, str] = {}
