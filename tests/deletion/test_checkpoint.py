@@ -165,6 +165,30 @@ def test_a_report_on_a_disk_that_is_gone_loses_lines_and_no_outcome(
     assert Counter(line["outcome"] for line in lines) == Counter(found)
 
 
+def test_a_written_report_on_a_disk_that_is_gone_is_written_again(
+    ims_emulator: Emulator, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was killed at its very end finds its work done, and its report gone."""
+    monkeypatch.setattr("airflow_provider_ims.files.report.LINES_IN_A_PART", 20)
+    library = ims_emulator.generate(50)
+    kept: dict[str, str] = {}
+    disk = tmp_path / "pod"
+    options: dict[str, Any] = {"report_base": storage_path(str(disk))}
+    parts = sorted(Path(run(library, store=MortalStore(kept, Life()), **options)["report"]).iterdir())
+    written = [part.read_bytes() for part in parts]
+    run(library, store=MortalStore(kept, Life()), attempt=2, **options)
+    assert [part.read_bytes() for part in parts] == written
+    parts[-1].unlink()
+    asked = ims_emulator.stats()["requests"]
+    folder = Path(run(library, store=MortalStore(kept, Life()), attempt=3, **options)["report"])
+    assert ims_emulator.stats()["requests"] == asked
+    assert sorted(folder.iterdir()) == parts
+    lines = [json.loads(line) for part in parts for line in part.open()]
+    assert [(line["media_id"], line["outcome"]) for line in lines] == [
+        (n, "deleted") for n in sorted(library)
+    ]
+
+
 def test_a_report_has_one_line_a_target_in_few_files(
     ims_emulator: Emulator, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
