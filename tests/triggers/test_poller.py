@@ -110,7 +110,8 @@ def test_intervals_are_respected(ims_emulator: Emulator) -> None:
     for request in asked(ims_emulator):
         for media_id in request["targets"]:
             times[media_id].append(request["at"])
-    assert 5 <= len(times[quick]) <= 7
+    # In each second but the first, until the one in which the deadline is over: 7 or 8, as the clock stands.
+    assert 5 <= len(times[quick]) <= 8
     # One look after its interval, and the last one at its deadline.
     assert len(times[slow]) == 2
     assert times[slow][1] - times[slow][0] >= 2
