@@ -438,9 +438,9 @@ def _connect(ims_conn_id: str, region: str | None, former: _Connection | None = 
 
 def _concerns_connection(error: Exception) -> bool:
     """Whether an error is about the connection, and not about what was asked for."""
-    return isinstance(error, IMSAuthError | IMSPermissionError) or not (
-        isinstance(error, IMSAPIError) and error.http_status
-    )
+    if isinstance(error, IMSAPIError):
+        return isinstance(error, IMSAuthError | IMSPermissionError) or not error.http_status
+    return not isinstance(error, ValueError)  # of a value that can't be asked for
 
 
 def _end(waiter: Waiter, error: Exception | None = None) -> None:
