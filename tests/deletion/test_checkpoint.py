@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_ims.deletion.checkpoint import KEY, Checkpoint, CheckpointStore, NumberSet, Row, forget
@@ -74,13 +74,14 @@ def spelled(checkpoint: Checkpoint) -> Any:
     return json.loads(json.dumps(checkpoint.to_json()))
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # on a machine that is busy with others
 @given(checkpoints)
 def test_it_says_the_same_again(checkpoint: Checkpoint) -> None:
     value = spelled(checkpoint)
     assert Checkpoint.from_json(value, TARGETS).to_json() == value
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(checkpoints, st.data())
 def test_a_field_of_another_kind_is_no_checkpoint_or_does_no_harm(
     checkpoint: Checkpoint, data: st.DataObject
