@@ -4,11 +4,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # What is about Airflow; the rest does not know which one it is.
-AIRFLOW2_TESTS := $(addprefix tests/,operators sensors triggers hooks links test_example_dags.py test_pytest_plugin.py)
+AIRFLOW2_TESTS := $(addprefix tests/,files operators sensors triggers hooks links test_example_dags.py test_pytest_plugin.py)
+QUICK := --numprocesses 3 --dist loadfile $(addprefix --ignore tests/,system browser faults kills celery benchmarks live)
+PYTHONS ?= 3.12 3.13
+# What pyproject.toml declares, extra emulator included.
+DECLARED := apache-airflow alibabacloud-credentials alibabacloud-tea asgiref pendulum requests tenacity urllib3 \
+	starlette uvicorn httptools
 # Never look for the metadata of a cloud machine: off the cloud that only waits.
 export ALIBABA_CLOUD_ECS_METADATA_DISABLED := true
 
-.PHONY: live live-check demo ui test test-system test-airflow2 test-lineage test-browser faults kills million celery figures wheel check format clean bench bench-check docs
+.PHONY: demo ui test test-system test-airflow2 test-lineage test-browser faults kills million celery figures live live-check wheel compatibility test-pythons test-lowest release workflow check format clean bench bench-check docs
 
 demo: $(VENV)/ready  ## a real Airflow deletes media in a local IMS, and says what became of each
 	$(BIN)/python dev/demo.py
@@ -17,7 +22,7 @@ ui: $(VENV)/ready  ## the same, then Airflow's web UI stays up until Ctrl-C
 	$(BIN)/python dev/demo.py --ui
 
 test: check  ## everything that is quick enough for each change
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(addprefix --ignore tests/,system browser faults kills celery benchmarks live)
+	$(BIN)/python -m pytest $(QUICK)
 
 test-system: $(VENV)/ready  ## whole Airflow processes, killed and restarted
 	$(BIN)/python -m pytest tests/system --ignore tests/system/airflow2
@@ -51,8 +56,28 @@ million: $(VENV)/ready  ## one task deletes a million media, killed twice; see p
 celery: .venv-celery/ready /usr/bin/redis-server /usr/bin/pg_ctlcluster  ## two Celery workers, one killed; see python -m tests.celery --help
 	.venv-celery/bin/python -m tests.celery $(CELERY)
 
-wheel: $(VENV)/ready  ## build sdist and wheel, and use the wheel in bare environments of three Airflow releases
+wheel: $(VENV)/ready  ## build sdist and wheel, and use the wheel in bare environments of four Airflow releases
 	$(BIN)/python dev/check_wheel.py
+
+compatibility: $(VENV)/ready  ## the wheel on each Python beside each Airflow, into docs/compatibility.md
+	$(BIN)/python dev/compatibility.py $(COMPATIBILITY)
+
+test-pythons: $(VENV)/ready  ## the quick tests on other Pythons that are on the machine; PYTHONS="3.13" for one
+	@for version in $(PYTHONS); do \
+		found=$$($(BIN)/uv python find --no-python-downloads $$version 2>/dev/null) \
+			|| { echo "Python $$version is not on this machine: skipped"; continue; }; \
+		$(MAKE) --no-print-directory .venv-py$$version/ready PYTHON=$$found \
+			&& .venv-py$$version/bin/python -m pytest $(QUICK) $(PYTHON_TESTS) || exit 1; \
+	done
+
+test-lowest: .venv-lowest/ready  ## the quick tests with the lowest versions that pyproject.toml declares
+	.venv-lowest/bin/python -m pytest $(QUICK) $(LOWEST_TESTS)
+
+release: $(VENV)/ready  ## build and check what is to be published, and say what a person does then
+	$(BIN)/python dev/release.py
+
+workflow: $(VENV)/ready  ## is the GitHub workflow one that GitHub would take?
+	$(BIN)/uv tool run --quiet check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 check: $(VENV)/ready  ## format, lint, types, direction of imports
 	$(BIN)/ruff format --check .
@@ -74,6 +99,22 @@ $(VENV)/ready: pyproject.toml constraints/airflow-3.txt
 .venv-airflow2/ready: pyproject.toml constraints/airflow-2.txt $(VENV)/ready
 	$(PYTHON) -m venv .venv-airflow2
 	$(BIN)/uv pip install --quiet --python .venv-airflow2/bin/python --constraint constraints/airflow-2.txt \
+		--editable '.[emulator]' --group dev
+	touch $@
+
+.venv-py%/ready: pyproject.toml constraints/airflow-3.txt $(VENV)/ready
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(@D)
+	$(BIN)/uv pip install --quiet --python $(@D)/bin/python --constraint constraints/airflow-3.txt \
+		--editable '.[emulator]' --group dev
+	touch $@
+
+# First what the package itself needs, as low as it goes; then the tests' own tools, which must not lift it.
+.venv-lowest/ready: pyproject.toml $(VENV)/ready
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) .venv-lowest
+	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[emulator]'
+	$(BIN)/uv pip freeze --quiet --python .venv-lowest/bin/python --exclude-editable \
+		| grep -iE '^($(subst $(eval) ,|,$(DECLARED)))==' > .venv-lowest/constraints.txt
+	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --constraint .venv-lowest/constraints.txt \
 		--editable '.[emulator]' --group dev
 	touch $@
 
@@ -100,6 +141,7 @@ figures: $(VENV)/ready  ## what the documentation claims, measured; takes half a
 	$(BIN)/python -m tests.api.rate_limit_simulation
 	$(BIN)/python -m tests.faults.figures
 	$(BIN)/python -m tests.retention.figures
+	$(BIN)/python -m tests.files.figures
 	$(BIN)/python -m tests.sharding_figures
 	$(BIN)/python tests/triggers/figures.py
 
@@ -126,4 +168,4 @@ $(VENV)/docs-ready: $(VENV)/ready
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-airflow2 .venv-lineage .venv-celery build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .venv-bench
+	rm -rf $(VENV) .venv-airflow2 .venv-lineage .venv-celery .venv-py* .venv-lowest build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .venv-bench

@@ -64,6 +64,29 @@ def read_whole_number(name: str, given: Any, *, least: int) -> int | None:
     return read
 
 
+def read_percent(name: str, given: Any) -> float | None:
+    """Return a percentage that may have been rendered to text; None for None.
+
+    :raises ValueError: for anything but a number from 0 to 100.
+    """
+    if given is None:
+        return None
+    percent = read_decimal(given)
+    if percent is None or not 0 <= percent <= 100:
+        raise ValueError(f"{name} is {show(given)}, not a number from 0 to 100")
+    return percent
+
+
+def read_decimal(given: Any) -> float | None:
+    """Return a number, or what a text spells in decimal notation; None for anything else.
+
+    Python's own reading is laxer: it takes ``1_0`` for ten.
+    """
+    if isinstance(given, str):
+        return float(given) if re.fullmatch(r"[0-9]{0,18}\.?[0-9]{1,18}", given := given.strip()) else None
+    return float(given) if type(given) in (int, float) and abs(given) < 2**53 else None
+
+
 def read_list(name: str, given: Any, *, trailing_comma: bool = True) -> Iterator[str]:
     """Yield the texts of a list, whichever way it is spelled, without surrounding blanks; nothing for nothing.
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_ims.api.identifiers import show
 from airflow_provider_ims.arguments import is_nothing
 from airflow_provider_ims.exceptions import IMSGuardError
 from airflow_provider_ims.hooks.ims import IMSHook
+
+if TYPE_CHECKING:
+    from airflow_provider_ims.compat import ObjectStoragePath
 
 
 class IMSTask:
@@ -30,7 +33,7 @@ class IMSTask:
     inputs: ClassVar[frozenset[str]] = frozenset()
     guards: ClassVar[frozenset[str]] = frozenset()
 
-    ims_conn_id: str
+    ims_conn_id: str | None
     region: str | None
     _written: set[str]
 
@@ -49,7 +52,19 @@ class IMSTask:
     @cached_property
     def hook(self) -> IMSHook:
         """The hook that this task's requests go through."""
-        return IMSHook(self.ims_conn_id, self.region)
+        # Written as None, it is left out.
+        named = IMSHook.default_conn_name if self.ims_conn_id is None else self.ims_conn_id
+        return IMSHook(named, self.region)
+
+    def storage_path(self, argument: str) -> ObjectStoragePath | None:
+        """Return the path that an argument names, None for nothing; ``oss://`` paths take this task's connection.
+
+        :raises ValueError: if no store is known for it.
+        """
+        from airflow_provider_ims.files.storage import storage_path
+
+        value = getattr(self, argument)
+        return None if is_nothing(value) else storage_path(value, argument, ims_conn_id=self.ims_conn_id)
 
     def check_given(self) -> None:
         """Refuse arguments that were written and are empty now. Costs nothing; call it before the first request.

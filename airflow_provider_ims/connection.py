@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider_ims.api.credentials import CredentialSource, FetchedCredentials, StaticCredentials
 from airflow_provider_ims.api.endpoints import NETWORKS, REGIONS, Endpoint, parse_host, region_host
+from airflow_provider_ims.arguments import read_decimal
 from airflow_provider_ims.compat import mask_secret
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def read_connection(connection: Connection, region: str | None = None) -> Connec
 
 
 def read_settings(connection: Connection, region: str | None = None) -> ConnectionSettings:
-    """Do the same, but leave the connection's name and the log alone.
+    """Return the same, but leave the connection's name and the log alone.
 
     :raises ValueError: naming the field that makes no sense.
     """
@@ -198,7 +199,7 @@ def _unknown_region(region: str) -> str:
 
 
 def _endpoint(connection: Connection, region: str | None, network: str) -> tuple[Endpoint, str | None]:
-    """Find where to send to; a documented host and the region must not contradict each other."""
+    """Return where to send to; a documented host and the region must not contradict each other."""
     host = (connection.host or "").strip().removesuffix("/")
     if "@" in host:
         raise ValueError("host has an '@': keys belong into login and password")
@@ -303,7 +304,7 @@ def _text(extra: Mapping[str, Any], field: str) -> str | None:
 
 
 def _json_text(extra: Mapping[str, Any], field: str) -> str | None:
-    """Read a JSON object, written as one or as text, and write it without a blank."""
+    """Return a JSON object, given as one or as text, spelled without a blank."""
     value = extra.get(field)
     if not isinstance(value, Mapping):
         text = _text(extra, field)
@@ -320,7 +321,7 @@ def _json_text(extra: Mapping[str, Any], field: str) -> str | None:
 
 
 def _url(extra: Mapping[str, Any], field: str) -> str | None:
-    """Read a URL. It may hold a password, so it is not repeated, and Airflow is told to mask the password."""
+    """Return a URL. It may hold a password, so it is not repeated, and Airflow is told to mask the password."""
     text = _text(extra, field)
     if not text:
         return None
@@ -352,11 +353,8 @@ def _number(extra: Mapping[str, Any], field: str, default: float, *, or_zero: bo
     value = extra.get(field)
     if value is None or (isinstance(value, str) and not value.strip()):
         return default
-    try:
-        number = float("nan" if isinstance(value, bool) else value)
-    except (TypeError, ValueError):
-        number = float("nan")
-    if not (0 <= number < float("inf")) or (number == 0 and not or_zero):
+    number = read_decimal(value)
+    if number is None or number < 0 or (number == 0 and not or_zero):
         raise ValueError(f"extra {field!r} is {value!r}, not a {'' if or_zero else 'positive '}number")
     return number
 

@@ -1,20 +1,24 @@
 """Every error that a user of this provider can catch.
 
 What the service or the network says is defined beside the client, in :mod:`airflow_provider_ims.api.errors`, and
-offered here too. Bad arguments are plain ``ValueError`` s.
+offered here too. What Airflow must not retry is made here of what runs and plans raise, which know no Airflow. Bad
+arguments are plain ``ValueError`` s.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from airflow_provider_ims.api.errors import (
+    GuardError,
     IMSAPIError,
     IMSAuthError,
     IMSError,
     IMSPermissionError,
     IMSThrottlingError,
     IMSTransientError,
+    OutcomeError,
 )
 from airflow_provider_ims.compat import AirflowFailException
 
@@ -31,26 +35,30 @@ __all__ = [
 ]
 
 
-class IMSDeletionError(IMSError, AirflowFailException):
+class IMSDeletionError(OutcomeError, AirflowFailException):
     """A run was finished, and not every target has an outcome that its policy accepts.
 
-    Airflow does not retry it: what could be tried again has been, and a retry would bury the result.
-
-    :param message: what happened, in words.
-    :param result: the same that a successful run returns.
+    Airflow does not retry it: what could be tried again has been, and a retry would bury the result, which is in the
+    attribute ``result``.
     """
 
-    def __init__(self, message: str, result: dict[str, Any] | None = None) -> None:
-        super().__init__(message)
-        self.result = result or {}
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.result)
-
-
-class IMSGuardError(IMSError, AirflowFailException):
+class IMSGuardError(GuardError, AirflowFailException):
     """Nothing was deleted: the input goes over a cap, or is not what was approved."""
 
 
 class IMSJobFailedError(IMSError, AirflowFailException):
-    """A transcoding job, or a part of it, failed for good."""
+    """A job of the service, or a part of it, failed for good."""
+
+
+@contextmanager
+def raised_for_airflow() -> Iterator[None]:
+    """Raise what a run or a plan raises as the error that Airflow does not retry."""
+    try:
+        yield
+    except AirflowFailException:
+        raise
+    except OutcomeError as error:
+        raise IMSDeletionError(str(error), error.result) from error
+    except GuardError as error:
+        raise IMSGuardError(str(error)) from error

@@ -17,7 +17,7 @@ UI_FIELD_BEHAVIOUR: dict[str, Any] = {
         "login": "empty: the credential type below says where keys come from",
         "host": "empty: the region's own; else a host, host:port or URL",
         # https://github.com/apache/airflow/pull/73298
-        "port": "443 (Airflow 3.3.1 and 3.3.2 test none without a port)",
+        "port": "that of Endpoint, else 443; Airflow 3.3.1 and 3.3.2 need one to test",
     },
 }
 

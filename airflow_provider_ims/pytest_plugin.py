@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 if TYPE_CHECKING:
-    from airflow_provider_ims.emulator.server import Emulator
+    from airflow_provider_ims.emulator.server import EmulatedOSS, Emulator
 
 _REGION = "cn-shanghai"
 _BUCKET = f"https://media-team.oss-{_REGION}.aliyuncs.com"
@@ -79,7 +79,7 @@ def ims_emulator_session() -> Iterator[Emulator]:
     """The emulator as the tests before left it, for fixtures that live longer than a test."""
     from airflow_provider_ims.emulator.server import Emulator
 
-    emulator = Emulator("--region", _REGION, "--job-seconds", "0.5")
+    emulator = Emulator("--region", _REGION, "--job-seconds", "0.5", "--oss-port", "0")
     lacking = ""
     try:
         emulator.start()
@@ -100,6 +100,15 @@ def ims_emulator(ims_emulator_session: Emulator) -> Emulator:
     """
     ims_emulator_session.reset()
     return ims_emulator_session
+
+
+@pytest.fixture
+def ims_oss(ims_emulator: Emulator) -> EmulatedOSS:
+    """The emulator's local OSS: ``oss://`` paths of its connections lead there, and media have their files in it.
+
+    ``ims_oss.names("media-team")`` lists what is left, ``ims_oss.make_bucket("reports")`` makes room for a report.
+    """
+    return ims_emulator.oss
 
 
 @pytest.fixture
@@ -144,7 +153,13 @@ def make_ims_connection(ims_emulator: Emulator) -> Iterator[MakeConnection]:
             conn_id: str = "ims_default", *, extra: Mapping[str, Any] | None = None, **fields: Any
         ) -> str:
             connection = ims_emulator.airflow_connection(
-                extra={"region": _REGION, **_SHORT, **(extra or {})}, **fields
+                extra={
+                    "region": _REGION,
+                    "oss_endpoint": ims_emulator.oss.endpoint,
+                    **_SHORT,
+                    **(extra or {}),
+                },
+                **fields,
             )
             environment.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", connection)
             return conn_id

@@ -21,7 +21,7 @@ from airflow_provider_ims.arguments import is_nothing
 from airflow_provider_ims.deletion.policies import OutcomePolicies, OutcomePolicy
 from airflow_provider_ims.deletion.record import MAX_SAMPLES
 from airflow_provider_ims.deletion.resolve import Outcome
-from airflow_provider_ims.exceptions import IMSDeletionError
+from airflow_provider_ims.exceptions import IMSDeletionError, raised_for_airflow
 from airflow_provider_ims.files.manifest import ManifestReader, Row
 from airflow_provider_ims.files.storage import storage_path, to_line, write_whole
 from airflow_provider_ims.retention.plan import check_plan, percentage
@@ -92,6 +92,7 @@ def shard_of(media_id: str, shards: int) -> int:
     return int.from_bytes(digest) % shards
 
 
+@raised_for_airflow()
 def split_manifest(
     manifest: str | ObjectStoragePath | None,
     folder: str | ObjectStoragePath,
@@ -151,6 +152,7 @@ def split_manifest(
     return arguments
 
 
+@raised_for_airflow()
 def merge_results(
     shards: Sequence[Mapping[str, Any]] | None,
     results: Iterable[Mapping[str, Any] | None] | None,
@@ -207,6 +209,10 @@ def _write(path: ObjectStoragePath, first: bytes, rest: IO[bytes]) -> str:
     return write_whole(path, itertools.chain([first], iter(partial(rest.read, PIECE_BYTES), b"")))
 
 
+def _verified(results: Sequence[Mapping[str, Any]]) -> list[int]:
+    return [left for result in results if (left := result.get("files_left")) is not None]
+
+
 def _sum_up(results: Sequence[Mapping[str, Any]], shards: int) -> dict[str, Any]:
     samples: dict[str, list[str]] = {}
     for result in results:
@@ -218,6 +224,7 @@ def _sum_up(results: Sequence[Mapping[str, Any]], shards: int) -> dict[str, Any]
     one: Mapping[str, Any] = results[0] if results else {}
     return {
         **{name: sum(result[name] for result in results) for name in SUMS},
+        "files_left": sum(verified) if (verified := _verified(results)) else None,
         "preview": one.get("preview", False),
         "region": one.get("region"),
         "delete_physical_files": one.get("delete_physical_files", False),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from media_team import Cleanup
 
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator.server import EmulatedOSS, Emulator
 
 BATCH_LIMIT = 20
 
@@ -45,11 +46,21 @@ def read(ims: Emulator) -> Books:
     )
 
 
-def report_lines(folder: Path) -> Iterator[dict[str, Any]]:
-    """Read a task's report, of which nothing but its parts is there."""
-    for part in sorted(folder.iterdir()):
-        assert part.name.startswith("part-"), part
-        for text in part.read_text().splitlines():
+def report_lines(report: str | Path, oss: EmulatedOSS | None = None) -> Iterator[dict[str, Any]]:
+    """Read a task's report, of which nothing but its parts is there.
+
+    :param oss: where a report under ``oss://`` lies.
+    """
+    if oss and str(report).startswith("oss://"):
+        bucket, _, folder = str(report).rpartition("@")[2].removeprefix("oss://").partition("/")
+        files = {
+            key[len(folder) + 1 :]: partial(oss.get, bucket, key) for key in oss.names(bucket, f"{folder}/")
+        }
+    else:
+        files = {part.name: part.read_text for part in Path(report).iterdir()}
+    for name, read in sorted(files.items()):
+        assert name.startswith("part-"), name
+        for text in read().split("\n")[:-1]:
             yield json.loads(text)
 
 

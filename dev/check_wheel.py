@@ -1,12 +1,14 @@
-"""Build sdist and wheel, look into both, and use the wheel in bare environments of three Airflow releases.
+"""Build sdist and wheel, look into both, and use the wheel in bare environments of several Airflow releases.
 
-Each environment starts with Airflow alone, as its constraints file pins it. The wheel and its emulator are then
-installed without any constraint, as a user may do, and must leave every version that Airflow had.
+Each environment starts with Airflow alone, in the versions that the release came with (``constraints/``). The wheel
+and its emulator are then installed without any constraint, as a user may do, and must leave every version that was
+there.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import subprocess
@@ -17,10 +19,13 @@ import time
 import zipfile
 from pathlib import Path
 
+import constraints
+
 ROOT = Path(__file__).parent.parent
 UV = [sys.executable, "-m", "uv"]
 PACKAGE = "airflow_provider_ims"
-RELEASES = ("3", "3.1", "2.11")
+RELEASES = ("2.11.0", "3.0.0", "3.1.0", "3.3.2")
+"""What is used unless others are asked for: the first releases are the hardest, the last is the most used."""
 NEEDED_IN_WHEEL = ("py.typed", "emulator/README.md")
 # What is about this repository, and not about the package or its tests.
 NOT_IN_SDIST = (".ci/",)
@@ -29,7 +34,9 @@ ADDED_BY_SDIST = {"PKG-INFO"}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--airflow", action="append", choices=RELEASES, help="only this one; may be repeated")
+    parser.add_argument(
+        "--airflow", action="append", choices=constraints.RELEASES, help="only this one; may be repeated"
+    )
     releases = parser.parse_args().airflow or RELEASES
     with tempfile.TemporaryDirectory(prefix="wheel-") as name:
         folder = Path(name)
@@ -38,8 +45,8 @@ def main() -> None:
         check_wheel(wheel)
         for release in releases:
             began = time.monotonic()
-            use(wheel, release, folder / release)
-            print(f"Airflow {release}: works, after {time.monotonic() - began:.0f} s", flush=True)
+            seen = use(wheel, release, folder / release)
+            print(f"Airflow {release}: {seen}, after {time.monotonic() - began:.0f} s", flush=True)
 
 
 def build(folder: Path) -> tuple[Path, Path]:
@@ -76,24 +83,28 @@ def check_wheel(wheel: Path) -> None:
     print(f"{wheel.name}: {len(package)} files of {PACKAGE}, and its licence")
 
 
-def use(wheel: Path, release: str, folder: Path) -> None:
-    """Install Airflow alone, then the wheel; ask Airflow for what it sees, and delete media."""
-    python = folder / "bin" / "python"
-    constraints = ROOT / "constraints" / f"airflow-{release}.txt"
-    airflow = next(line for line in constraints.read_text().split() if line.startswith("apache-airflow=="))
-    run(*UV, "venv", "--quiet", "--python", sys.executable, str(folder))
-    install = [*UV, "pip", "install", "--quiet", "--python", str(python)]
-    run(*install, airflow, "--constraint", str(constraints))
-    before = frozen(python)
-    run(*install, f"{wheel}[emulator]")
-    after = frozen(python)
+def use(wheel: Path, release: str, folder: Path, python: str = sys.executable) -> dict[str, str]:
+    """Install Airflow alone, then the wheel; ask Airflow for what it sees, and delete media.
+
+    Return what each suite of use_wheel.py saw.
+    """
+    run(*UV, "venv", "--quiet", "--python", python, str(folder))
+    installed = str(folder / "bin" / "python")
+    install = [*UV, "pip", "install", "--quiet", "--python", installed]
+    versions = ["--constraint", str(constraints.path_of(release))]
+    run(*install, f"apache-airflow=={release}", *versions)
+    before = frozen(installed)
+    run(*install, f"{wheel}[emulator,oss]")
+    after = frozen(installed)
     changed = {
         name: (version, after.get(name)) for name, version in before.items() if after.get(name) != version
     }
-    expect(not changed, f"beside {airflow} the wheel changes {changed}")
-    run(*UV, "pip", "check", "--python", str(python))
+    expect(not changed, f"beside Airflow {release} the wheel changes {changed}")
+    run(*UV, "pip", "check", "--python", installed)
+    run(*install, "--dry-run", "--reinstall", str(wheel), f"apache-airflow=={release}", *versions)
     print(
-        f"{airflow}: all {len(before)} versions stay, {len(after) - len(before)} packages are new", flush=True
+        f"Airflow {release}: all {len(before)} versions stay, {len(after) - len(before)} packages are new",
+        flush=True,
     )
 
     home = folder / "airflow"
@@ -101,19 +112,20 @@ def use(wheel: Path, release: str, folder: Path) -> None:
         **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PYTHON"))},
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "example_dags"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dev" / "wheel_dags"),
         "ALIBABA_CLOUD_ECS_METADATA_DISABLED": "true",
         "NO_PROXY": "127.0.0.1,localhost",
     }
     home.mkdir()
     providers = run(str(folder / "bin" / "airflow"), "providers", "list", env=environment, cwd=home)
     expect("airflow-provider-ims" in providers, f"airflow providers list does not show it:\n{providers}")
-    print(run(str(python), str(ROOT / "dev" / "use_wheel.py"), env=environment, cwd=home).strip(), flush=True)
+    printed = run(installed, str(ROOT / "dev" / "use_wheel.py"), env=environment, cwd=home)
+    return dict(json.loads(printed.splitlines()[-1]))
 
 
-def frozen(python: Path) -> dict[str, str]:
+def frozen(python: str) -> dict[str, str]:
     """Every installed package and its version."""
-    lines = run(*UV, "pip", "freeze", "--python", str(python)).split("\n")
+    lines = run(*UV, "pip", "freeze", "--python", python).split("\n")
     return dict(line.split("==", 1) for line in lines if "==" in line)
 
 
@@ -122,7 +134,7 @@ def files_of_repository() -> list[str]:
 
 
 def run(*command: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env, cwd=cwd, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env, cwd=cwd, timeout=900)
     expect(not done.returncode, f"{' '.join(command)} failed:\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
     return done.stdout
 

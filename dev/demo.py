@@ -143,6 +143,13 @@ def stay(airflow: LocalAirflow, ims: Emulator, after: books.Books) -> None:
     print(f"  the local IMS  {ims.endpoint}   its books: {ims.control}")
     print(f"  to try         trigger {DAG_ID} with this configuration:")
     print(textwrap.indent(json.dumps(conf, indent=2), " " * 17))
+    print(
+        "                 trigger ims_retention with the folder oss://media-team/ims, in the local OSS: its"
+    )
+    print(
+        "                 plan waits for you under Required Actions. (Plans in /tmp/ims-plans, where they go"
+    )
+    print("                 by default, stay there when this ends.)")
     sys.stdout.flush()
     threading.Event().wait()
 
@@ -150,7 +157,7 @@ def stay(airflow: LocalAirflow, ims: Emulator, after: books.Books) -> None:
 def demonstrate(home: Path, *, ui: bool, say: Progress) -> bool:
     """Do it all once; tell whether all agreed."""
     work = cleanup()
-    with Emulator("--region", REGION) as ims:
+    with Emulator("--region", REGION, "--oss-port", "0") as ims:
         ims.seed(work.media)
         # As in the service, reads may go on to show a medium for a while: so there is something to wait for.
         ims.add_fault("lagging_reads", milliseconds=LAG_MILLISECONDS)
@@ -164,7 +171,9 @@ def demonstrate(home: Path, *, ui: bool, say: Progress) -> bool:
                 login=ims.access_key_id,
                 password=ims.access_key_secret,
                 host=ims.endpoint,
-                extra=json.dumps({"region": REGION}),
+                # https://github.com/apache/airflow/pull/73298
+                port=ims.endpoint.rpartition(":")[2],
+                extra=json.dumps({"region": REGION, "oss_endpoint": ims.oss.endpoint}),
             )
             before = books.read(ims)
             ids, urls = len(work.conf["media_ids"]), len(work.conf["input_urls"])

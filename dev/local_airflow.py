@@ -360,10 +360,14 @@ class LocalAirflow:
 
         self._poll(lambda: self.request("GET", f"dags/{dag_id}").ok, timeout, describe)
 
-    def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
-        """Start a run by hand (no logical date) and return its id. Only DAGs that are triggered ever run."""
+    def unpause(self, dag_id: str) -> None:
+        """Let the scheduler run a DAG when it is due; :meth:`trigger` does so by itself."""
         self.wait_for_dag(dag_id)
         self.request("PATCH", f"dags/{dag_id}", json={"is_paused": False})
+
+    def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
+        """Start a run by hand (no logical date) and return its id. Only DAGs that are triggered ever run."""
+        self.unpause(dag_id)
         body = {"logical_date": None, "conf": dict(conf or {})}
         return str(self.request("POST", f"dags/{dag_id}/dagRuns", json=body).json()["dag_run_id"])
 
@@ -389,6 +393,15 @@ class LocalAirflow:
             print(f"{dag_id}.{task_id} failed; the end of its log:", *events[-8:], sep="\n  ")
             about = self._processes["scheduler"].lines_about(name, run_id)
             print("and what the scheduler said of it:", *about[-8:], sep="\n  ")
+
+    def wait_for_run(self, dag_id: str, timeout: float = 60) -> str:
+        """Wait until the scheduler has made a run of a DAG, and return its id."""
+
+        def first() -> str | None:
+            runs = self._get(f"dags/{dag_id}/dagRuns")["dag_runs"]
+            return str(runs[0]["dag_run_id"]) if runs else None
+
+        return self._poll(first, timeout, lambda: f"no run of {dag_id}")
 
     def wait_for_task(
         self, dag_id: str, run_id: str, task_id: str, *states: str, timeout: float = 60, map_index: int = -1

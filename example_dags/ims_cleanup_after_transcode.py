@@ -9,6 +9,7 @@ Copy this file into your DAG folder, put the ids of your templates into it, crea
    was started elsewhere instead.
 2. ``wait_for_renditions`` waits until the job *and* each of its outputs have ended well.
 3. ``check_renditions`` looks at each rendition where it lies, and makes sure that none is the source itself.
+   What it finds wrong is final: no retry brings a rendition back.
 4. ``delete_source`` deletes the source together with its file, and refuses if that is the file of a rendition.
 5. ``wait_until_gone`` waits until reads no longer show it.
 
@@ -28,6 +29,7 @@ from uuid import NAMESPACE_URL, uuid5
 import pendulum
 from airflow.providers.common.compat.sdk import (
     DAG,
+    AirflowFailException,
     AirflowSkipException,
     ObjectStoragePath,
     Param,
@@ -55,7 +57,7 @@ def start_job() -> str:
     if not source and not job:
         raise AirflowSkipException("No source was given, so there is nothing to convert or to delete.")
     if not source or not (folder or job):
-        raise ValueError("source_media_id is needed, and folder or job_id.")
+        raise AirflowFailException("source_media_id is needed, and folder or job_id.")
     if job:
         return str(job)
     config = {
@@ -87,20 +89,20 @@ def check_renditions(job: dict[str, Any]) -> dict[str, Any]:
     hook = IMSHook()
     source = hook.get_media_info(get_current_context()["params"]["source_media_id"].strip())
     if source is None or not source.input_url:
-        raise RuntimeError("The source is not registered, or has no URL.")
+        raise AirflowFailException("The source is not registered, or has no URL.")
     renditions = []
     for output in job["outputs"]:
         media_id, url = output["media_id"], output["url"]
         if media_id == source.media_id:
-            raise RuntimeError(f"Rendition {output['name']} was written into the source itself.")
+            raise AirflowFailException(f"Rendition {output['name']} was written into the source itself.")
         if media_id:
             medium = hook.get_media_info(media_id)
             if medium is None or medium.status != "Normal":
-                raise RuntimeError(
+                raise AirflowFailException(
                     f"Rendition {media_id} is {medium.status if medium else 'not registered'}."
                 )
-        elif not url or not ObjectStoragePath(url).stat().st_size:
-            raise RuntimeError(f"Rendition {output['name']} is an empty file, or none: {url}.")
+        elif not url or not (file := ObjectStoragePath(url)).exists() or not file.stat().st_size:
+            raise AirflowFailException(f"Rendition {output['name']} is an empty file, or none: {url}.")
         if url:
             renditions.append(url)
     return {"source": source.input_url, "renditions": renditions}

@@ -3,7 +3,7 @@
 Copy this file into your DAG folder, create the connection ``ims_default`` (type *Alibaba Cloud IMS*: AccessKey,
 secret and region), and trigger the DAG with a text file of one media id a line, or with a plan::
 
-    {"manifest": "s3://my-bucket/to-delete.txt", "shards": 8}
+    {"manifest": "oss://my-bucket/to-delete.txt", "shards": 8}
 
 1. ``split`` reads the manifest once and writes its shards next to each other. The same id always goes to the same
    shard. If ``manifest_digest`` is given, any other file than the one with this SHA-256 is refused before that.

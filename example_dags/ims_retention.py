@@ -13,7 +13,7 @@ secret and region). The policy stands below, in the file, so that nobody can wid
 6. ``tell`` says how it ended; put your own message there.
 
 The plans go to the folder that the run is given. Every worker must see it, and so must whoever approves: take a
-path in an object store, such as ``s3://my-bucket/ims-plans``. Needs Airflow 3.1 for the approval.
+path in an object store, such as ``oss://my-bucket/ims-plans``. Needs Airflow 3.1 for the approval.
 """
 
 from __future__ import annotations

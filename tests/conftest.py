@@ -34,6 +34,10 @@ os.environ |= {
 
 import pytest  # noqa: E402
 
+from airflow_provider_ims.api.client import IMSClient  # noqa: E402
+from airflow_provider_ims.api.credentials import StaticCredentials  # noqa: E402
+from airflow_provider_ims.api.endpoints import parse_host  # noqa: E402
+from airflow_provider_ims.emulator.server import Emulator  # noqa: E402
 from tests.stores import local_oss, oss_server, s3_endpoint, store  # noqa: E402, F401
 
 
@@ -43,3 +47,14 @@ def airflow_database() -> None:
     from airflow.utils.db import initdb
 
     initdb()
+
+
+@pytest.fixture
+def client(ims_emulator: Emulator) -> IMSClient:
+    """Asks the emulator, as a hook's client does it without a pace."""
+    return IMSClient(
+        parse_host(ims_emulator.endpoint),
+        StaticCredentials(ims_emulator.access_key_id, ims_emulator.access_key_secret),
+        read_timeout=2,
+        retry_seconds=20,
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import socket
 import ssl
 import threading
@@ -28,8 +29,9 @@ from airflow_provider_ims.api.errors import ERROR_RULES
 from airflow_provider_ims.deletion.policies import OutcomePolicies
 from airflow_provider_ims.deletion.run import DeletionRun
 from airflow_provider_ims.deletion.targets import read_targets
+from airflow_provider_ims.emulator.oss import LocalOSS
 from airflow_provider_ims.emulator.server import Emulator
-from airflow_provider_ims.files.report import Report
+from airflow_provider_ims.files.oss import get_fs
 from airflow_provider_ims.files.storage import storage_path
 from airflow_provider_ims.hooks import diagnosis
 from airflow_provider_ims.hooks.ims import IMSHook
@@ -63,6 +65,11 @@ class World:
     monkeypatch: pytest.MonkeyPatch
     certificate: tuple[ssl.SSLContext, Path]
     services: list[Any] = field(default_factory=list)
+    oss: LocalOSS = field(default_factory=lambda: LocalOSS("bucket"))
+    oss_connections: int = 0
+
+    def __post_init__(self) -> None:
+        self.oss.start()
 
     def connect(self, **fields: Any) -> None:
         """Make the connection ``ims_default``; arguments replace fields, ``extra`` adds to the extras."""
@@ -147,7 +154,16 @@ class World:
 
         return start
 
+    def at_oss(self, extra: dict[str, Any] | None = None, **fields: Any) -> str:
+        """Make a connection to the local OSS; give what a path begins with that names it."""
+        self.oss_connections += 1  # Airflow keeps a file system for each
+        conn_id = f"oss_{self.oss_connections}"
+        connection = self.oss.airflow_connection(extra={"retry_seconds": 0} | (extra or {}), **fields)
+        self.monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", connection)
+        return f"oss://{conn_id}@"
+
     def close(self) -> None:
+        self.oss.stop()
         for service in self.services:
             service.close()
 
@@ -190,6 +206,8 @@ def all_of_them(world: World) -> Iterator[Provocation]:
         runs,
         resumed_runs,
         reports,
+        object_stores,
+        files_that_stay,
         waiting,
         connection_tests,
     ):
@@ -204,6 +222,19 @@ def arguments_of_deletion(world: World) -> Iterator[Provocation]:
     yield "media_ids[1]", lambda: delete(media_ids=["a", None])
     yield "media_ids", lambda: delete(media_ids="[a, b")
     yield "media_ids", lambda: delete(media_ids="(1)")
+    yield "media_ids[0]", lambda: delete(media_ids=[["a", "b"]])
+    yield "media_ids[0]", lambda: delete(media_ids="['a' 'b']")
+    yield "media_ids[0]", lambda: delete(media_ids="[['a']]")
+    yield "media_ids", lambda: delete(media_ids="a,None,b")
+    yield "input_urls", lambda: delete(input_urls=["oss://bucket"])
+    yield "input_urls", lambda: delete(input_urls=["oss://b/1 oss://b/2"])
+    yield "~/ids.txt", lambda: delete(manifest="~/ids.txt")
+    yield "report", lambda: delete(media_ids=["a"], report="None")
+    yield "region", lambda: delete(media_ids=["a"], region="")
+    yield "manifest_digest", lambda: delete(media_ids=["a"], manifest_digest="None")
+    yield "a", lambda: delete(media_ids=["a", "b"], protect=["a"])
+    yield "protect", lambda: delete(media_ids=["a"], protect=["oss://b/1"])
+    yield "protect", lambda: world.hook().delete_media(["a"], protect=[])
     yield "input_urls", lambda: delete(input_urls=["ftp://bucket/a"])
     yield "input_urls", lambda: delete(input_urls=["oss://bucket/a,b"])
     yield "input_urls", lambda: delete(input_urls=[SIGNED_URL])
@@ -229,7 +260,12 @@ def arguments_of_planning(world: World) -> Iterator[Provocation]:
     yield "keep_latest", lambda: plan(keep_latest=0)
     yield "require_tags", lambda: plan(require_tags="[a, b")
     yield "exclude_tags", lambda: plan(exclude_tags=[])
+    yield "exclude_tags", lambda: plan(exclude_tags="keep;hold")
+    yield "exclude_tags", lambda: plan(exclude_tags="'keep'")
+    yield "exclude_tags", lambda: make_policy(as_of=NOW, older_than="P1D", exclude_tags="None")
     yield "title_pattern", lambda: plan(title_pattern="")
+    yield "title_pattern", lambda: make_policy(as_of=NOW, older_than="P1D", title_pattern=" ")
+    yield "manifest", lambda: plan(manifest="None")
     yield "max_percent", lambda: plan(max_percent=120)
     yield "max_media", lambda: plan(max_media=-1)
     yield "the run is for", lambda: plan(context(run_after=NOW + timedelta(days=1)))
@@ -261,10 +297,13 @@ def arguments_of_planning(world: World) -> Iterator[Provocation]:
 def arguments_of_the_hook(world: World) -> Iterator[Provocation]:
     yield "media_ids and input_urls", lambda: world.hook().delete_media_infos()
     yield "media_id and input_url", lambda: world.hook().get_media_info()
-    yield "20 media", lambda: world.hook().batch_get_media_infos(["a"] * 21)
-    yield "20 streams", lambda: world.hook().delete_play_info("a", file_urls=[])
+    yield "media_ids", lambda: world.hook().batch_get_media_infos(["a"] * 21)
+    yield "file_urls", lambda: world.hook().delete_play_info("a", file_urls=[])
     yield "media_id", lambda: world.hook().delete_play_info("", file_urls=["oss://b/1"])
     yield "oss://b/1,2", lambda: world.hook().delete_play_info("a", file_urls=["oss://b/1,2"])
+    yield "media_ids", lambda: world.hook().delete_media_infos(media_ids="a")  # type: ignore[arg-type]
+    yield "region", lambda: IMSHook(region="").settings
+    yield "path", lambda: read_targets(manifest=" . ")
     yield "parameter Filter", lambda: world.hook().call("ListMediaBasicInfos", Filter=["a"])
 
 
@@ -435,6 +474,8 @@ def refusals(world: World) -> Iterator[Provocation]:
             "Message": said if "ignature" in rule.prefix else "Refused.",
         }
         yield f"({rule.prefix}, ", lambda body=body: world.ask(world.answering(400, body))
+    throttled = {"RequestId": "R-1", "Code": "Rejected.Throttling", "Message": "Refused."}
+    yield "Rejected.Throttling", lambda: world.ask(world.answering(403, throttled))
     for status in (400, 401, 403, 408, 418, 429, 500):
         body = {"RequestId": "R-1", "Code": "SomethingNew", "Message": "Refused."}
         yield f"HTTP {status}", lambda body=body, status=status: world.ask(world.answering(status, body))
@@ -451,6 +492,7 @@ def refusals(world: World) -> Iterator[Provocation]:
     ask = lambda: world.hook().batch_get_media_infos(["a"])  # noqa: E731
     yield "127.0.0.1", world.with_fault(ask, {"kind": "wrong_clock", "seconds": 3600})
     yield "127.0.0.1", world.with_fault(ask, {"kind": "wrong_clock", "seconds": -3600})
+    yield "more than a day", world.with_fault(ask, {"kind": "wrong_clock", "seconds": 90_000})
 
 
 def answers(world: World) -> Iterator[Provocation]:
@@ -481,8 +523,9 @@ def answers(world: World) -> Iterator[Provocation]:
     yield "status 201", lying(read_list, {}, 201)
     yield "JSON", lying(read_list, b"<html>")
     yield "RequestId", lying(read_list, {"RequestId": None})
-    yield "64 MiB", lying(read_list, b" " * (65 << 20))
+    yield "longer than any", lying(read_list, b" " * (65 << 20))
     yield "IgnoredList", lying(delete_one, {"IgnoredList": "a,b"})
+    yield "another operation", lying(delete_one, {"MediaInfos": [], "TotalCount": 7})
     yield "MediaInfos", lying(read_batch, {"MediaInfos": ["a"]})
     yield "MediaInfos nor IgnoredList", lying(read_batch, {})
     yield "NextToken", lying(read_list, {"NextToken": 7})
@@ -504,6 +547,13 @@ def networks(world: World) -> Iterator[Provocation]:
         lambda: world.ask("http://ice.nowhere.invalid", proxy=f"http://user:{SECRET}@{closed_port()}"),
     )
     yield "ice.nowhere.invalid", lambda: world.ask("http://ice.nowhere.invalid", proxy="gopher://127.0.0.1:1")
+    for status in (403, 407, 502):
+        yield (
+            f"HTTP {status}",
+            lambda status=status: world.ask(
+                "https://ice.nowhere.invalid", proxy=world.answering(status, b"")
+            ),
+        )
     yield "127.0.0.1", lambda: world.ask(f"http://{closed_port()}")
     yield "127.0.0.1", lambda: world.ask(world.full(), connect_timeout=0.05)
     yield "127.0.0.1", lambda: world.ask(world.silent(), read_timeout=0.2)
@@ -625,11 +675,26 @@ def resumed_runs(world: World) -> Iterator[Provocation]:
         world.emulator.drop_faults()
         return store
 
-    yield "version 0", kept(lambda state: {**state, "version": 0})
-    yield "counts", kept(lambda state: {**state, "requests": -1})
+    yield "damaged", kept(lambda state: {**state, "version": 0})
+    yield "damaged", kept(lambda state: {**state, "requests": -1})
     yield "input", kept(lambda state: {**state, "input": 7})
-    yield "damaged", kept(lambda state: {"version": state["version"]})
+    yield "damaged", kept(lambda state: {"version": state["version"], "input": state["input"]})
     yield "input, region or host", kept(lambda state: {**state, "input": "another"})
+
+    def lines_lost() -> Any:
+        library = world.emulator.generate(400)
+        report = str(world.folder / "lost")
+        store = cut(library, report=report)
+        shutil.rmtree(report)
+        return delete(media_ids=library, store=store, report=report)
+
+    yield f"{world.folder}/lost", lines_lost
+
+    class Forgetful(MemoryStore):
+        def delete(self, key: str) -> None:
+            raise ConnectionError
+
+    yield "ConnectionError", lambda: delete(media_ids=world.emulator.generate(1), store=Forgetful())
 
     def too_many_to_name() -> Any:
         library = world.emulator.generate(200)
@@ -660,10 +725,140 @@ def reports(world: World) -> Iterator[Provocation]:
     def file_for_a_folder() -> Any:
         (world.folder / "blocked").mkdir()
         (world.folder / "blocked" / "attempt=1").write_text("")
-        return Report.begin(storage_path(str(world.folder / "blocked")), 1)
+        return world.hook().delete_media(["a"], report_base=storage_path(str(world.folder / "blocked")))
 
     yield "a-file/reports", under_a_file
+    for about, report in (
+        ("nobody", "s3://nobody@bucket/reports"),
+        ("gs://bucket/reports", "gs://bucket/reports"),
+        ("foo://bucket/reports", "foo://bucket/reports"),
+    ):
+        yield about, lambda report=report: delete(media_ids=["a"], report=report)
     yield "blocked", file_for_a_folder
+
+
+def object_stores(world: World) -> Iterator[Provocation]:
+    """What OSS, its keys and the way to it can refuse."""
+    oss = world.oss
+
+    def report(base: Callable[[], str], bucket: str = "bucket") -> Callable[[], Any]:
+        return lambda: delete(media_ids=["a"], report=f"{base()}{bucket}/reports")
+
+    def by_key(**fields: Any) -> Callable[[], str]:
+        """Connect with a key of its own."""
+
+        def start() -> str:
+            oss.add_key("another", "its-secret", **fields)
+            extra = {"security_token": TOKEN} if "security_token" in fields else {}
+            return world.at_oss(extra, login="another", password="its-secret")
+
+        return start
+
+    def failing(kind: str, operation: str = "PutObject", **fields: Any) -> Callable[[], str]:
+        def start() -> str:
+            oss.drop_faults()
+            oss.add_fault(kind, operation=operation, **fields)
+            return world.at_oss()
+
+        return start
+
+    def healed(call: Callable[[], Any]) -> Callable[[], Any]:
+        def start() -> Any:
+            try:
+                return call()
+            finally:
+                oss.drop_faults()
+
+        return start
+
+    yield "bucket nowhere", report(world.at_oss, "nowhere")
+    yield "nowhere/ids.txt", lambda: delete(manifest=f"{world.at_oss()}nowhere/ids.txt")
+    yield "oss:PutObject on bucket/*", report(by_key(actions=["oss:Get*", "oss:List*"]))
+    yield "oss:ListObjects on bucket", report(by_key(actions=["oss:Put*"]))
+    yield "the AccessKey Secret is wrong", report(lambda: world.at_oss(password=SECRET))
+    yield "the AccessKey ID is not known", report(lambda: world.at_oss(login="nobody"))
+    yield "has expired", report(by_key(security_token=TOKEN, expires_in=-1))
+    yield "region", report(lambda: world.at_oss({"region": "cn-beijing"}))
+    yield "extra 'region'", report(lambda: world.at_oss({"region": ""}, host="http://127.0.0.1:1"))
+    yield "127.0.0.1", report(lambda: world.at_oss({"oss_endpoint": f"http://{closed_port()}"}))
+    yield "127.0.0.1", report(lambda: world.at_oss({"oss_endpoint": world.silent(), "read_timeout": 0.2}))
+    yield "3 tries", healed(report(failing("error")))
+    yield "127.0.0.1", healed(report(failing("reset_after")))
+    yield "Odd", healed(report(failing("error", status=403, code="Odd")))
+    yield "OSS can't do it", healed(report(failing("error", status=400, code="Odd")))
+
+    def elsewhere() -> str:
+        oss.make_bucket_elsewhere("bucket-of-beijing", "oss-cn-beijing.aliyuncs.com")
+        return world.at_oss()
+
+    yield "oss-cn-beijing.aliyuncs.com", report(elsewhere, "bucket-of-beijing")
+
+    def keyless() -> str:
+        uri = f"http://{closed_port()}"
+        return world.at_oss(
+            {"credential_type": "credentials_uri", "credentials_uri": uri}, login=None, password=None
+        )
+
+    yield "gives no keys for OSS", report(keyless)
+    yield "'..'", report(world.at_oss, "bucket/..")
+    yield "nobody", lambda: get_fs("nobody").exists("bucket/key")
+
+    def without_the_library() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("importlib.util.find_spec", lambda name: None)
+            report(world.at_oss)()
+
+    yield "airflow-provider-ims[oss]", without_the_library
+
+    def lost_on_the_way() -> Any:
+        library = world.emulator.generate(100)
+        return delete(media_ids=library, report=f"{failing('error', skip=1)()}bucket/reports")
+
+    yield "oss", healed(lost_on_the_way)
+
+    def left_lying() -> Any:
+        base = by_key(actions=["oss:Get*", "oss:Put*", "oss:ListObjects"])()
+        return delete(media_ids=world.emulator.generate(1), report=f"{base}bucket/reports")
+
+    yield "_journal", left_lying
+
+    def unread() -> Any:
+        base = failing("error", "GetObject")()
+        oss.put("bucket", "ids.txt", b"a")
+        return delete(manifest=f"{base}bucket/ids.txt")
+
+    yield "bucket/ids.txt", healed(unread)
+
+
+def files_that_stay(world: World) -> Iterator[Provocation]:
+    """Media that are gone while their files are not, or nobody knows."""
+
+    def verified(**arguments: Any) -> Any:
+        oss = world.emulator.oss
+        world.connect(extra={"oss_endpoint": oss.endpoint})
+        oss.make_bucket("media-team")
+        oss.leave_files("media-team")
+        library = world.emulator.seed(
+            {"url": f"https://media-team.oss-cn-shanghai.aliyuncs.com/{number}.mp4"} for number in range(3)
+        )
+        return delete(media_ids=library, delete_physical_files=True, verify_files=True, **arguments)
+
+    yield "3 of 3 files left", verified
+    yield "3 of 3 files left", lambda: verified(on_files_left="fail")
+    yield "on_files_left", lambda: verified(on_files_left="never")
+
+    def without_region() -> Any:
+        world.connect(extra={"region": ""})
+        return delete(media_ids=["a"], delete_physical_files=True, verify_files=True)
+
+    yield "verify_files", without_region
+
+    def unwritten() -> Any:
+        folder = world.folder / "unwritten"
+        (folder / "_journal").mkdir(parents=True)
+        return gone(manifest=str(folder)).execute({"ti": Task()})  # type: ignore[typeddict-item]
+
+    yield f"{world.folder}/unwritten", unwritten
 
 
 def waiting(world: World) -> Iterator[Provocation]:
@@ -801,6 +996,8 @@ OURS = (
     "OtherProduct",
     "BadAnswer",
     "UntrustedCertificate",
+    "NoTLS",
+    "ProxyRefused",
     "NoConnection",
     "NoAnswer",
     "Fetched",

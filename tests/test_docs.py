@@ -1,4 +1,4 @@
-"""Every command and snippet of the README and the guides, run.
+"""Every command and snippet of the README and the guides, run; and tables of parameters, held against the code.
 
 A fenced block is run as its language says. A comment in the line above it says more: ``<!-- file: NAME -->`` that it
 is a file, which lies beside the page's other files when anything of the page is run; ``<!-- not run: REASON -->``
@@ -7,10 +7,12 @@ that it can't be run. Addresses, keys and ids of the text are replaced by those 
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -25,17 +27,27 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import airflow_provider_ims.operators.ims as operators
+import airflow_provider_ims.sensors.ims as sensors
+from airflow_provider_ims import __version__
+from airflow_provider_ims.api.operations import MediaInfo
+from airflow_provider_ims.base import IMSTask
 from airflow_provider_ims.emulator.faults import FAULT_KINDS
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.exceptions import IMSPermissionError
+from airflow_provider_ims.files.storage import StorageError, list_names, storage_path
 from airflow_provider_ims.hooks.ims import IMSHook
+from airflow_provider_ims.operators.base import IMSBaseOperator
+from airflow_provider_ims.sensors.base import IMSBaseSensor
+from tests.team import Team, team
 from tests.test_example_dags import load, states
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
-    *sorted(ROOT.glob("docs/**/*.md")),
+    # What is translated has the same blocks: tests/test_translations.py.
+    *(page for page in sorted(ROOT.glob("docs/**/*.md")) if page.parent.name != "zh"),
     ROOT / "airflow_provider_ims/emulator/README.md",
 ]
 MOST_NOT_RUN = 8
@@ -77,7 +89,7 @@ BLOCKS = [block for page in PAGES for block in blocks(page)]
 @pytest.fixture(scope="module")
 def ims_emulator_session() -> Iterator[Emulator]:
     """A local IMS whose transcoding jobs are done at once."""
-    with Emulator("--job-seconds", "0") as emulator:
+    with Emulator("--job-seconds", "0", "--oss-port", "0") as emulator:
         yield emulator
 
 
@@ -100,7 +112,16 @@ def media(ims_emulator: Emulator) -> list[str]:
     return ims_emulator.generate(200, days=100)
 
 
-@pytest.mark.usefixtures("airflow_database", "ims_connection")
+@pytest.fixture
+def told(tmp_path: Path, media: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Team]:
+    """What the team that :mod:`tests.team` makes was told. Its editors have deleted the newest three media."""
+    with team(tmp_path, media[-3:]) as made:
+        for name, value in made.environment.items():
+            monkeypatch.setenv(name, value)
+        yield made
+
+
+@pytest.mark.usefixtures("airflow_database", "ims_connection", "told")
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.mark != "not run"], ids=str)
 def test_runs(block: Block, folder: Path, media: list[str], ims_emulator: Emulator) -> None:
     for other in blocks(block.page):
@@ -139,6 +160,95 @@ def test_the_text_names_make_targets_that_exist(page: Path) -> None:
         assert target in make_targets(), f"there is no `make {target}`"
 
 
+@dataclass(frozen=True)
+class Parameter:
+    """What a page's table says of a parameter."""
+
+    name: str
+    default: str
+    templated: str
+
+
+def parameters(page: Path, heading: str) -> list[Parameter]:
+    """Read the table below a heading; a row may name several."""
+    section = page.read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    names, *rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in section.splitlines()
+        if line.startswith("|") and not line.startswith("|---")
+    ]
+    columns = [dict(zip(names, row, strict=True)) for row in rows]
+    return [
+        Parameter(name, row["default"], row.get("templated", ""))
+        for row in columns
+        for name in re.findall(r"`(\w+)`", row["parameter"])
+    ]
+
+
+def arguments(thing: type, *, without: type | None = None) -> list[Parameter]:
+    """Read them from the code: the class's own, and of its bases those with a name."""
+    known = {} if without is None else dict(inspect.signature(without.__init__).parameters)
+    own = {
+        name: one
+        for name, one in inspect.signature(thing.__init__).parameters.items()
+        if name != "self" and one.kind is not one.VAR_KEYWORD and name not in known
+    }
+    templated = getattr(thing, "template_fields", ())
+    found = []
+    for name, one in own.items():
+        if name == "deferrable":
+            default = "`[operators] default_deferrable`"
+        elif one.default is one.empty:
+            default = "required"
+        else:
+            default = "" if one.default is None else f"`{one.default!r}`"
+        found.append(Parameter(name, default, "yes" if name in templated else "no"))
+    return found
+
+
+DOCUMENTED: dict[str, list[Parameter]] = {
+    "Every operator and sensor": arguments(IMSBaseOperator),
+    "Every sensor": arguments(IMSBaseSensor, without=IMSBaseOperator),
+    "IMSHook": arguments(IMSHook),
+    **{
+        thing.__name__: arguments(thing)
+        for module in (operators, sensors)
+        for thing in vars(module).values()
+        if isinstance(thing, type)
+        and issubclass(thing, IMSTask)
+        and thing.__name__.startswith("IMS")
+        and thing not in (IMSBaseOperator, IMSBaseSensor)
+    },
+}
+
+
+def test_the_page_of_all_parameters_has_all() -> None:
+    page = ROOT / "docs/parameters.md"
+    headings = re.findall(r"^## (.+)$", page.read_text(), re.MULTILINE)
+    assert set(headings) == set(DOCUMENTED)
+    assert {heading: parameters(page, heading) for heading in headings} == DOCUMENTED
+
+
+def test_the_readme_has_the_delete_operators_parameters() -> None:
+    operator = "IMSDeleteMediaInfosOperator"
+    told = parameters(ROOT / "README.md", f"`{operator}`")
+    expected = DOCUMENTED[operator] + DOCUMENTED["Every operator and sensor"]
+    assert told == [Parameter(one.name, one.default, "") for one in expected]
+
+
+def test_the_reference_shows_defaults() -> None:
+    """Of what is a dataclass only by Airflow's base classes, too."""
+    pytest.importorskip("sphinx", reason="comes with `make docs`")
+    conf = runpy.run_path(str(ROOT / "docs/conf.py"))
+    for thing, shown in (
+        (operators.IMSDeleteMediaInfosOperator, "(*, delete_physical_files=False)"),
+        (MediaInfo, ""),
+    ):
+        assert conf["simplify_signature"](
+            None, "class", "", thing, None, "(*, delete_physical_files=False)", None
+        ) == (shown, None)
+
+
 def run_python(block: Block, folder: Path, media: list[str], emulator: Emulator) -> None:
     name = Path(block.about).name or "snippet.py"
     path = folder / (block.about or name)
@@ -150,12 +260,15 @@ def run_python(block: Block, folder: Path, media: list[str], emulator: Emulator)
         for dag in load(path).values():
             run_dag(dag, folder, media, emulator)
     else:
+        emulator.oss.put("my-bucket", "to-delete.txt", "\n".join(media))
         exec(compile(block.text, str(block), "exec"), {"__name__": "__main__"})
         checked_hook()
 
 
 def run_dag(dag: Any, folder: Path, media: list[str], emulator: Emulator) -> None:
     """Run a DAG with what its parameters ask for: if it deletes, then something, and nothing but that."""
+    for name in ("1080p", "480p"):  # what a transcoder writes
+        emulator.oss.put("my-bucket", f"web/{media[-1]}-{name}.mp4", "a film")
     offered = {"media_ids": media[-3:], "source_media_id": media[-1], "folder": str(folder)}
     conf = {name: value for name, value in offered.items() if name in dag.params}
     operators = {type(task).__name__ for task in dag.tasks}
@@ -164,8 +277,10 @@ def run_dag(dag: Any, folder: Path, media: list[str], emulator: Emulator) -> Non
         named = {one["media_id"] for one in emulator.library() if one["created"] < long_ago}
     else:
         named = {*conf.get("media_ids", ()), conf.get("source_media_id")}
-    # All but the part of a person is run.
-    finished = dag.test(run_conf=conf, logical_date=None, mark_success_pattern="^approve$")
+        if "SQLExecuteQueryOperator" in operators:
+            named |= {*media[-3:]}
+    # All is run, but for the part of a person, and for days of waiting.
+    finished = dag.test(run_conf=conf, logical_date=None, mark_success_pattern="^(approve|grace)$")
     assert set(states(finished).values()) == {"success"}
     deleted = {one["media_id"] for one in emulator.deleted()}
     assert deleted <= named
@@ -183,6 +298,8 @@ def run_command(words: list[str], folder: Path, media: list[str], emulator: Emul
         assert words[1] in make_targets()
     elif words[:2] == ["pip", "install"]:
         check_requirements(words[2:])
+    elif words[:2] == ["pip", "wheel"]:  # built by `make wheel`
+        assert words[2:] == ["--no-deps", "--wheel-dir", "dist", "."]
     elif words[0] == "uvx":
         check_requirements([words[2]])
         run_command(words[3:], folder, media, emulator)
@@ -196,7 +313,7 @@ def run_command(words: list[str], folder: Path, media: list[str], emulator: Emul
         # As in a project of its own, which has nothing of this run's Airflow.
         env = {name: value for name, value in environment().items() if not name.startswith("AIRFLOW_")}
         done = subprocess.run(
-            words, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=120
+            words, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=300
         )
         assert done.returncode == 0, done.stdout
     else:
@@ -248,27 +365,57 @@ def check_json(block: Block, folder: Path, media: list[str], emulator: Emulator)
     content = json.loads(block.text)
     if "Statement" not in content:
         return
-    (statement,) = content["Statement"]
-    emulator.add_key("by-policy", "secret", actions=statement["Action"])
-    hook = hook_of(
-        emulator.airflow_connection(login="by-policy", password="secret", extra={"region": "cn-shanghai"})
-    )
+    named = [action for one in content["Statement"] for action in listed(one["Action"])]
+    emulator.add_key("by-policy", "secret", actions=named)
+    extra = {"region": "cn-shanghai", "oss_endpoint": emulator.oss.endpoint, "retry_seconds": 1}
+    hook = hook_of(emulator.airflow_connection(login="by-policy", password="secret", extra=extra))
+    if all(action.startswith("oss:") for action in named):
+        check_policy_of_files(content["Statement"], emulator, named)
+        return
     calls: dict[str, Callable[[], Any]] = {
         "ice:BatchGetMediaInfos": lambda: hook.batch_get_media_infos(media[:1]),
         "ice:GetMediaInfo": lambda: hook.get_media_info(media[0]),
         "ice:ListMediaBasicInfos": lambda: list(hook.list_media_basic_infos()),
         "ice:DeleteMediaInfos": lambda: hook.delete_media_infos(media_ids=media[:1]),
     }
-    assert set(statement["Action"]) <= set(calls)
+    assert set(named) <= set(calls)
     for action, call in calls.items():
-        if action in statement["Action"]:
+        if action in named:
             call()
         else:
             with pytest.raises(IMSPermissionError):
                 call()
 
 
+def listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def check_policy_of_files(statements: list[dict[str, Any]], emulator: Emulator, actions: list[str]) -> None:
+    """What a run does with its report can be done with these rights, and nothing of it with one of them less."""
+    assert {statement["Effect"] for statement in statements} == {"Allow"}
+    file = storage_path("oss://my-bucket/ims/report.txt", ims_conn_id="ims_default")
+    calls: dict[str, Callable[[], Any]] = {
+        "oss:PutObject": lambda: file.write_text("a line"),
+        "oss:GetObject": lambda: file.read_text(),
+        "oss:ListObjects": lambda: list_names(file.parent),
+        "oss:DeleteObject": lambda: file.unlink(),
+    }
+    assert set(actions) == {*calls, "oss:AbortMultipartUpload"}  # which only an upload needs that fails
+    emulator.oss.make_bucket("my-bucket")
+    for call in calls.values():
+        call()
+    for action, call in calls.items():
+        emulator.oss.put("my-bucket", "ims/report.txt", "a line")
+        emulator.add_key("by-policy", "secret", actions=[one for one in actions if one != action])
+        with pytest.raises((PermissionError, StorageError), match=action):
+            call()
+
+
 def check_requirements(words: list[str]) -> None:
+    # A wheel of this release stands for the release.
+    wheel = f"dist/{PROJECT['name'].replace('-', '_')}-{__version__}-py3-none-any.whl"
+    words = [word.replace(wheel, PROJECT["name"]) for word in words]
     for requirement in (Requirement(word) for word in words if not word.startswith("-")):
         if requirement.name == "pytest":
             continue

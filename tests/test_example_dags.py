@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,7 @@ import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_1_PLUS
 from media_team import cleanup
 
-from airflow_provider_ims.emulator.server import Emulator
-from airflow_provider_ims.pytest_plugin import MakeConnection
+from airflow_provider_ims.emulator.server import EmulatedOSS, Emulator
 
 FOLDER = Path(__file__).parent.parent / "example_dags"
 # Approval by a person came with Airflow 3.1.
@@ -84,100 +82,93 @@ def test_delete_media(ims_emulator: Emulator) -> None:
     assert wrong == []
 
 
-@pytest.fixture
-def local_oss(make_ims_connection: MakeConnection) -> Iterator[Any]:
-    """A local OSS with the bucket ``my-bucket``, to which the connection's ``oss://`` paths lead."""
-    oss = pytest.importorskip("airflow_provider_ims.emulator.oss")
-    with oss.LocalOSS("my-bucket") as local:
-        make_ims_connection(extra={"oss_endpoint": local.endpoint})
-        yield local
-
-
 class Conversion:
-    """A run of the example whose convert job has the outputs that a test wants."""
+    """A run of the example for a convert job that is done, with the outputs that a test wants."""
 
-    folder = "oss://my-bucket/web"
+    source, url = f"{1:032x}", "oss://my-bucket/masters/1.mov"
 
-    def __init__(self, ims: Emulator, oss: Any, **job: Any) -> None:
-        self._ims, self._oss, self._job = ims, oss, job
-        (self.source,) = ims.seed([{"url": "oss://my-bucket/masters/1.mov"}])
+    def __init__(self, ims: Emulator, **job: Any) -> None:
+        self._ims = ims
+        ims.seed([{"media_id": self.source, "url": self.url}])
+        outputs = [{"url": f"oss://my-bucket/web/{name}.mp4", "name": name} for name in ("hd", "sd")]
+        given = {"outputs": outputs, "seconds": 0, "source": self.source, **job}
+        self._job_id = ims.add_job(kind="convert", **given)["JobId"]
 
-    def run(self, *, written: tuple[str, ...] = ("hd", "sd"), content: bytes = b"a film") -> dict[str, str]:
-        for name in written:
-            self._oss.put("my-bucket", f"web/{name}.mp4", content)
-        outputs = [{"url": f"{self.folder}/{name}.mp4", "name": name} for name in ("hd", "sd")]
-        job = {"outputs": outputs, "source": self.source, "seconds": 0, **self._job}
-        conf = {
-            "source_media_id": self.source,
-            "job_id": self._ims.add_job(kind="convert", **job)["JobId"],
-        }
-        return states(
-            run(load(FOLDER / "ims_cleanup_after_transcode.py")["ims_cleanup_after_transcode"], conf)
-        )
+    def run(self) -> dict[str, str]:
+        """Run it with the example's own retries: what it finds wrong, it must not try again."""
+        dag = load(FOLDER / "ims_cleanup_after_transcode.py")["ims_cleanup_after_transcode"]
+        return states(run(dag, {"source_media_id": self.source, "job_id": self._job_id}))
 
     @property
     def source_is_there(self) -> bool:
-        return self.source in self._ims.media_ids()
+        has_file = "masters/1.mov" in self._ims.oss.names("my-bucket")
+        return has_file and self.source in self._ims.media_ids()
 
 
-def test_a_source_goes_once_its_renditions_are_there(ims_emulator: Emulator, local_oss: Any) -> None:
-    conversion = Conversion(ims_emulator, local_oss)
+def test_a_source_goes_once_its_renditions_are_there(ims_emulator: Emulator, ims_oss: EmulatedOSS) -> None:
+    conversion = Conversion(ims_emulator)
     assert set(conversion.run().values()) == {"success"}
-    assert not conversion.source_is_there
-    (deletion,) = ims_emulator.deleted()
-    assert (deletion["media_id"], deletion["files"]) == (conversion.source, True)
+    assert ims_emulator.media_ids() == []
+    assert ims_oss.names("my-bucket") == ["web/hd.mp4", "web/sd.mp4"]
 
 
 @pytest.mark.parametrize(
-    ("job", "files", "stops"),
+    "job",
     [
-        ({"statuses": ["Success", "Failed"], "state": "Complete"}, {}, "wait_for_renditions"),
-        ({"statuses": ["Success", "Skipped"], "state": "Complete"}, {}, "wait_for_renditions"),
-        ({"state": "Cancelled"}, {}, "wait_for_renditions"),
-        ({}, {"written": ("hd",)}, "check_renditions"),
-        ({}, {"content": b""}, "check_renditions"),
+        {"statuses": ["Success", "Failed"], "state": "Complete"},
+        {"statuses": ["Success", "Skipped"], "state": "Complete"},
+        {"state": "Cancelled"},
     ],
-    ids=["failed", "skipped", "cancelled", "not written", "empty"],
+    ids=["failed", "skipped", "cancelled"],
 )
+def test_a_source_stays_unless_every_output_is_well(ims_emulator: Emulator, job: dict[str, Any]) -> None:
+    conversion = Conversion(ims_emulator, **job)
+    ended = conversion.run()
+    assert (ended["wait_for_renditions"], ended["delete_source"]) == ("failed", "upstream_failed")
+    assert conversion.source_is_there
+    assert ims_emulator.requests("DeleteMediaInfos") == []
+
+
+@pytest.mark.parametrize("content", [None, ""], ids=["not written", "empty"])
 def test_a_source_stays_unless_every_rendition_is_there(
-    ims_emulator: Emulator, local_oss: Any, job: dict[str, Any], files: dict[str, Any], stops: str
+    ims_emulator: Emulator, ims_oss: EmulatedOSS, content: str | None
 ) -> None:
-    conversion = Conversion(ims_emulator, local_oss, **job)
-    ended = conversion.run(**files)
-    assert ended[stops] in ("failed", "up_for_retry")
-    assert ended["delete_source"] == "upstream_failed"
+    conversion = Conversion(ims_emulator)
+    ims_oss.remove("my-bucket", "web/sd.mp4")
+    if content is not None:
+        ims_oss.put("my-bucket", "web/sd.mp4", content)
+    ended = conversion.run()
+    assert (ended["check_renditions"], ended["delete_source"]) == ("failed", "upstream_failed")
     assert conversion.source_is_there
     assert ims_emulator.requests("DeleteMediaInfos") == []
 
 
 @pytest.mark.parametrize("into", ["the medium", "the file"])
-def test_a_source_among_its_own_renditions_stays(ims_emulator: Emulator, local_oss: Any, into: str) -> None:
-    conversion = Conversion(ims_emulator, local_oss)
-    output = (
-        {"media_id": conversion.source} if into == "the medium" else {"url": "oss://my-bucket/masters/1.mov"}
-    )
-    conversion._job = {"outputs": [{**output, "name": "hd"}]}
-    local_oss.put("my-bucket", "masters/1.mov", b"a film")
-    ended = conversion.run(written=())
+def test_a_source_among_its_own_renditions_stays(ims_emulator: Emulator, into: str) -> None:
+    own = {"media_id": Conversion.source} if into == "the medium" else {"url": Conversion.url}
+    conversion = Conversion(ims_emulator, outputs=[{**own, "name": "hd"}])
+    ended = conversion.run()
     stops = "check_renditions" if into == "the medium" else "delete_source"
-    assert ended[stops] in ("failed", "up_for_retry")
+    assert ended[stops] == "failed"
     assert "success" not in (ended["delete_source"], ended["wait_until_gone"])
     assert conversion.source_is_there
     assert ims_emulator.requests("DeleteMediaInfos") == []
 
 
-def test_a_job_is_started_once(ims_emulator: Emulator, local_oss: Any) -> None:
-    """By the example itself: what it starts is waited for; no file is written here, so the source stays."""
+def test_a_job_is_started_once(ims_emulator: Emulator, ims_oss: EmulatedOSS) -> None:
+    """By the example itself; what it starts is waited for, written and checked before the source goes."""
     (source,) = ims_emulator.seed([{"url": "oss://my-bucket/masters/1.mov"}])
     dag = load(FOLDER / "ims_cleanup_after_transcode.py")["ims_cleanup_after_transcode"]
+    dag.get_task("wait_for_renditions").poke_interval = 0.5
     finished = run(dag, {"source_media_id": source, "folder": "oss://my-bucket/web"})
-    assert states(finished)["wait_for_renditions"] == "success"
+    assert set(states(finished).values()) == {"success"}
     job = finished.get_task_instance("wait_for_renditions").xcom_pull(task_ids="wait_for_renditions")
     assert job["inputs"] == [{"media_id": source, "url": None}]
-    assert [output["url"] for output in job["outputs"]] == [
-        f"oss://my-bucket/web/{source}-{name}.mp4" for name in ("1080p", "480p")
-    ]
-    assert ims_emulator.media_ids() == [source]
+    written = [f"web/{source}-{name}.mp4" for name in ("1080p", "480p")]
+    assert [output["url"] for output in job["outputs"]] == [f"oss://my-bucket/{name}" for name in written]
+    assert ims_oss.names("my-bucket") == written
+    assert len(ims_emulator.requests("SubmitMediaConvertJob")) == ims_emulator.stats()["jobs"] == 1
+    assert ims_emulator.media_ids() == []
 
 
 def run_sharded(conf: dict[str, Any], folder: Path) -> tuple[dict[str, str], Any]:
@@ -218,3 +209,20 @@ def test_a_manifest_that_was_not_approved_is_never_split(ims_emulator: Emulator,
     assert (ended["split"], ended["merge"]) == ("failed", "failed")
     assert not (tmp_path / "ims_delete_sharded").exists()
     assert ims_emulator.stats()["requests"] == 0
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="approval by a person came with Airflow 3.1")
+def test_retention_as_make_ui_offers_it(ims_emulator: Emulator) -> None:
+    """In what the demo's cleanup left, the example as it is finds a tenth to ask about, with its files in OSS."""
+    work = cleanup()
+    ims_emulator.seed(medium for medium in work.media if medium["media_id"] not in work.leaving)
+    finished = load(FOLDER / "ims_retention.py")["ims_retention"].test(
+        run_conf={"folder": "oss://media-team/ims"}, logical_date=None, mark_success_pattern="^approve$"
+    )
+    assert set(states(finished).values()) == {"success"}
+    plan = finished.get_task_instance("plan").xcom_pull(task_ids="plan")
+    assert 5 < plan["percent"] < 20
+    deletion = finished.get_task_instance("plan").xcom_pull(task_ids="delete")
+    assert deletion["deleted"] == len(ims_emulator.deleted()) > 0
+    assert plan["manifest"].startswith("oss://ims_default@media-team/ims/")
+    assert ims_emulator.oss.names("media-team", "ims/reports/")

@@ -36,10 +36,12 @@ NEVER = {
         r"\bat 0x|Traceback|Error\(|\[Errno|NoneType|<class|urllib3|HTTPS?Connection\w*\("
     ),
     "a line end": re.compile(r"[\r\n]"),
-    "a gap": re.compile(r"  |\(\)|\.\.(?!\.)|[.;:,] ?[.;,]|: ?$"),
+    "a gap": re.compile(r"  |\(\)|(?<![/'.])(?:\.\.(?!\.)|[.;:,] ?[.;,])|: ?$"),
 }
 SENTENCE = re.compile(r"[A-Z0-9].*[.?]")
-OF_THE_SERVICE = re.compile(r"\w+: \S.*[^.] \(\w[\w.]*(, HTTP \d+)?(, request id [\w-]+)?\)")
+OF_THE_SERVICE = re.compile(
+    r"\w+: \S.*[^.] \(\w[\w.]*(, HTTP \d+)?(, request id [\w-]+)?(, connection \w+)?\)"
+)
 NOTHING_HAPPENED = re.compile("Nothing was deleted|No request was sent|nothing can be deleted")
 WITH_A_CODE = {kind.__name__ for kind in (IMSAPIError, *IMSAPIError.__subclasses__(), IMSThrottlingError)}
 
@@ -169,8 +171,9 @@ def explained() -> dict[str, re.Pattern[str]]:
     patterns = {}
     for line in GUIDE.read_text(encoding="utf-8").splitlines():
         # A row about something else begins with a single word.
-        if (row := re.match(r"\| `([^`]+)` \|", line)) and re.search("[ …]", row[1]):
-            patterns[row[1]] = re.compile(".*".join(map(re.escape, row[1].split("…"))))
+        if (row := re.match(r"\| (`[^`]+`(?:, `[^`]+`)*) \|", line)) and re.search("[ …]", row[1]):
+            for message in re.findall("`([^`]+)`", row[1]):
+                patterns[message] = re.compile(".*".join(map(re.escape, message.split("…"))))
     return patterns
 
 

@@ -51,7 +51,8 @@ def test_airflow_finds_type_form_and_hook():
     assert hook
     assert (hook.hook_name, hook.connection_id_attribute_name) == ("Alibaba Cloud IMS", "ims_conn_id")
     assert hook.connection_testable
-    assert "airflow_provider_ims.links.ims.IMSConsoleLink" in manager.extra_links_class_names
+    links = {f"airflow_provider_ims.links.ims.{name}" for name in ("IMSPlanLink", "IMSReportLink")}
+    assert links <= set(manager.extra_links_class_names)
 
 
 def test_the_form_as_airflow_3_shows_it():

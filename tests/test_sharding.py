@@ -15,6 +15,7 @@ import pytest
 from airflow.sdk.io import attach
 
 from airflow_provider_ims.api.client import IMSClient
+from airflow_provider_ims.api.errors import GuardError
 from airflow_provider_ims.deletion.policies import check_guards
 from airflow_provider_ims.deletion.run import DeletionRun
 from airflow_provider_ims.deletion.targets import read_targets
@@ -199,7 +200,7 @@ def test_a_shard_of_a_plan_is_a_plan(tmp_path: Path, plan: Path) -> None:
         header = targets.plan_header
         assert header is not None
         check_plan(header, region=REGION, host=HOST, rows=len(targets))
-        with pytest.raises(IMSGuardError, match="made for cn-shanghai"):
+        with pytest.raises(GuardError, match="made for cn-shanghai"):
             check_plan(header, region="cn-beijing", host=HOST, rows=len(targets))
         rows = [target.columns for target in targets]
         assert header["policy"] == whole_header["policy"]

@@ -7,13 +7,13 @@ service: that it answers, or for how long it has not.
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
@@ -39,13 +39,14 @@ API_VERSION = "2020-11-09"
 
 # A request is tried at least this often before a lost answer is final, however short its retry time.
 MIN_TRIES = 8
+# How often a call that waits looks whether it still has something to wait for.
+_LOOK_SECONDS = 0.05
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class RequestStats:
+class RequestStats(NamedTuple):
     """How many requests a client has sent so far.
 
     ``retries`` and ``throttled`` of them; ``answered``: by the service, a throttle or refusal included; ``lost``:
@@ -59,9 +60,7 @@ class RequestStats:
     answered: int = 0
 
     def __sub__(self, earlier: RequestStats) -> RequestStats:
-        return RequestStats(
-            *(getattr(self, one.name) - getattr(earlier, one.name) for one in fields(RequestStats))
-        )
+        return RequestStats(*map(int.__sub__, self, earlier))
 
 
 class IMSClient:
@@ -140,11 +139,6 @@ class IMSClient:
     def clock_offset(self) -> timedelta:
         """How far the service's clock is ahead of this machine's, once that mattered."""
         return self._clock_offset
-
-    @property
-    def last_trouble(self) -> IMSAPIError | None:
-        """Why the last request that failed got no answer; None since the service answered."""
-        return self._silence.error
 
     @property
     def stop_seconds(self) -> float:
@@ -250,15 +244,11 @@ class IMSClient:
                     answered=bool(answer) or throttled,
                     retry_after=error.retry_after if error else None,
                 )
-        is_answered = bool(answer) or throttled or not isinstance(error, IMSTransientError)
+        is_refused = bool(error and error.http_status) and not isinstance(error, IMSTransientError)
+        is_answered = not error or throttled or is_refused
         if is_sent:
-            self._count(
-                requests=1,
-                retries=int(state.tries > 0),
-                throttled=int(throttled),
-                lost=int(bool(error and error.answer_lost)),
-                answered=int(is_answered and (not error or error.http_status is not None)),
-            )
+            is_lost = bool(error and error.answer_lost)
+            self._count(RequestStats(1, int(state.tries > 0), int(throttled), int(is_lost), int(is_answered)))
         self.last_error = error
         if error:
             if is_answered:
@@ -273,10 +263,9 @@ class IMSClient:
         self.last_answer_at = time.monotonic()
         return answer._replace(answer_lost=state.answer_lost)
 
-    def _count(self, **more: int) -> None:
+    def _count(self, more: RequestStats) -> None:
         with self._lock:
-            now = self._tally
-            self._tally = replace(now, **{name: getattr(now, name) + number for name, number in more.items()})
+            self._tally = RequestStats(*map(int.__add__, self._tally, more))
 
     def _usable_credentials(self, action: str) -> Credentials:
         key = self._credentials.current()
@@ -353,8 +342,11 @@ class _Silence:
 
     def end(self) -> None:
         """Note that the service answered."""
-        with self._lock:
-            self._begin()
+        if self.error:
+            with self._lock:
+                self._begin()
+        else:
+            self._since = time.monotonic()
 
     def note(self, error: IMSAPIError, began: float) -> None:
         """Note a try that got no answer, and when it began."""
@@ -381,12 +373,18 @@ class _Cancel(threading.Event):
     """Set once a call has nothing more to wait for: its stop is set, or the silence has lasted too long."""
 
     def __init__(self, stop: threading.Event | None, silence: _Silence) -> None:
-        super().__init__()
+        # Without that of Event, whose lock is not needed: nobody sets this one.
         self._stop = stop
         self._silence = silence
 
     def is_set(self) -> bool:
         return bool(self._stop and self._stop.is_set()) or self._silence.is_over
+
+    def wait(self, timeout: float | None = None) -> bool:
+        end = time.monotonic() + timeout if timeout is not None else math.inf
+        while not self.is_set() and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, _LOOK_SECONDS))
+        return self.is_set()
 
 
 class _RetryState:
@@ -417,7 +415,7 @@ class _RetryState:
         self.answer_lost = False
 
     def failed(self, error: IMSAPIError) -> None:
-        """Take note of a try that failed."""
+        """Record a try that failed."""
         self.tries += 1
         self.throttled = isinstance(error, IMSThrottlingError)
         self.unanswered += isinstance(error, IMSTransientError) and not self.throttled
@@ -462,7 +460,7 @@ class _RetryState:
 
 
 def encode_params(params: Mapping[str, Any]) -> dict[str, str]:
-    """Spell parameters as the documentation does: ``true``/``false``, decimal numbers, ``None`` left out.
+    """Return parameters spelled as the documentation does: ``true``/``false``, decimal numbers, ``None`` left out.
 
     :raises ValueError: for a value of another kind.
     """
@@ -477,10 +475,8 @@ def encode_params(params: Mapping[str, Any]) -> dict[str, str]:
     return encoded
 
 
-def _sleep(seconds: float, cancel: threading.Event) -> None:
-    end = time.monotonic() + seconds
-    while not cancel.is_set() and (left := end - time.monotonic()) > 0:
-        time.sleep(min(left, 0.05))
+def _sleep(seconds: float, cancel: _Cancel) -> None:
+    cancel.wait(seconds)
 
 
 def _signature(headers: Mapping[str, str]) -> str:

@@ -85,16 +85,18 @@ def get_credentials(client: Client, kind: str, *, is_new: bool) -> Any:
     token = _is_ours.set(False)
     try:
         with unheard():
-            return client.get_credential()
+            found = client.get_credential()
+        is_ours = _is_ours.get()
     finally:
-        # Those of the default chain may come out of a file.
-        if is_new and kind != "default" and not _is_ours.get():
-            log.error(
-                "alibabacloud-credentials %s no longer sends its requests as this provider expects: redirects are "
-                "followed, and answers of any length are read. Report it, and use an older version until then.",
-                version("alibabacloud-credentials"),
-            )
         _is_ours.reset(token)
+    # Those of the default chain may come out of a file.
+    if is_new and kind != "default" and not is_ours:
+        log.error(
+            "alibabacloud-credentials %s no longer sends its requests as this provider expects: redirects are "
+            "followed, and answers of any length are read. Report it, and use an older version until then.",
+            version("alibabacloud-credentials"),
+        )
+    return found
 
 
 class NoneFound(Exception):
@@ -249,7 +251,7 @@ def _network_trouble(error: requests.RequestException) -> tuple[str, bool]:
 
 
 def _refusal(text: str) -> tuple[str, bool]:
-    """Take status and code out of a text that may hold a whole answer, secrets included."""
+    """Return status and code out of a text that may hold a whole answer, secrets included."""
     status = re.search(r"(?i)http_?code[=: ]+(\d{3})", text)
     code = re.search(r'"(?:Code|code)"\s*:\s*"([A-Za-z.]{1,64})"', text)
     if not status and (not code or code[1] == "Success"):

@@ -18,6 +18,25 @@ class IMSError(Exception):
     """Every error of this package that can be caught as one."""
 
 
+class GuardError(IMSError):
+    """Nothing was deleted: the input goes over a cap, or is not what was approved."""
+
+
+class OutcomeError(IMSError):
+    """A run was finished, and not every target has an outcome that its policy accepts.
+
+    :param message: what happened, in words.
+    :param result: the same that a successful run returns.
+    """
+
+    def __init__(self, message: str, result: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.result = result or {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.result)
+
+
 class IMSAPIError(IMSError):
     """The service refused a request, or no usable answer came.
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from json import loads
 from typing import Any
+
+# Far above the size of any file; more digits are no number but an attack on whoever reads them.
+_MAX_DIGITS = 18
 
 
 def text(value: Any) -> str | None:
@@ -14,8 +18,9 @@ def text(value: Any) -> str | None:
 def number(value: Any) -> int | None:
     """Return a whole number, or one that came as text; None for anything else."""
     if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    return int(value) if isinstance(value, str) and value.strip().isdecimal() else None
+        return value if abs(value) < 10**_MAX_DIGITS else None
+    is_number = isinstance(value, str) and re.fullmatch(rf"\s*\d{{1,{_MAX_DIGITS}}}\s*", value)
+    return int(value) if is_number else None
 
 
 def mapping(value: Any) -> dict[str, Any]:

@@ -19,7 +19,9 @@ _URL_SCHEMES = ("http", "https", "oss")
 # How templates, JSON, JavaScript and data frames spell a value that is not there.
 _MISSING_VALUES = frozenset({"", "none", "null", "nil", "nan", "undefined"})
 
-_OSS_HOST = re.compile(r"(?P<bucket>[a-z0-9-]+)\.oss[a-z0-9-]*\.aliyuncs\.com")
+_OSS_HOST = re.compile(
+    r"(?P<bucket>[a-z0-9-]+)\.oss(?:-(?P<region>[a-z0-9-]+?)(?:-internal)?)?\.aliyuncs\.com"
+)
 
 MAX_SHOWN = 120
 
@@ -38,9 +40,10 @@ def check_media_id(value: object, source: str = "media_ids") -> str:
     return text
 
 
-def check_input_url(value: object, source: str = "input_urls") -> str:
+def check_input_url(value: object, source: str = "input_urls", *, is_alone: bool = False) -> str:
     """Return the URL without surrounding blanks.
 
+    :param is_alone: nothing else is named with it, so that a comma does not make it two.
     :raises ValueError: for a scheme other than http, https and oss; a URL without an object or with a second
         ``://``; a comma, which separates URLs in a request; a query, which no registered URL has, and which may be
         a signature; a control character.
@@ -50,7 +53,7 @@ def check_input_url(value: object, source: str = "input_urls") -> str:
     scheme, found, rest = url.partition("://")
     if not found or scheme.lower() not in _URL_SCHEMES:
         raise ValueError(f"{source}: {show(value)} is not an http://, https:// or oss:// URL")
-    if "," in text:
+    if "," in text and not is_alone:
         raise ValueError(
             f"{source}: {show(url)} has a comma, which IMS takes for the end of a URL; delete this medium by its id"
         )
@@ -96,6 +99,13 @@ def stored_object(url: str) -> tuple[str, str] | None:
     if scheme == "oss" or in_oss:
         return f"oss://{in_oss['bucket'] if in_oss else host}", key
     return f"{scheme}://{host}", key
+
+
+def oss_region(url: str) -> str | None:
+    """Return the region that a URL of an object in OSS tells, None if it tells none (``oss://`` does not)."""
+    host = url.partition("://")[2].partition("/")[0].lower()
+    in_oss = _OSS_HOST.fullmatch(host)
+    return in_oss["region"] if in_oss else None
 
 
 def is_missing(text: str) -> bool:

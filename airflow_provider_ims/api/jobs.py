@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from airflow_provider_ims.api.errors import IMSAPIError
 from airflow_provider_ims.api.fields import mapping, number, objects, parsed, text, unsigned
+from airflow_provider_ims.api.sanitize import sanitize
 
 if TYPE_CHECKING:
     from airflow_provider_ims.api.client import IMSClient
@@ -107,7 +108,7 @@ class Job:
         """Return its state, and the states of its outputs, counted."""
         counts = Counter(part.state or "unknown" for part in self.outputs)
         outputs = ", ".join(f"{number} {state}" for state, number in counts.items())
-        return (self.state or "unknown") + (f"; its outputs: {outputs}" if outputs else "")
+        return sanitize((self.state or "unknown") + (f"; its outputs: {outputs}" if outputs else ""))
 
     @property
     def _parts(self) -> tuple[JobPart, ...]:
@@ -347,7 +348,7 @@ def _part(item: dict[str, Any], **fields: str | None) -> JobPart:
 def _describe(part: JobPart) -> str:
     name = part.job_id or part.name
     said = ", ".join(filter(None, (part.code, part.message)))
-    return f"{name or 'an output without a name'} is {part.state}" + (f" ({said})" if said else "")
+    return sanitize(f"{name or 'an output without a name'} is {part.state}" + (f" ({said})" if said else ""))
 
 
 def _is(state: str, *words: str) -> bool:

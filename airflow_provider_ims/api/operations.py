@@ -11,12 +11,13 @@ sister pages for each operation.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.errors import IMSAPIError
+from airflow_provider_ims.api.identifiers import check_input_url, check_media_id, show
 from airflow_provider_ims.api.responses import Response
 from airflow_provider_ims.api.sanitize import escape
 from airflow_provider_ims.api.times import read_time
@@ -112,17 +113,17 @@ def delete_media_infos(
 ) -> Response[Deletion]:
     """Delete up to 20 media, by id or by URL. Final: there is no recycle bin.
 
-    :raises ValueError: for none, too many, or both kinds (the service would silently drop the URLs).
+    :raises ValueError: for none, too many, or both kinds (the service would silently drop the URLs); for what can't
+        be an id or a URL; and unless ``delete_physical_files`` is a bool.
     """
     if bool(media_ids) == bool(input_urls):
         raise ValueError("exactly one of media_ids and input_urls is needed")
-    _at_most_20(media_ids or input_urls)
     return client.call(
         "DeleteMediaInfos",
         {
-            "MediaIds": ",".join(media_ids) or None,
-            "InputURLs": ",".join(input_urls) or None,
-            "DeletePhysicalFiles": delete_physical_files,
+            "MediaIds": _joined("media_ids", media_ids, check_media_id) if media_ids else None,
+            "InputURLs": _joined("input_urls", input_urls, check_input_url) if input_urls else None,
+            "DeletePhysicalFiles": _checked_bool(delete_physical_files),
         },
         _read_deletion,
         stop=stop,
@@ -145,22 +146,17 @@ def delete_play_info(
     Source: https://www.alibabacloud.com/help/en/ims/developer-reference/api-ice-2020-11-09-deleteplayinfo
 
     :param delete_physical_files: also delete the files of transcoded streams; the service never deletes the source's.
-    :raises ValueError: for no id, for no URLs or too many, and for a URL with a comma, which separates them.
+    :raises ValueError: for what is no id, for no URLs or too many, and for a URL that can't be sent, such as
+        one with a comma.
     """
     if not media_id:
         raise ValueError(f"media_id is {media_id!r}; name the medium whose streams are to go")
-    _at_most_20(file_urls, "streams")
-    if divided := [url for url in file_urls if "," in url]:
-        raise ValueError(
-            f"file_urls: {divided[0]!r} has a comma, which IMS takes for the end of a URL; "
-            "this stream can only go with its medium"
-        )
     return client.call(
         "DeletePlayInfo",
         {
-            "MediaId": media_id,
-            "FileURLs": ",".join(file_urls),
-            "DeletePhysicalFiles": delete_physical_files,
+            "MediaId": check_media_id(media_id, "media_id"),
+            "FileURLs": _joined("file_urls", file_urls, check_input_url),
+            "DeletePhysicalFiles": _checked_bool(delete_physical_files),
         },
         _read_deletion,
         stop=stop,
@@ -171,10 +167,9 @@ def batch_get_media_infos(
     client: IMSClient, media_ids: Sequence[str], *, stop: threading.Event | None = None
 ) -> Response[tuple[MediaInfo, ...]]:
     """Read up to 20 media. One that is not in the answer does not exist."""
-    _at_most_20(media_ids)
     return client.call(
         "BatchGetMediaInfos",
-        {"MediaIds": ",".join(media_ids), "AuthTimeout": SIGNED_URL_SECONDS},
+        {"MediaIds": _joined("media_ids", media_ids, check_media_id), "AuthTimeout": SIGNED_URL_SECONDS},
         _read_batch,
         stop=stop,
     )
@@ -192,11 +187,15 @@ def get_media_info(
     How a missing medium is answered is not documented: as an empty object, or as ``ResourceNotFound``. Both are
     taken for the same, the latter only from an answer that carries a request id, as the service's own do.
 
-    :raises ValueError: unless exactly one is given.
+    :raises ValueError: unless exactly one is given, and can be an id or a URL.
     """
     if bool(media_id) == bool(input_url):
         raise ValueError("exactly one of media_id and input_url is needed")
-    params = {"MediaId": media_id, "InputURL": input_url, "AuthTimeout": SIGNED_URL_SECONDS}
+    params = {
+        "MediaId": check_media_id(media_id, "media_id") if media_id else None,
+        "InputURL": check_input_url(input_url, "input_url", is_alone=True) if input_url else None,
+        "AuthTimeout": SIGNED_URL_SECONDS,
+    }
     try:
         return client.call("GetMediaInfo", params, _read_one, stop=stop)
     except IMSAPIError as error:
@@ -269,9 +268,19 @@ def list_all_media(client: IMSClient, **filters: Any) -> Iterator[MediaInfo]:
         seen.add(token)
 
 
-def _at_most_20(values: Sequence[str], what: str = "media") -> None:
+def _joined(name: str, values: Sequence[str], check: Callable[[object, str], str]) -> str:
+    """Write a list as the service reads it; each value is checked, as one with a comma would be read as two."""
+    if isinstance(values, str):
+        raise ValueError(f"{name} is the text {show(values)}, not a list of texts")
     if not 0 < len(values) <= MAX_MEDIA_PER_CALL:
-        raise ValueError(f"1 to {MAX_MEDIA_PER_CALL} {what} can be named in one request, not {len(values)}")
+        raise ValueError(f"{name}: 1 to {MAX_MEDIA_PER_CALL} can be named in one request, not {len(values)}")
+    return ",".join(check(value, name) for value in values)
+
+
+def _checked_bool(delete_physical_files: bool) -> bool:
+    if type(delete_physical_files) is not bool:  # the text "false" would delete the files
+        raise ValueError(f"delete_physical_files is {show(delete_physical_files)}, not True or False")
+    return delete_physical_files
 
 
 def _texts(body: dict[str, Any], name: str) -> tuple[str, ...]:
@@ -321,7 +330,7 @@ def _unsigned(url: Any) -> str | None:
 
 
 def _read_deletion(body: dict[str, Any]) -> Deletion:
-    """Read what was not deleted. What it doesn't name counts as deleted, so it must be of this operation."""
+    """Return what was not deleted. What it doesn't name counts as deleted, so it must be of this operation."""
     others = [name for name in body if name not in _ENVELOPE and body[name] not in (None, "", [], {})]
     # Neither list is there when all were deleted; then nothing else may be. Beside them, a new field may.
     if others and ("MediaInfos" in body or not {"IgnoredList", "ForbiddenList"} & body.keys()):

@@ -52,7 +52,7 @@ def read_answer(
         document = None
     fields: dict[str, Any] = document if isinstance(document, dict) else {}
     request_id = sanitize_id(fields.get("RequestId") or fields.get("requestId"), secrets=secrets)
-    code = str(fields.get("Code") or fields.get("code") or "")[:MAX_ID]
+    code = _text(fields.get("Code") or fields.get("code"), "UnreadableCode")[:MAX_ID]
     if status < 300 and code.lower() in ("", "200", "ok", "success"):
         try:
             if status != 200:
@@ -84,7 +84,7 @@ def _refusal(
     secrets: tuple[str, ...],
 ) -> IMSAPIError:
     rule = classify(code, status)
-    message = str(fields.get("Message") or fields.get("message") or "")
+    message = _text(fields.get("Message") or fields.get("message"), "it gives no reason that can be read")
     service_date = _http_date(headers.get("Date"))
     if 300 <= status < 400:
         message = "a redirect, which a signed request does not follow: is the host an IMS endpoint?"
@@ -117,19 +117,24 @@ def _refusal(
     )
 
 
+def _text(value: Any, otherwise: str) -> str:
+    """Return a text or number as text, "" for nothing; what is nested could be too deep to be spelled at all."""
+    return str(value) if isinstance(value, str | int) else otherwise if value else ""
+
+
 def is_plausible(service_date: datetime) -> bool:
     """Whether requests may be dated by this clock: whoever names the date could use them on that day."""
     return abs(service_date - datetime.now(UTC)) <= MAX_CLOCK_OFFSET
 
 
 def _milliseconds(text: str | None) -> float | None:
-    """Read ``x-acs-retry-after`` into seconds; nonsense counts as absent, and nobody waits over a minute."""
+    """Return ``x-acs-retry-after`` in seconds; nonsense counts as absent, and nobody waits over a minute."""
     number = re.fullmatch(r"\s*(\d{1,9})\s*", text or "", re.ASCII)
     return min(int(number[1]) / 1000, 60) if number else None
 
 
 def _http_date(text: str | None) -> datetime | None:
-    """Read ``Date``; nonsense counts as absent."""
+    """Return ``Date`` as a moment; nonsense counts as absent."""
     try:
         moment = parsedate_to_datetime(text) if text and len(text) <= MAX_ID else None
         # "-0000" means UTC too, but is read as no zone at all.

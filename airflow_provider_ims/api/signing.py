@@ -31,7 +31,7 @@ def canonical_query(params: Mapping[str, str]) -> str:
 
 
 def canonical_headers(headers: Mapping[str, str]) -> tuple[str, str]:
-    """Give the header block (each line ends in a newline) and the names as ``SignedHeaders`` lists them."""
+    """Return the header block (each line ends in a newline) and the names as ``SignedHeaders`` lists them."""
     lines = sorted((name.lower(), value.strip()) for name, value in headers.items())
     return "".join(f"{name}:{value}\n" for name, value in lines), ";".join(name for name, _ in lines)
 
@@ -55,7 +55,7 @@ def signature(access_key_secret: str, to_sign: str) -> str:
 
 
 def authorization(access_key_id: str, signed_headers: str, signature: str) -> str:
-    """Give the value of the ``Authorization`` header."""
+    """Return the value of the ``Authorization`` header."""
     return f"{ALGORITHM} Credential={access_key_id},SignedHeaders={signed_headers},Signature={signature}"
 
 
@@ -72,7 +72,7 @@ def signed_headers(
     date: str,
     nonce: str,
 ) -> dict[str, str]:
-    """Make the headers of one RPC-style request with an empty body, ``Authorization`` included.
+    """Return the headers of one RPC-style request with an empty body, ``Authorization`` included.
 
     Only what the algorithm demands is signed (``host`` and every ``x-acs-*``): a proxy that rewrites
     ``User-Agent`` then does no harm.

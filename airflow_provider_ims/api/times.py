@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 
 def read_time(text: str | None) -> datetime | None:
-    """Read what the service shows; None for what names no moment for sure."""
+    """Return what the service shows as a moment; None for what names no moment for sure."""
     try:
         moment = datetime.fromisoformat(text) if text else None
         return moment.astimezone(UTC) if moment and moment.tzinfo else None
@@ -15,5 +15,5 @@ def read_time(text: str | None) -> datetime | None:
 
 
 def write_time(moment: datetime) -> str:
-    """Spell a moment for the service; what is below a second is cut off."""
+    """Return a moment as the service spells it; what is below a second is cut off."""
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

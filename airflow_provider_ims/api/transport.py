@@ -41,7 +41,7 @@ STOP_GRACE_SECONDS = 5.0
 # How often an exchange that waits looks whether it shall stop.
 _LOOK_SECONDS = 0.25
 # No more connections are kept than were once in use at the same time; of which there are far fewer.
-_POOL_SIZE = 1024
+_POOL_SIZE = 256
 # What OpenSSL says of a port that speaks no TLS, or none that this machine speaks. The next try won't change it.
 _NO_TLS = re.compile(
     "WRONG_VERSION_NUMBER|HTTP_REQUEST|HTTPS_PROXY_REQUEST|UNKNOWN_PROTOCOL|UNSUPPORTED_PROTOCOL|PROTOCOL_VERSION"
@@ -77,6 +77,7 @@ class Transport:
         self.host = url.partition("://")[2]
         self.connect_timeout = connect_timeout
         self.read_timeout = read_timeout
+        self._timeout = urllib3.Timeout(connect=connect_timeout, read=_LOOK_SECONDS)
         # The environment is read once: there is one host, and reading it costs more than signing.
         self._options: dict[str, Any] = {
             **requests.Session().merge_environment_settings(
@@ -139,7 +140,7 @@ class Transport:
                     "POST",
                     f"{path}?{query}",
                     headers=headers,
-                    timeout=urllib3.Timeout(connect=self.connect_timeout, read=self.read_timeout),
+                    timeout=self._timeout,
                     retries=False,
                     redirect=False,
                     assert_same_host=False,
@@ -210,7 +211,7 @@ class Exchange:
         _current.exchange = None
 
     def read(self, sock: Any, buffer: Any) -> int:
-        """Read what there is of the answer, or wait for it, but not too long.
+        """Return how many bytes of the answer came; wait for some, but not too long.
 
         :raises TimeoutError: when nothing came in time, or not the whole.
         """
@@ -223,7 +224,8 @@ class Exchange:
             if left <= 0:
                 self.waited = now - (part_began if now < self._end else self._began)
                 raise TimeoutError
-            sock.settimeout(min(left, _LOOK_SECONDS))
+            if sock.gettimeout() != (look := min(left, _LOOK_SECONDS)):
+                sock.settimeout(look)
             try:
                 count = sock.recv_into(buffer)
             except TimeoutError:
@@ -266,22 +268,32 @@ class _BoundedReader(io.RawIOBase):
         super().close()
 
 
+class _BoundedSocket:
+    """A socket, as far as ``http.client`` reads answers from it."""
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        assert _current.exchange
+        raw = self._sock.makefile(mode, buffering=0)
+        return io.BufferedReader(_BoundedReader(self._sock, raw, _current.exchange))
+
+
 class _Response(http.client.HTTPResponse):
     def __init__(self, sock: Any, *args: Any, **options: Any) -> None:
-        super().__init__(sock, *args, **options)
-        assert _current.exchange
-        reader = _BoundedReader(sock, self.fp.detach(), _current.exchange)
-        self.fp = io.BufferedReader(reader)
+        super().__init__(cast("Any", _BoundedSocket(sock)), *args, **options)
 
     def begin(self) -> None:
         super().begin()
         # urllib3 would log what it can't read of the headers, with the URL of the request.
-        self.headers.defects = []
-        self.headers.set_payload("")
+        if self.headers.defects or self.headers.get_payload():
+            self.headers.defects = []
+            self.headers.set_payload("")
 
 
 class _Bounded:
-    """Makes a connection of urllib3 into one that knows its exchange."""
+    """A connection of urllib3 that knows its exchange."""
 
     response_class = _Response
 
@@ -304,7 +316,7 @@ class _Bounded:
 
 
 class BoundedAdapter(HTTPAdapter):
-    """Makes connections that are used within an :class:`Exchange`."""
+    """An adapter whose connections are used within an :class:`Exchange`."""
 
     def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
         """Return the pool for a request; its connections are bounded."""
@@ -315,7 +327,7 @@ class BoundedAdapter(HTTPAdapter):
 
 
 def _read_body(response: Any) -> bytes:
-    """Read all of an answer. What is encoded may be longer than what was read of it.
+    """Return all of an answer. What is encoded may be longer than what was read of it.
 
     :raises AnswerTooLong: when it is.
     """

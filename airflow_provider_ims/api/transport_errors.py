@@ -126,7 +126,7 @@ def to_api_error(
 
 
 def _reason(error: Exception) -> str:
-    """Say it as the operating system does."""
+    """Return the operating system's words."""
     numbers = (one.errno for one in causes(error) if isinstance(one, OSError))
     number = next((one for one in numbers if one and one > 0), None)
     return os.strerror(number) if number else "no reason is given"

@@ -97,6 +97,7 @@ class Row(NamedTuple):
     request_id: str | None = None
     at: int = 0
     reason: str | None = None
+    file: str | None = None
 
 
 @dataclass
@@ -121,6 +122,7 @@ class Checkpoint:
     done: NumberSet = field(default_factory=NumberSet)
     counts: dict[str, int] = field(default_factory=dict)
     inferred: int = 0
+    files_left: int = 0
     open: dict[int, bool] = field(default_factory=dict)
     unwritten: list[Row] = field(default_factory=list)
     journal: list[tuple[str, int]] = field(default_factory=list)
@@ -162,13 +164,14 @@ class Checkpoint:
             done=NumberSet.from_ranges(value["done"], targets),
             counts={Outcome(name): _number(count, targets) for name, count in _dict(value["counts"]).items()},
             inferred=_number(value["inferred"], targets),
+            files_left=_number(value["files_left"], targets),
             open={n: lost for lost in (False, True) for n in _numbers(open_[lost], targets)},
             unwritten=[_row(row, targets) for row in _list(value["unwritten"], targets)],
             journal=[
                 (_name(name), _number(count, 10**6)) for name, count in _list(value["journal"], MAX_TEXT)
             ],
             samples={
-                Outcome(name).value: [_text(text, 10_000) for text in _list(texts, MAX_TEXT)]
+                _sample_name(name): [_text(text, 10_000) for text in _list(texts, MAX_TEXT)]
                 for name, texts in _dict(value["samples"]).items()
             },
             request_ids=[_text(text) for text in _list(value["request_ids"], MAX_TEXT)],
@@ -270,6 +273,10 @@ def _number(value: Any, most: int = 2**53) -> int:
     return value
 
 
+def _sample_name(name: str) -> str:
+    return name if name == "files_left" else Outcome(name).value
+
+
 def _seconds(value: Any) -> float:
     if type(value) not in (int, float) or not 0 <= value < 2**53:
         raise ValueError("its time is none")
@@ -319,7 +326,7 @@ def _numbers(value: Any, end: int) -> Iterator[int]:
 
 
 def _row(value: Any, targets: int) -> Row:
-    first, end, outcome, inferred, request_id, at, reason = _list(value, 7)
+    first, end, outcome, inferred, request_id, at, reason, file = _list(value, 8)
     _range([first, end], targets)
     return Row(
         first,
@@ -329,4 +336,5 @@ def _row(value: Any, targets: int) -> Row:
         None if request_id is None else _text(request_id),
         _number(at, 2**40),
         None if reason is None else _text(reason),
+        None if file is None else _text(file),
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from airflow_provider_ims.api.errors import GuardError, OutcomeError
 from airflow_provider_ims.api.identifiers import (
     check_input_url,
     check_media_id,
@@ -17,7 +18,6 @@ from airflow_provider_ims.api.identifiers import (
 from airflow_provider_ims.arguments import read_list
 from airflow_provider_ims.deletion.resolve import Outcome
 from airflow_provider_ims.deletion.targets import Targets
-from airflow_provider_ims.exceptions import IMSDeletionError, IMSGuardError
 from airflow_provider_ims.files.manifest import check_digest
 
 OutcomePolicy = Literal["fail", "warn", "ignore"]
@@ -25,6 +25,8 @@ OutcomePolicy = Literal["fail", "warn", "ignore"]
 # With reads that lag or a wrong region, so many that all are missing are hardly a coincidence.
 SUSPICIOUSLY_MANY = 20
 NAMED_IN_A_MESSAGE = 5
+FILES_LEFT = "files_left"
+"""Key of a result: how many deleted targets' files are still there; of its samples: the addresses."""
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +37,13 @@ class OutcomePolicies:
 
     :param on_forbidden: about targets that the service refused: ``fail``, ``warn`` or ``ignore``.
     :param on_missing: about targets that were not there.
+    :param on_files_left: about targets that were deleted while their files are still in the bucket.
     :raises ValueError: for any other word.
     """
 
     on_forbidden: OutcomePolicy = "fail"
     on_missing: OutcomePolicy = "warn"
+    on_files_left: OutcomePolicy = "warn"
 
     def __post_init__(self) -> None:
         for name, policy in asdict(self).items():
@@ -51,7 +55,7 @@ class OutcomePolicies:
 
         :param result: of the run.
         :param host: that was asked, if it is known.
-        :raises IMSDeletionError: when there are outcomes that are not accepted. It carries the result.
+        :raises OutcomeError: when there are outcomes that are not accepted. It carries the result.
         """
         asked = {"region": result["region"], "host": host}
         where = ", ".join(f"{name} {value}" for name, value in asked.items() if value) or "an unknown host"
@@ -65,8 +69,14 @@ class OutcomePolicies:
                 "refused by the service, usually for lack of rights on the bucket",
             ),
             ("missing", self.on_missing, f"were not there before; asked was {where}"),
+            (
+                FILES_LEFT,
+                self.on_files_left,
+                "deleted from the library, while the file is still in the bucket and costs storage; "
+                "may AliyunICEDefaultRole delete there?",
+            ),
         ):
-            if not result[outcome] or policy == "ignore":
+            if not result.get(outcome) or policy == "ignore":
                 continue
             words = _some(result, outcome, meaning)
             if policy == "fail":
@@ -83,14 +93,15 @@ class OutcomePolicies:
             _sum_up(result)
         if broken:
             report = f". Report: {result['report']}" if result["report"] else ""
-            raise IMSDeletionError("; ".join(broken) + report, result)
+            raise OutcomeError("; ".join(broken) + report, result)
 
 
 def _some(result: dict[str, Any], outcome: str, meaning: str) -> str:
     count = result[outcome]
     names = ", ".join(result["samples"].get(outcome, [])[:NAMED_IN_A_MESSAGE])
     more = f" and {count - NAMED_IN_A_MESSAGE:,} more" if count > NAMED_IN_A_MESSAGE else ""
-    return f"{count:,} of {result['requested']:,} {outcome} ({meaning}): {names}{more}"
+    what = "files left" if outcome == FILES_LEFT else outcome
+    return f"{count:,} of {result['requested']:,} {what} ({meaning}): {names}{more}"
 
 
 def _sum_up(result: dict[str, Any]) -> None:
@@ -114,7 +125,7 @@ def check_guards(
     :param max_media: more targets than this are a mistake.
     :param digest: SHA-256 of the manifest as it was approved.
     :param protect: ids or URLs of media that must not be among the targets, in any spelling of a list.
-    :raises IMSGuardError: in either case, and when ``protect`` names nothing.
+    :raises GuardError: in either case, and when ``protect`` names nothing.
     :raises ValueError: when ``max_media`` is no number of media, or ``protect`` names what can't be a medium.
     """
     if max_media is not None and not (type(max_media) is int and max_media >= 0):
@@ -122,7 +133,7 @@ def check_guards(
     if digest is not None:
         check_digest(targets.manifest_digest, approved=digest)
     if max_media is not None and len(targets) > max_media:
-        raise IMSGuardError(
+        raise GuardError(
             f"{len(targets):,} media are named, more than max_media={max_media:,}. Nothing was deleted"
         )
     if protect is not None:
@@ -134,7 +145,7 @@ def _check_protected(targets: Targets, protect: Any) -> None:
     ids = [check_media_id(value, "protect") for value in named if "://" not in value]
     urls = [check_input_url(value, "protect") for value in named if "://" in value]
     if not named:
-        raise IMSGuardError(
+        raise GuardError(
             f"protect is {show(protect)}, which names nothing, so it would guard nothing. Nothing was deleted"
         )
     # A file that is spelled in two ways is still one file.
@@ -150,13 +161,13 @@ def _check_protected(targets: Targets, protect: Any) -> None:
     if found:
         more = f" and {len(found) - NAMED_IN_A_MESSAGE:,} more" if len(found) > NAMED_IN_A_MESSAGE else ""
         names = ", ".join(found[:NAMED_IN_A_MESSAGE])
-        raise IMSGuardError(
+        raise GuardError(
             f"{len(found):,} of {targets_in_words(len(targets))} must not be deleted, as protect says: "
             f"{names}{more}. Nothing was deleted"
         )
     if len(targets) and not comparable:
         kinds = ("ids", "URLs") if ids else ("URLs", "ids")
-        raise IMSGuardError(
+        raise GuardError(
             f"protect names media by {kinds[0]}, but the targets are {kinds[1]}, so it would guard nothing; "
             f"protect them by {kinds[1]} too. Nothing was deleted"
         )
@@ -178,7 +189,9 @@ def targets_in_words(number: int) -> str:
 
 
 def duration_in_words(seconds: float) -> str:
-    """Say a time as ``2:05``, or ``1:02:05`` where there are hours."""
+    """Say a time as ``0.4 s``, ``2:05``, or ``1:02:05`` where there are hours."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

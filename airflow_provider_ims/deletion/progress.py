@@ -7,7 +7,7 @@ import time
 from collections import deque
 
 from airflow_provider_ims.api.client import RequestStats
-from airflow_provider_ims.deletion.policies import duration_in_words
+from airflow_provider_ims.deletion.policies import duration_in_words, targets_in_words
 
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
 """Seconds from one line to the next."""
@@ -37,12 +37,22 @@ class Progress:
         """Until the next line is due."""
         return max(self._next_line - time.monotonic(), 0.0)
 
-    def log(self, judged: int, summary: str, stats: RequestStats, trouble: str | None = None) -> None:
+    def log(
+        self,
+        judged: int,
+        summary: str,
+        stats: RequestStats,
+        *,
+        asked_again: int = 0,
+        trouble: str | None = None,
+    ) -> None:
         """Log a line.
 
         :param judged: targets that have an outcome by now.
         :param summary: of the outcomes, in words.
         :param stats: of the requests of this try.
+        :param asked_again: how many targets are left, if all of them are only asked about again. That takes the time
+            that reads are given to catch up, whatever the rate was.
         :param trouble: why nothing goes through at the moment.
         """
         now = time.monotonic()
@@ -59,13 +69,17 @@ class Progress:
             )
             if count
         ]
+        if asked_again:
+            pace = f"asking again about the last {targets_in_words(asked_again)}"
+        else:
+            left = duration_in_words((self._total - judged) / rate) if rate > 0 else "unknown time"
+            pace = f"{rate:.0f} a second, {left} left"
         log.info(
-            "%s of %s done (%d %%), %.0f a second, %s left: %s%s%s",
+            "%s of %s done (%d %%), %s: %s%s%s",
             f"{judged:,}",
             f"{self._total:,}",
             100 * judged // self._total,
-            rate,
-            duration_in_words((self._total - judged) / rate) if rate > 0 else "unknown time",
+            pace,
             summary,
             f" [{', '.join(losses)} of {stats.requests:,} requests]" if losses else "",
             f". Nothing goes through: {trouble}" if trouble and rate == 0 else "",

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_ims.api.client import RequestStats
 from airflow_provider_ims.deletion.checkpoint import Checkpoint, CheckpointStore, Row, StateStore
-from airflow_provider_ims.deletion.policies import outcomes_in_words
+from airflow_provider_ims.deletion.policies import FILES_LEFT, outcomes_in_words
 from airflow_provider_ims.deletion.resolve import Outcome, TargetResult
 from airflow_provider_ims.deletion.targets import Batch, Target, Targets, batches, read_targets
+from airflow_provider_ims.deletion.verify import FileState
 from airflow_provider_ims.files.report import ReportWriter, attempt_folder, free_attempt, remove_journal
 from airflow_provider_ims.files.storage import to_line
 
@@ -31,7 +32,7 @@ LEFT_ALONE = (Outcome.FORBIDDEN, Outcome.FAILED, Outcome.UNKNOWN, Outcome.KEPT)
 # More open targets than this, and no new batch starts until some are settled: they stand in the checkpoint.
 MAX_OPEN = 1000
 # The same for results that the journal may not have yet, and how long the reason of one may be.
-MAX_UNWRITTEN = 200
+MAX_UNWRITTEN = 180
 MAX_REASON = 200
 MAX_SAMPLES = 100
 MAX_SAMPLE_BYTES = 5000
@@ -49,6 +50,7 @@ class RunConfig(NamedTuple):
     region: str | None
     delete_physical_files: bool
     preview: bool
+    verify_files: bool = False
 
 
 class RunRecord:
@@ -96,7 +98,7 @@ class RunRecord:
         """Take up an earlier try's work, or begin anew; find out whether report and checkpoint can be written.
 
         :param window: requests that may be in flight at first.
-        :raises IMSGuardError: when the report can't be written.
+        :raises GuardError: when the report can't be written.
         """
         identity = "|".join(str(part) for part in (self._targets.digest, *self._config, self._report_base))
         if found := self._store.load(identity, len(self._targets)):
@@ -121,7 +123,7 @@ class RunRecord:
         if self._report_base is not None:
             folder = attempt_folder(self._report_base, checkpoint.attempt)
             if checkpoint.reported:
-                remove_journal(folder)
+                remove_journal(folder, checkpoint.journal)
             else:
                 self._open_report(folder)
         self._bound = 0
@@ -137,9 +139,10 @@ class RunRecord:
         self._take_in_effort(stats, seconds)
         report, is_over = self._report, not self.left
         try:
-            if report:
-                # At the very end, the parts are written at once.
-                report.wait() if is_over else report.flush()
+            if (
+                report and not is_over
+            ):  # else the parts are written at once, and the journal is not needed any more
+                report.flush()
         finally:
             self._save(in_flight=0, window=0, exactly=all_are_back)
             self._wait_until_saved()
@@ -150,7 +153,7 @@ class RunRecord:
             self._checkpoint.reported = is_over
             self._save(in_flight=0, window=0, exactly=True)
             self._wait_until_saved()
-            remove_journal(report.folder)
+            remove_journal(report.folder, self._checkpoint.journal)
 
     def close(self) -> None:
         """Give back threads and files."""
@@ -289,6 +292,7 @@ class RunRecord:
             "duplicates": self._targets.duplicates,
             **counts,
             "inferred": checkpoint.inferred,
+            FILES_LEFT: checkpoint.files_left if self._config.verify_files else None,
             "requests": checkpoint.requests,
             "retries": checkpoint.retries,
             "throttled": checkpoint.throttled,
@@ -314,8 +318,9 @@ class RunRecord:
 
         None when that is not known: an earlier try left more alone than a checkpoint names, and there is no report.
         """
-        if self.report:
-            return (target.value for target in read_targets(manifest=self.report, from_report=True))
+        if self._report_base is not None:
+            folder = attempt_folder(self._report_base, self._checkpoint.attempt)
+            return (target.value for target in read_targets(manifest=folder, from_report=True))
         if not self._left_alone_is_known:
             return None
         return (target.value for target in self._targets if target.value not in self._left_alone)
@@ -328,6 +333,9 @@ class RunRecord:
             self._left_alone.add(value)
         checkpoint.counts[outcome] = checkpoint.counts.get(outcome, 0) + 1
         checkpoint.inferred += result.inferred
+        if result.file == FileState.LEFT:
+            checkpoint.files_left += 1
+            _add_sample(checkpoint.samples.setdefault(FILES_LEFT, []), result.url or value)
         _add_sample(checkpoint.samples.setdefault(outcome.value, []), value)
         ids = checkpoint.request_ids
         if result.request_id and len(ids) < MAX_SAMPLES and result.request_id not in ids[-8:]:
@@ -350,7 +358,12 @@ class RunRecord:
         if unwritten := self._checkpoint.unwritten:
             rows = {ordinal: row for row in unwritten for ordinal in range(row.first, row.end)}
             results = (
-                (row.at, TargetResult(target, row.outcome, row.inferred, row.request_id, row.reason))
+                (
+                    row.at,
+                    TargetResult(
+                        target, row.outcome, row.inferred, row.request_id, row.reason, file=row.file
+                    ),
+                )
                 for target in self._targets
                 if (row := rows.get(target.ordinal))
             )
@@ -386,6 +399,8 @@ class RunRecord:
             "request_id": result.request_id,
             "at": None if at is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at)),
         }
+        if result.file:
+            line["file"] = result.file
         if result.reason:
             line["reason"] = result.reason
         if self._config.preview:
@@ -456,11 +471,11 @@ def _rows(results: Sequence[TargetResult], at: int) -> Iterator[Row]:
     def alike(result: TargetResult) -> tuple[Any, ...]:
         distance = result.target.ordinal - places[result.target.ordinal]
         reason = result.reason and result.reason[:MAX_REASON]
-        return distance, result.outcome, result.inferred, result.request_id, reason
+        return distance, result.outcome, result.inferred, result.request_id, reason, result.file
 
-    for (_, outcome, inferred, request_id, reason), group in groupby(ordered, alike):
+    for (_, outcome, inferred, request_id, reason, file), group in groupby(ordered, alike):
         ordinals = [result.target.ordinal for result in group]
-        yield Row(ordinals[0], ordinals[-1] + 1, outcome, inferred, request_id, at, reason)
+        yield Row(ordinals[0], ordinals[-1] + 1, outcome, inferred, request_id, at, reason, file)
 
 
 def _add_sample(samples: list[str], value: str) -> None:

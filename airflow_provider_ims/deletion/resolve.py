@@ -55,6 +55,7 @@ class TargetResult(NamedTuple):
     """The outcome of one target.
 
     ``inferred``: deleted, though the answer that said so was lost. ``reason``: why it was kept, failed or not read.
+    ``url``: of the file that went with it, where that is looked for; ``file``: what became of it.
     """
 
     target: Target
@@ -62,6 +63,8 @@ class TargetResult(NamedTuple):
     inferred: bool = False
     request_id: str | None = None
     reason: str | None = None
+    url: str | None = None
+    file: str | None = None
 
 
 class BatchResult(NamedTuple):
@@ -100,6 +103,7 @@ class BatchDeleter:
     :param delete_physical_files: delete the files too.
     :param stop: once set, no new request is sent.
     :param why_kept: for plans: tells why a medium, as it is now, must be left alone.
+    :param find_urls: say where the file of each deleted medium was, reading it before where nothing else tells.
     """
 
     def __init__(
@@ -110,12 +114,16 @@ class BatchDeleter:
         delete_physical_files: bool,
         stop: threading.Event,
         why_kept: WhyKept | None = None,
+        find_urls: bool = False,
     ) -> None:
         self._client = client
         self._kind = kind
         self._delete_physical_files = delete_physical_files
         self._stop = stop
         self._why_kept = why_kept
+        self._find_urls = find_urls
+        # Of media that were given by id alone, until they are deleted: after it no read tells.
+        self._urls: dict[int, str | None] = {}
 
     def preview(self, targets: Sequence[Target], unconfirmed: bool = False) -> BatchResult:
         """Only look: what would be deleted is called deleted."""
@@ -133,8 +141,20 @@ class BatchDeleter:
 
         :param unconfirmed: these may have been sent before, by a try whose answer nobody heard.
         """
-        if not self._why_kept:
-            return self._delete(targets, unconfirmed)
+        if self._why_kept or (self._find_urls and any(self._url(target) is None for target in targets)):
+            came = self._read_and_delete(targets, unconfirmed)
+        else:
+            came = self._delete(targets, unconfirmed)
+        if not self._find_urls:
+            return came
+        return came._replace(
+            results=[
+                result._replace(url=self._urls.pop(result.target.ordinal, None) or self._url(result.target))
+                for result in came.results
+            ]
+        )
+
+    def _read_and_delete(self, targets: Sequence[Target], unconfirmed: bool) -> BatchResult:
         with _BatchResultBuilder(targets, unconfirmed) as building:
             shown, request_id = self._read(targets)
             for target in targets:
@@ -142,9 +162,18 @@ class BatchDeleter:
                     building.add(_gone(target, unconfirmed, request_id))
                 elif reason := self._reason_to_keep(target, shown[target]):
                     building.add(TargetResult(target, Outcome.KEPT, False, request_id, reason))
+                elif self._find_urls:
+                    self._urls[target.ordinal] = shown[target].input_url
         if building.result.error or self._stop.is_set() or not building.left:
             return building.result
         return BatchResult(building.result.results) + self._delete(building.left, unconfirmed)
+
+    def _url(self, target: Target) -> str | None:
+        """Return where the file of a target lies, as far as the input tells."""
+        if self._kind == "input_url":
+            return target.value
+        url = target.columns.get("input_url") if target.columns else None
+        return url if isinstance(url, str) else None
 
     def look(
         self, targets: Sequence[Target], unconfirmed: bool, request_id: str | None = None

@@ -12,7 +12,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,6 +25,7 @@ from airflow_provider_ims.deletion.record import MAX_OPEN, RunConfig, RunRecord
 from airflow_provider_ims.deletion.resolve import BatchDeleter, BatchResult, Outcome, TargetResult, WhyKept
 from airflow_provider_ims.deletion.targets import Batch, Target, Targets
 from airflow_provider_ims.deletion.threads import run_interruptible
+from airflow_provider_ims.deletion.verify import FileState, FileVerifier, has_file_to_look_for
 
 if TYPE_CHECKING:
     from airflow_provider_ims.compat import ObjectStoragePath
@@ -34,6 +35,10 @@ log = logging.getLogger(__name__)
 # A target that is ignored though still shown is looked at again after each of these seconds, 30 in all.
 LOOK_AGAIN_SECONDS = (1, 2, 4, 8, 15)
 DEFAULT_CONCURRENCY, MAX_CONCURRENCY = 32, 64
+# What a stopped run gives the requests in flight beyond their own bound.
+STOP_GRACE_SECONDS = 2.0
+# Files are looked for in so many requests at once, when so many have gathered, or after so many seconds.
+VERIFYING_AT_ONCE, FILES_AT_ONCE, VERIFY_SECONDS = 4, 500, 0.25
 # The run looks around so often when nothing happens.
 LONGEST_IDLE_SECONDS = 0.2
 
@@ -77,6 +82,7 @@ class DeletionRun:
     :param attempt: number of this try.
     :param store: holds what the next try needs; None to start over each time.
     :param why_kept: for plans, tells why a medium must be left alone by now.
+    :param verifier: looks whether the files of what was deleted are gone; None does not look.
     :param on_result: is called with what became of each target, one after the other.
     :param stop: once set, no new request starts, and the run ends as soon as those in flight are back.
     :raises ValueError: for an option that makes no sense.
@@ -97,6 +103,7 @@ class DeletionRun:
         attempt: int = 1,
         store: StateStore | None = None,
         why_kept: WhyKept | None = None,
+        verifier: FileVerifier | None = None,
         on_result: Callable[[TargetResult], None] | None = None,
         stop: threading.Event | None = None,
     ) -> None:
@@ -112,7 +119,9 @@ class DeletionRun:
         self.max_concurrency = max_concurrency
         self.stop = stop or threading.Event()
         self._connection = connection
-        self._config = RunConfig(client.endpoint.url, region, delete_physical_files, preview)
+        self._config = RunConfig(
+            client.endpoint.url, region, delete_physical_files, preview, verifier is not None
+        )
         self._policies = policies
         self._on_result = on_result
         self._deleter = BatchDeleter(
@@ -121,7 +130,14 @@ class DeletionRun:
             delete_physical_files=delete_physical_files,
             stop=self.stop,
             why_kept=why_kept,
+            find_urls=verifier is not None,
         )
+        self._verifier = verifier
+        # Deleted targets whose files are to be looked for: at once, later, just now.
+        self._to_verify: list[TargetResult] = []
+        self._verify_later: list[tuple[float, int, list[TargetResult]]] = []
+        self._verifying: dict[Future[list[TargetResult]], int] = {}
+        self._verify_at = 0.0
         self._record = RunRecord(
             targets,
             config=self._config,
@@ -140,8 +156,8 @@ class DeletionRun:
         """Run to the end.
 
         :returns: the result, as the operator's documentation lists it.
-        :raises IMSDeletionError: when an outcome is not accepted; it carries the result.
-        :raises IMSGuardError: before the first request, when the report can't be written.
+        :raises OutcomeError: when an outcome is not accepted; it carries the result.
+        :raises GuardError: before the first request, when the report can't be written.
         :raises IMSTransientError: when nothing went through for the whole retry time, or targets could not be read
             (:class:`TargetsUnread`, with the result).
         :raises IMSAPIError: when the service refuses; what was done until then is in report and checkpoint.
@@ -268,15 +284,22 @@ class DeletionRun:
                 if not work:
                     break
                 self._in_flight[pool.submit(self._do, work)] = work
-            if not self._in_flight and (self.stop.is_set() or (exhausted and not self._recheck)):
+            is_idle = not self._in_flight and not self._recheck and exhausted
+            self._verify(pool, at_once=is_idle)
+            if not self._in_flight and (self.stop.is_set() or (is_idle and not self._has_files_to_verify)):
                 return
             self._take_in(timeout=self._idle_seconds())
             self._record.catch_up(
                 self._stats, self._seconds, in_flight=self._new_in_flight, window=self._window()
             )
             if not self._progress.seconds_left:
+                only_asks_again = exhausted and not self._new_in_flight
                 self._progress.log(
-                    self._record.judged, self._record.summary(), self._stats, trouble=self._trouble()
+                    self._record.judged,
+                    self._record.summary(),
+                    self._stats,
+                    asked_again=self._record.left - len(self._record.unread) if only_asks_again else 0,
+                    trouble=self._trouble(),
                 )
 
     def _window(self) -> int:
@@ -323,13 +346,15 @@ class DeletionRun:
 
     def _take_in(self, timeout: float) -> None:
         """Settle what came back, or wait until something does."""
-        waiting: set[Future[Any]] = {*self._in_flight, *self._record.busy}
+        waiting: set[Future[Any]] = {*self._in_flight, *self._verifying, *self._record.busy}
         if not waiting:
             self.stop.wait(timeout)
             return
         done, _ = wait(waiting, timeout=timeout, return_when=FIRST_COMPLETED)
         for future in done & self._in_flight.keys():
             self._settle(self._in_flight.pop(future), future.result())
+        for future in done & self._verifying.keys():
+            self._settle_files(future.result(), self._verifying.pop(future))
 
     def _settle(self, work: Work, came: BatchResult) -> None:
         """Record what came of asking; note what is to be asked about again."""
@@ -346,19 +371,59 @@ class DeletionRun:
         elif again.targets:
             still_open |= dict.fromkeys(again.targets, again.unconfirmed)
             self._look_again(again, after=LOOK_AGAIN_SECONDS[work.asked])
-        self._record.record(work.batch, results, still_open)
-        if self._on_result:
-            for result in results:
-                self._on_result(result)
+        if self._verifier:
+            self._to_verify += filter(has_file_to_look_for, results)
+            # Until then they are open: a next try finds them gone, and looks for their files.
+            still_open |= {result.target: True for result in results if has_file_to_look_for(result)}
+            results = [result for result in results if not has_file_to_look_for(result)]
+        self._record_results(work.batch, results, still_open)
         if came.error and not isinstance(came.error, CallAbandoned) and not self._error:
             self._error = came.error
             self.stop.set()
         if len(self._record.unread) >= MAX_OPEN:  # so many are no exception any more
             self.stop.set()
 
+    def _record_results(
+        self, batch: Batch | None, results: Sequence[TargetResult], still_open: Mapping[Target, bool]
+    ) -> None:
+        self._record.record(batch, results, still_open)
+        if self._on_result:
+            for result in results:
+                self._on_result(result)
+
+    @property
+    def _has_files_to_verify(self) -> bool:
+        return bool(self._to_verify or self._verify_later or self._verifying)
+
+    def _verify(self, pool: ThreadPoolExecutor, *, at_once: bool) -> None:
+        """Look for files: for many at a time, for one request tells of all that lie near each other."""
+        if not self._verifier or self.stop.is_set():
+            return
+        now = time.monotonic()
+        is_due = at_once or len(self._to_verify) >= FILES_AT_ONCE or now >= self._verify_at
+        if self._to_verify and is_due and len(self._verifying) < VERIFYING_AT_ONCE:
+            self._verifying[pool.submit(self._verifier.look, self._to_verify)] = 0
+            self._to_verify, self._verify_at = [], now + VERIFY_SECONDS
+        while self._verify_later and self._verify_later[0][0] <= now:
+            _, looks, results = heapq.heappop(self._verify_later)
+            self._verifying[pool.submit(self._verifier.look, results)] = looks
+
+    def _settle_files(self, results: Sequence[TargetResult], looks: int) -> None:
+        """Record what became of files; those that are there are looked for again, like media that reads show."""
+        settled, again = list[TargetResult](), list[TargetResult]()
+        for result in results:
+            if result.file == FileState.LEFT and looks < len(LOOK_AGAIN_SECONDS):
+                again.append(result._replace(file=None))
+            else:
+                settled.append(result)
+        if again:
+            due = time.monotonic() + LOOK_AGAIN_SECONDS[looks]
+            heapq.heappush(self._verify_later, (due, looks + 1, again))
+        self._record_results(None, settled, {})
+
     def _finish_what_is_in_flight(self) -> None:
         """Wait, bounded, for requests that are out; what they did belongs into report and checkpoint."""
-        patience = sum(self.client.timeout) + 5
+        patience = self.client.stop_seconds + STOP_GRACE_SECONDS
         end = time.monotonic() + patience
         while self._in_flight and (left := end - time.monotonic()) > 0:
             done, _ = wait(self._in_flight, timeout=left, return_when=FIRST_COMPLETED)

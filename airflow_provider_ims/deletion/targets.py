@@ -20,7 +20,7 @@ from airflow_provider_ims.api.identifiers import check_input_url, check_media_id
 from airflow_provider_ims.arguments import check_one_input, is_nothing, read_list
 from airflow_provider_ims.files.manifest import ManifestReader
 from airflow_provider_ims.files.report import report_lines
-from airflow_provider_ims.files.storage import storage_path, to_line
+from airflow_provider_ims.files.storage import is_folder, storage_path, to_line
 
 if TYPE_CHECKING:
     from airflow_provider_ims.compat import ObjectStoragePath
@@ -138,12 +138,12 @@ def read_targets(
     :param manifest: path of a plan, or of a text file with one id a line.
     :param manifest_digest: SHA-256 of the manifest as it was approved.
     :param from_report: take a report's folder as a manifest too: the targets that it calls ``deleted``.
-    :raises IMSGuardError: when the manifest is another file than the approved one, whatever is in it.
+    :raises GuardError: when the manifest is another file than the approved one, whatever is in it.
     :raises ValueError: naming the value that can't be a target.
     """
     check_one_input(media_ids=media_ids, input_urls=input_urls, manifest=manifest)
     if manifest is not None and not is_nothing(manifest):
-        if from_report and storage_path(manifest).is_dir():
+        if from_report and is_folder(storage_path(manifest, "manifest")):
             return _read_report(manifest)
         return _read_manifest(manifest, manifest_digest)
     if input_urls is not None:

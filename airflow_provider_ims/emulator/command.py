@@ -25,6 +25,8 @@ from airflow_provider_ims.emulator.control import GUIDE, control_app
 from airflow_provider_ims.emulator.faults import FAULT_KINDS
 from airflow_provider_ims.emulator.keys import DEFAULT_KEY, read_key
 from airflow_provider_ims.emulator.operations import OPERATIONS
+from airflow_provider_ims.emulator.oss import FAULT_KINDS as OSS_FAULT_KINDS
+from airflow_provider_ims.emulator.oss import LocalOSS
 from airflow_provider_ims.emulator.sample import sample
 from airflow_provider_ims.emulator.service import Service, Settings
 
@@ -70,6 +72,10 @@ def _explain_kinds(*, replacing: bool) -> str:
     return "\n".join(lines)
 
 
+def _oss_faults() -> str:
+    return "; ".join(f"{kind}: {text}" for kind, text in OSS_FAULT_KINDS.items())
+
+
 def _epilog() -> str:
     return f"""\
 To look around: ims-emulator --sample, then the control URL in a browser.
@@ -77,6 +83,8 @@ For an Airflow: ims-emulator --sample --service-port 8090, and http://127.0.0.1:
 
 Both ports listen on {_LOOPBACK} only. When ready, one line on stdout names them:
   {{"service": "http://127.0.0.1:PORT", "control": "http://127.0.0.1:PORT"}}
+With --oss-port it has "oss" too; the same keys count there. Faults of OSS, for POST /oss/add_fault:
+  {textwrap.fill(_oss_faults(), _WIDTH, subsequent_indent="  ")}
 
 Operations:
   {textwrap.fill(", ".join(OPERATIONS), _WIDTH, subsequent_indent="  ")}
@@ -114,6 +122,12 @@ def _parser() -> argparse.ArgumentParser:
         default=0,
         metavar="PORT",
         help="where the page and the control API answer (default: a free one)",
+    )
+    parser.add_argument(
+        "--oss-port",
+        type=int,
+        metavar="PORT",
+        help="where a local OSS answers, in which media have their files (default: there is none; 0: a free port)",
     )
     parser.add_argument(
         "--ready-file", type=Path, metavar="PATH", help="write the ready line to this file too"
@@ -172,6 +186,9 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         seeds=partial(_seeds, arguments),
         job_seconds=arguments.job_seconds,
         keep_requests=arguments.keep_requests,
+        oss=None
+        if arguments.oss_port is None
+        else LocalOSS(region=arguments.region, port=arguments.oss_port),
     )
 
 
@@ -235,6 +252,9 @@ def run() -> None:
         name: f"http://{_LOOPBACK}:{port}"
         for name, port in (("service", service_port), ("control", control_port))
     }
+    if (oss := service.settings.oss) is not None:
+        oss.start()
+        addresses["oss"] = oss.endpoint
     service_app = ServiceApp(service)
     control = control_app(service, addresses["service"])
 

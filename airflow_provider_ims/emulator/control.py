@@ -30,6 +30,7 @@ _LONGEST_BODY = 256 * 2**20
 """Bytes: a million media of ``POST /seed``."""
 _LONGEST_JOB = 10**9
 """Seconds."""
+_OSS_CALLS = ("make_bucket", "put", "get", "remove", "names", "leave_files", "add_fault", "drop_faults")
 _GENERATOR_OPTIONS = {"count", "seed", "days", "protected", "twice", "until"}
 
 GUIDE = """\
@@ -61,6 +62,9 @@ POST /jobs        a job: {"kind": "transcode"|"convert"|"workflow"|"producing", 
                   "statuses", "state": where it stands, "code", "message", "grouped": true|false (convert),
                   "activity_results": text (workflow)}
 POST /jobs/ID     {"statuses": ["Success", "Fail", ...], "state": text}: one status for each output; any may be named
+POST /oss/CALL    something in the local OSS: make_bucket {"bucket"}, put {"bucket", "key", "content"},
+                  get and remove {"bucket", "key"}, names {"bucket", "prefix"}, leave_files {"buckets": [...]},
+                  add_fault {"kind", "operation", "every", "skip", "times", "seconds", "status", "code"}, drop_faults
 POST /reset       back to the state at the start: library, keys and rules as given then, books empty
 """
 
@@ -83,6 +87,7 @@ def control_app(service: Service, address: str) -> wire.App:
         ("GET", "/requests", endpoints.requests),
         ("GET", "/keys", endpoints.keys),
         ("POST", "/keys", endpoints.add_key),
+        ("POST", "/oss/{call}", endpoints.oss),
         ("GET", "/faults", endpoints.faults),
         ("POST", "/faults", endpoints.add_faults),
         ("DELETE", "/faults", endpoints.drop_faults),
@@ -323,6 +328,22 @@ class _Endpoints:
         self.service.settle()
         (shown,) = show_job(job, self.service.library, time.time()).values()
         return dict(shown)
+
+    async def oss(self, request: Request) -> Response:
+        """Do something in the local OSS."""
+        oss, call = self.service.settings.oss, request.path_params["call"]
+        if oss is None:
+            raise ValueError("there is no local OSS; start the emulator with --oss-port")
+        if call not in _OSS_CALLS:
+            raise ValueError(f"no such call {call!r}; known are {', '.join(_OSS_CALLS)}")
+        arguments = _object(await _json(request))
+        if "content" in arguments:
+            arguments["content"] = str(arguments["content"]).encode()
+        try:
+            found = getattr(oss, call)(**arguments)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{call}: {error}") from None
+        return _Answer({"result": found.decode() if isinstance(found, bytes) else found})
 
     async def reset(self, request: Request) -> Response:
         self.service.reset()

@@ -198,7 +198,7 @@ def _read(kind: str, parameter: str) -> Callable[[Call], Answer]:
         if job is None:
             raise Refusal(404, "ResourceNotFound", f"The specified job does not exist: {job_id}")
         job.reads += 1
-        job.settle(call.library, call.now, call.jobs.written)
+        job.settle(call.library, call.now)
         return show_job(job, call.library, call.now)
 
     return read

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from airflow_provider_ims.emulator import times
-from airflow_provider_ims.emulator.jobs import Job, Part
+from airflow_provider_ims.emulator.jobs import OUTPUT_FILE, Job, Part
 from airflow_provider_ims.emulator.library import Library
 
 Answer = dict[str, Any]
@@ -48,7 +48,7 @@ def _file_info(part: Part, url: str, library: Library, media_id: str | None) -> 
         "FileUrl": url,
         "FileType": "transcode_file",
         "FileStatus": "Normal",
-        "FileSize": "1000000",
+        "FileSize": str(len(OUTPUT_FILE)),
         "Region": library.region,
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -11,7 +11,8 @@ from airflow_provider_ims.emulator.library import Library, Medium
 
 _WAITING_SHARE = 0.2
 """Part of a job's time that it spends waiting for its turn."""
-_OUTPUT_BYTES = 1_000_000
+OUTPUT_FILE = b"transcoded " * 10_000
+"""What a job writes into each file."""
 _FAILED = ("fail", "failed", "error")
 _FINAL = (
     *_FAILED,
@@ -24,9 +25,6 @@ _FINAL = (
     "cancelled",
     "canceled",
 )
-
-OutputWritten = Callable[[str, int], None]
-"""Called with the URL and the size of each file that a job has written, for a store to show it."""
 
 
 class Words(NamedTuple):
@@ -169,7 +167,7 @@ class Job:
         self.state = self.state if state is None else state
         self.finished = None
 
-    def settle(self, library: Library, now: float, written: OutputWritten) -> None:
+    def settle(self, library: Library, now: float) -> None:
         """Show the outputs that were finished since the last time."""
         ended_at = min(now, self.submitted + self.seconds) if self.polls is None else now
         for part in self.parts:
@@ -177,14 +175,14 @@ class Job:
             if part.finished is None and state in _FINAL:
                 part.finished = ended_at if part.status is None else now
                 if state in ("success", "succeed"):
-                    self._show_output(library, part, written)
+                    self._show_output(library, part)
         if self.finished is None and self.status(now).lower() in _FINAL:
             self.finished = max([part.finished or 0 for part in self.parts], default=ended_at)
 
-    def _show_output(self, library: Library, part: Part, written: OutputWritten) -> None:
+    def _show_output(self, library: Library, part: Part) -> None:
         if "://" not in part.url:
             return
-        written(part.url, _OUTPUT_BYTES)
+        library.write_file(part.url, OUTPUT_FILE)
         medium = library.shown(part.media_id)
         if part.joins:
             if medium is not None and part.url not in medium.streams:
@@ -192,7 +190,7 @@ class Job:
         elif JOB_KINDS[self.kind].registers and medium is None:
             created = int(part.finished or 0)
             library.add(
-                Medium(part.media_id, part.url, created=created, tags="transcoded", size=_OUTPUT_BYTES)
+                Medium(part.media_id, part.url, created=created, tags="transcoded", size=len(OUTPUT_FILE))
             )
 
     @property
@@ -203,12 +201,8 @@ class Job:
 
 @dataclass(slots=True)
 class Jobs:
-    """All jobs of the account.
+    """All jobs of the account."""
 
-    :param written: see :data:`OutputWritten`.
-    """
-
-    written: OutputWritten = lambda url, size: None
     _jobs: dict[str, Job] = field(default_factory=dict)
     _by_token: dict[tuple[str, str], Job] = field(default_factory=dict)
     _running: list[Job] = field(default_factory=list)
@@ -246,6 +240,6 @@ class Jobs:
     def settle(self, library: Library, now: float) -> None:
         """Show what has come of the jobs since the last time."""
         for job in list(self._running):
-            job.settle(library, now, self.written)
+            job.settle(library, now)
             if job.is_settled:
                 self._running.remove(job)

@@ -10,13 +10,24 @@ from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
+from urllib.parse import unquote, urlsplit
 
 _LAST_ID = "\x7f"
 """Sorts after every media id."""
 
 _KEPT_COUNTS = 32
 _COMPACTION_FLOOR = 1000
+
+
+class Files(Protocol):
+    """Where the files of media lie, if they are there at all."""
+
+    def put_for_service(self, bucket: str, key: str, content: bytes, *, replace: bool) -> None:
+        """Put a file there, unless one is there that is not to be replaced."""
+
+    def remove_for_service(self, bucket: str, key: str) -> None:
+        """Take a file away, unless the service may not."""
 
 
 @dataclass(slots=True, eq=False)
@@ -104,9 +115,11 @@ class Library:
     """All media of one account in one region.
 
     :param region: the region in which ``oss://`` URLs are meant.
+    :param files: where each medium has its file, named after the media id; None to only remember whether it has one.
     """
 
     region: str
+    files: Files | None = None
     _by_id: dict[str, Medium] = field(default_factory=dict)
     # A URL has nearly always one medium; a list for each would cost a quarter of the memory.
     _by_url: dict[str, Medium | list[Medium]] = field(default_factory=dict)
@@ -158,7 +171,8 @@ class Library:
         if self._sorted and self._order and self._order[-1].created >= medium.created:
             self._sorted = self._order[-1].position < medium.position
         self._order.append(medium)
-        self._files_gone.discard(url)
+        # What somebody put there and then registered stays as it is.
+        self._put_file(url, medium.media_id.encode(), replace=False)
         self._recount(medium, 1)
 
     def shown(self, media_id: str) -> Medium | None:
@@ -185,9 +199,21 @@ class Library:
         """Tell whether the medium's file is in its bucket."""
         return self.normal_url(medium.url) not in self._files_gone
 
+    def write_file(self, url: str, content: bytes) -> None:
+        """Write a file as a job does, over what may be there."""
+        self._put_file(self.normal_url(url), content, replace=True)
+
+    def _put_file(self, url: str, content: bytes, *, replace: bool) -> None:
+        self._files_gone.discard(url)
+        if self.files is not None:
+            self.files.put_for_service(*_bucket_and_key(url), content, replace=replace)
+
     def remove_file(self, medium: Medium) -> None:
         """Take the medium's file out of its bucket."""
-        self._files_gone.add(self.normal_url(medium.url))
+        url = self.normal_url(medium.url)
+        self._files_gone.add(url)
+        if self.files is not None:
+            self.files.remove_for_service(*_bucket_and_key(url))
 
     def delete(self, medium: Medium, *, shown_until: float | None = None) -> None:
         """Take a medium out of the library; its file stays.
@@ -284,6 +310,11 @@ class Library:
         for wanted in self._counts:
             if wanted.takes(medium):
                 self._counts[wanted] += by
+
+
+def _bucket_and_key(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.netloc.partition(".")[0], unquote(parts.path).lstrip("/")
 
 
 def _index_after(order: list[Medium], position: Position) -> int:

@@ -22,7 +22,7 @@ import struct
 import threading
 import time
 from calendar import timegm
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from fnmatch import fnmatchcase
@@ -41,6 +41,7 @@ FAULT_KINDS = {
     "error": "HTTP `status` with the error code `code` instead of doing it",
     "reset": "the connection is reset before it is done",
     "reset_after": "the connection is reset after it was done",
+    "late_listing": "listings show new files `seconds` late, from now on",
 }
 
 _POLYNOMIAL = 0xC96C5795D7870F42
@@ -154,6 +155,8 @@ class LocalOSS:
         self.faults: list[FaultRule] = []
         self.requests: list[dict[str, Any]] = []
         self.listing_delay = 0.0
+        self.left_behind: set[str] = set()
+        self.elsewhere: dict[str, str] = {}
         self._server = _Server(("127.0.0.1", port), self)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
@@ -196,6 +199,11 @@ class LocalOSS:
         with self.lock:
             self.buckets.setdefault(bucket, {})
 
+    def make_bucket_elsewhere(self, bucket: str, endpoint: str) -> None:
+        """Let a bucket be in another region, whose endpoint requests are told to go to."""
+        with self.lock:
+            self.elsewhere[bucket] = endpoint
+
     def put(self, bucket: str, key: str, content: bytes = b"") -> None:
         """Put a file into a bucket, which is made."""
         with self.lock:
@@ -214,6 +222,25 @@ class LocalOSS:
         """Take a file out, if it is there."""
         with self.lock:
             self.buckets.get(bucket, {}).pop(key, None)
+
+    def leave_files(self, buckets: Iterable[str]) -> None:
+        """Let the service delete no files in some buckets, as where its role lacks the right."""
+        with self.lock:
+            self.left_behind = set(buckets)
+
+    def put_for_service(self, bucket: str, key: str, content: bytes, *, replace: bool) -> None:
+        """Put a file as the service's jobs do, into a bucket, which is made.
+
+        :param replace: whether it may take the place of one that is there.
+        """
+        with self.lock:
+            if replace or key not in self.buckets.get(bucket, {}):
+                self.put(bucket, key, content)
+
+    def remove_for_service(self, bucket: str, key: str) -> None:
+        """Take a file out as the service does when media are deleted together with their files."""
+        if bucket not in self.left_behind:
+            self.remove(bucket, key)
 
     def names(self, bucket: str, prefix: str = "") -> list[str]:
         """Return the keys of a bucket that begin with something, sorted."""
@@ -235,8 +262,12 @@ class LocalOSS:
         """
         if kind not in FAULT_KINDS:
             raise ValueError(f"no fault {kind!r}; known are {', '.join(FAULT_KINDS)}")
+        rule = FaultRule(kind, **fields)
         with self.lock:
-            self.faults.append(FaultRule(kind, **fields))
+            if kind == "late_listing":
+                self.listing_delay = rule.seconds
+            else:
+                self.faults.append(rule)
 
     def drop_faults(self) -> None:
         """Let everything go right again."""
@@ -251,6 +282,8 @@ class LocalOSS:
             self.keys = {DEFAULT_KEY.key_id: DEFAULT_KEY}
             self.uploads.clear()
             self.requests.clear()
+            self.left_behind.clear()
+            self.elsewhere.clear()
             self.drop_faults()
 
     def store(self, bucket: str, key: str, content: bytes, content_type: str, etag: str = "") -> StoredObject:
@@ -543,6 +576,15 @@ class _Handler(BaseHTTPRequestHandler):
         raise Refusal(501, "NotImplemented", "The local OSS does not know this operation.")
 
     def _objects(self) -> dict[str, StoredObject]:
+        if endpoint := self.server.oss.elsewhere.get(self.bucket):
+            raise Refusal(
+                403,
+                "AccessDenied",
+                "The bucket you are attempting to access must be addressed using the specified endpoint. "
+                "Please send all future requests to this endpoint.",
+                Endpoint=endpoint,
+                Bucket=self.bucket,
+            )
         objects = self.server.oss.buckets.get(self.bucket)
         if objects is None:
             raise Refusal(404, "NoSuchBucket", "The specified bucket does not exist.", BucketName=self.bucket)

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
 from urllib.request import ProxyHandler, Request, build_opener
 
@@ -20,6 +20,52 @@ _PAGE = 1000
 _PATIENCE = 5.0
 _OPENER = build_opener(ProxyHandler({}))
 """Never through a proxy: the emulator listens on this machine."""
+
+
+class EmulatedOSS:
+    """The local OSS of an emulator that was started with ``--oss-port``: media have their files there.
+
+    :param endpoint: its address, for a connection's ``oss_endpoint``.
+    """
+
+    def __init__(self, emulator: Emulator, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self._emulator = emulator
+
+    def _call(self, call: str, **arguments: Any) -> Any:
+        return self._emulator.ask("POST", f"/oss/{call}", arguments)["result"]
+
+    def make_bucket(self, bucket: str) -> None:
+        """Make a bucket, if it is not there."""
+        self._call("make_bucket", bucket=bucket)
+
+    def put(self, bucket: str, key: str, content: str) -> None:
+        """Put a text into a bucket, which is made."""
+        self._call("put", bucket=bucket, key=key, content=content)
+
+    def get(self, bucket: str, key: str) -> str:
+        """Return a text; a ``ControlError`` if it is not there."""
+        return str(self._call("get", bucket=bucket, key=key))
+
+    def names(self, bucket: str, prefix: str = "") -> list[str]:
+        """Return the keys of a bucket that begin with something, sorted."""
+        return list(self._call("names", bucket=bucket, prefix=prefix))
+
+    def remove(self, bucket: str, key: str) -> None:
+        """Take a file out, if it is there."""
+        self._call("remove", bucket=bucket, key=key)
+
+    def leave_files(self, *buckets: str) -> None:
+        """Let the service delete no files in some buckets, as where its role lacks the right."""
+        self._call("leave_files", buckets=list(buckets))
+
+    def add_fault(self, kind: str, **fields: Any) -> None:
+        """Let something go wrong; ``ims-emulator --help`` lists the kinds."""
+        self._call("add_fault", kind=kind, **fields)
+
+    def drop_faults(self) -> None:
+        """Let everything go right again."""
+        self._call("drop_faults")
 
 
 class ControlError(Exception):
@@ -44,6 +90,7 @@ class Emulator:
         self.start_timeout = start_timeout
         self.endpoint = ""
         self.control = ""
+        self._oss_endpoint = ""
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -59,6 +106,16 @@ class Emulator:
     def host(self) -> str:
         """The service's ``host:port``."""
         return self.endpoint.removeprefix("http://")
+
+    @property
+    def oss(self) -> EmulatedOSS:
+        """Its local OSS.
+
+        :raises RuntimeError: if it was started without ``--oss-port``.
+        """
+        if not self._oss_endpoint:
+            raise RuntimeError("the emulator has no local OSS; start it with --oss-port 0")
+        return EmulatedOSS(self, self._oss_endpoint)
 
     @property
     def pid(self) -> int:
@@ -104,6 +161,7 @@ class Emulator:
         addresses = json.loads(line)
         self.endpoint = addresses["service"]
         self.control = addresses["control"]
+        self._oss_endpoint = addresses.get("oss", "")
 
     def stop(self) -> None:
         """End the process and wait for it."""
@@ -124,6 +182,7 @@ class Emulator:
         """Call the control API.
 
         :raises ControlError: if it refuses.
+        :raises RuntimeError: if it has ended.
         """
         url = f"{self.control}{path}" + (f"?{urlencode(query)}" if query else "")
         data = None if body is None else json.dumps(body).encode()
@@ -135,6 +194,11 @@ class Emulator:
         except HTTPError as error:
             with error:
                 raise ControlError(error.read().decode(errors="replace")) from None
+        except URLError as error:
+            code = self._process.poll() if self._process else None
+            if code is None:
+                raise
+            raise RuntimeError(f"the emulator has ended; its exit code is {code}") from error
 
     def seed(self, media: Iterable[Mapping[str, Any]]) -> list[str]:
         """Register media, given as the control API's ``POST /seed`` takes them; give their first 1,000 ids."""
@@ -209,12 +273,16 @@ class Emulator:
         self.ask("DELETE", "/faults")
 
     def add_job(self, **fields: Any) -> dict[str, Any]:
-        """Start a transcoding job, as the control API's ``POST /jobs`` takes it; give it as the service does."""
+        """Start a job, as the control API's ``POST /jobs`` takes it; return it as the service shows it."""
         return dict(self.ask("POST", "/jobs", fields))
 
-    def put_job(self, parent_job_id: str, statuses: list[str]) -> dict[str, Any]:
-        """Set the states of a job's sub-jobs."""
-        return dict(self.ask("POST", f"/jobs/{parent_job_id}", {"statuses": statuses}))
+    def put_job(
+        self, job_id: str, statuses: list[str] | None = None, state: str | None = None
+    ) -> dict[str, Any]:
+        """Set the states of a job's outputs, and its own."""
+        given = {"statuses": statuses, "state": state}
+        fields = {name: value for name, value in given.items() if value is not None}
+        return dict(self.ask("POST", f"/jobs/{job_id}", fields))
 
     def reset(self) -> None:
         """Go back to the state at the start."""

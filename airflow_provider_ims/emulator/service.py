@@ -22,6 +22,7 @@ from airflow_provider_ims.emulator.jobs import Jobs
 from airflow_provider_ims.emulator.keys import DEFAULT_KEY, Key
 from airflow_provider_ims.emulator.library import Library
 from airflow_provider_ims.emulator.operations import OPERATIONS
+from airflow_provider_ims.emulator.oss import LocalOSS
 from airflow_provider_ims.emulator.records import Entry, Records
 
 _JSON = "application/json;charset=utf-8"
@@ -52,6 +53,7 @@ class Settings:
     :param seeds: gives the media to start with.
     :param job_seconds: how long a job takes.
     :param keep_requests: how many requests are kept in full.
+    :param oss: a local OSS, in which media have their files and the same keys count.
     """
 
     region: str = "cn-shanghai"
@@ -60,6 +62,7 @@ class Settings:
     seeds: Callable[[], Iterable[seeding.Seed]] = tuple
     job_seconds: float = 5.0
     keep_requests: int = 10_000
+    oss: LocalOSS | None = None
 
 
 @dataclass(slots=True)
@@ -116,12 +119,16 @@ class Service:
 
     def reset(self) -> None:
         """Go back to the state at the start: library, keys and rules as given then, books empty."""
-        self.library = Library(self.settings.region)
+        oss = self.settings.oss
+        self.library = Library(self.settings.region, files=oss)
         self.jobs = Jobs()
         self.records = Records(keep=self.settings.keep_requests)
         self.faults = Faults([read_rule(fields, OPERATIONS) for fields in self.settings.rules])
         keys = {key.key_id: key for key in (DEFAULT_KEY, *self.settings.keys)}
         self.gateway = Gateway(OPERATIONS, keys)
+        if oss is not None:
+            oss.reset()
+            oss.keys = keys
         seeding.fill(self.library, self.settings.seeds())
 
     def settle(self) -> None:

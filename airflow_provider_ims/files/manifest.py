@@ -13,7 +13,7 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from airflow_provider_ims.exceptions import IMSGuardError
+from airflow_provider_ims.api.errors import GuardError
 from airflow_provider_ims.files.storage import lines, read_chunks, storage_path
 
 if TYPE_CHECKING:
@@ -38,12 +38,12 @@ class ManifestReader:
     """Goes through a manifest once. ``plan_header`` is a plan's first line as soon as rows come, else None.
 
     :param approved_digest: SHA-256 of the only file that may be read.
-    :raises IMSGuardError: when the file is another one, whether or not it could be read.
+    :raises GuardError: when the file is another one, whether or not it could be read.
     :raises ValueError: naming the file and the line that can't be read.
     """
 
     def __init__(self, path: str | ObjectStoragePath, approved_digest: str | None = None) -> None:
-        self.path = storage_path(path)
+        self.path = storage_path(path, "manifest")
         self.plan_header: dict[str, Any] | None = None
         self._approved_digest = approved_digest
         self._hash = hashlib.sha256()
@@ -91,10 +91,10 @@ class ManifestReader:
 def check_digest(found: str | None, *, approved: str) -> None:
     """Refuse another manifest than the one that was approved.
 
-    :raises IMSGuardError: if the two SHA-256 differ.
+    :raises GuardError: if the two SHA-256 differ.
     """
     if found != str(approved).strip().lower():
-        raise IMSGuardError(
+        raise GuardError(
             f"the manifest is not the one that was approved: its SHA-256 is {found}, "
             f"approved was {approved}. Nothing was deleted"
         )

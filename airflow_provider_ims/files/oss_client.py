@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 _MAX_CONNECTIONS = 32
 _MIN_TRIES = 3
+_MAX_RENEWALS = 3  # what another thread fetched may have expired by now, too
 _MAX_WORDS = 200
 
 RIGHTS = {
@@ -104,7 +105,7 @@ class OSSClient:
         """
         give_up = time.monotonic() + self._retry_seconds
         tries = 0
-        renewed = False
+        renewals = 0
         while True:
             tries += 1
             try:
@@ -112,10 +113,9 @@ class OSSClient:
             except (exceptions.BaseError, requests.RequestException) as raised:
                 error = _innermost(raised)
             code = getattr(error, "code", None)
-            if code in _EXPIRED and not renewed:
-                renewed = True
-                if self._credentials.renew():
-                    continue
+            if code in _EXPIRED and renewals < _MAX_RENEWALS and self._credentials.renew():
+                renewals += 1
+                continue
             if not _may_heal(error) or (time.monotonic() >= give_up and tries >= _MIN_TRIES):
                 break
             time.sleep(random.uniform(0, min(20, 0.25 * 2 ** min(tries, 10))))
@@ -139,6 +139,11 @@ class OSSClient:
         tail = f" ({code}, HTTP {status}, request id {error.request_id or 'unknown'})"
         if code in _KEY_TROUBLE:
             return PermissionError(f"OSS refuses {self._named}: {_KEY_TROUBLE[code]}{tail}")
+        if "signing region" in said.lower():
+            return PermissionError(
+                f"OSS refuses {self._named}: its region does not fit to {self.host}; correct region or "
+                f"oss_endpoint{tail}"
+            )
         elsewhere = (error.error_fileds or {}).get("Endpoint")
         if elsewhere and status in (301, 307, 403):
             return PermissionError(

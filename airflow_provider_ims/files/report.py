@@ -15,7 +15,7 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from hashlib import sha256
 from itertools import chain, count, islice
@@ -31,11 +31,12 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from airflow_provider_ims.api.errors import IMSError
-from airflow_provider_ims.exceptions import IMSGuardError
+from airflow_provider_ims.api.errors import GuardError, IMSError
 from airflow_provider_ims.files.manifest import text_lines
 from airflow_provider_ims.files.storage import (
     StorageError,
+    delete,
+    is_local,
     list_names,
     read_whole,
     storage_path,
@@ -50,7 +51,7 @@ JOURNAL = "_journal"
 LINES_IN_A_PART = 100_000
 LONGEST_NAME = 120
 """Bytes of a folder's value; file systems take 255 for a name."""
-THREADS = 4
+THREADS, DELETING_THREADS = 4, 16
 # A file of the journal is written after so many notes or seconds; in a long run seconds are a part of its time.
 NOTES_IN_A_FILE, FILE_SECONDS, FILE_GROWTH, LONGEST_FILE_SECONDS = 50, 0.25, 1 / 200, 5.0
 
@@ -79,7 +80,7 @@ def column_folder(base: str | ObjectStoragePath, columns: Mapping[str, str | int
 def free_attempt(base: ObjectStoragePath, attempt: int) -> int:
     """Return the first number from ``attempt`` on whose folder under ``base`` holds nothing yet.
 
-    :raises IMSGuardError: if the store refuses to tell, ``StorageError`` if it can't be reached.
+    :raises GuardError: if the store refuses to tell, ``StorageError`` if it can't be reached.
     """
     try:
         while list_names(attempt_folder(base, attempt)):
@@ -191,7 +192,7 @@ class ReportWriter(Generic[T]):
 
         :param journal: of earlier tries, see :attr:`journal`.
         :return: whether files that they wrote are not there.
-        :raises IMSGuardError: if the store refuses it, ``StorageError`` if it can't be reached.
+        :raises GuardError: if the store refuses it, ``StorageError`` if it can't be reached.
         """
         self._earlier = list(journal)
         try:
@@ -249,7 +250,7 @@ class ReportWriter(Generic[T]):
             self._end(number)
 
     def write_parts(self, lines: Callable[[], Iterable[bytes]]) -> None:
-        """Write the report: what ``lines`` gives, in parts of 100,000 each.
+        """Write the report: what ``lines`` gives, in parts of 100,000 each. After it no file is being written.
 
         :raises StorageError: naming path and reason, if it could not be written.
         """
@@ -264,6 +265,9 @@ class ReportWriter(Generic[T]):
                 write_whole(self.folder / f"part-{number:05d}.jsonl", part)
 
         self._persistently(write)
+        # What they hold, or failed to, stands in the parts by now.
+        wait(self._writing.values())
+        self._writing.clear()
         self._notes.clear()
 
     def close(self) -> None:
@@ -323,13 +327,24 @@ class ReportWriter(Generic[T]):
         return lost
 
 
-def remove_journal(folder: ObjectStoragePath) -> None:
-    """Remove the files that a report was made of. That they stay would be untidy, and no reason to fail."""
+def remove_journal(folder: ObjectStoragePath, journal: Sequence[tuple[str, int]]) -> None:
+    """Remove the files that a report was made of. That they stay would be untidy, and no reason to fail.
+
+    :param journal: as :attr:`ReportWriter.journal` has it. A listing may lack the youngest of these, and shows what a
+        killed try wrote after its last checkpoint.
+    """
     try:
-        with suppress(FileNotFoundError):
-            folder.fs.rm((folder / JOURNAL).path, recursive=True)
+        if is_local(folder):
+            with suppress(FileNotFoundError):
+                folder.fs.rm((folder / JOURNAL).path, recursive=True)
+            return
+        listed = (folder / JOURNAL / name for name in list_names(folder / JOURNAL))
+        with ThreadPoolExecutor(DELETING_THREADS, "ims-report") as threads:
+            list(threads.map(delete, {*_pieces(folder, journal), *listed}))
     except Exception as error:  # noqa: BLE001
-        log.warning("%s is not needed any more and can't be removed: %s.", folder / JOURNAL, error)
+        log.warning(
+            "The journal %s is not needed any more and can't be removed: %s.", folder / JOURNAL, error
+        )
 
 
 def _pieces(folder: ObjectStoragePath, journal: Sequence[tuple[str, int]]) -> list[ObjectStoragePath]:
@@ -345,4 +360,4 @@ def _before_the_first_request(error: StorageError | ValueError) -> IMSError:
     message = f"report: {error}. No request was sent to IMS"
     if isinstance(error, StorageError) and not error.final:
         return StorageError(message)
-    return IMSGuardError(message)
+    return GuardError(message)

@@ -19,8 +19,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow_provider_ims.api.errors import IMSError
-from airflow_provider_ims.exceptions import IMSGuardError
+from airflow_provider_ims.api.errors import GuardError, IMSError
+from airflow_provider_ims.arguments import is_nothing
 
 if TYPE_CHECKING:
     from airflow_provider_ims.compat import ObjectStoragePath
@@ -79,18 +79,26 @@ def storage_path(
 
     :param argument: what the user calls it, for the errors.
     :param ims_conn_id: the connection whose keys an ``oss://`` path takes that names none.
-    :raises ValueError: if no store is known for it, or its connection or its library is not there.
+    :raises ValueError: for a text that names nothing; for ``~``, which a worker takes for the name of a folder; if
+        no store is known for it, or its connection or its library is not there.
     """
+    text = str(path).strip()
+    if is_nothing(path) or text == ".":  # "." is what a path of nothing becomes
+        raise ValueError(f"{argument} {str(path)!r} is given as a path, which names none")
+    if text.startswith("~"):
+        raise ValueError(
+            f"{argument} {text!r} is given as a path, but the home of a worker is not yours; write it without ~"
+        )
     # Imported late: it loads much that a DAG file never needs.
     from airflow_provider_ims.compat import ObjectStoragePath
 
     named = f"{argument} {str(path)!r}"
     # Before Airflow makes a file system of it: for a connection that does not exist that is one without any.
-    if conn_id := urlsplit(str(path)).netloc.rpartition("@")[0]:
+    if conn_id := _conn_id(path):
         _require_connection(conn_id, named)
     try:
         found = path if isinstance(path, ObjectStoragePath) else ObjectStoragePath(str(path))
-        if ims_conn_id and found.protocol == "oss" and not found.conn_id:
+        if ims_conn_id and found.protocol == "oss" and not conn_id:
             found = ObjectStoragePath(str(found), conn_id=ims_conn_id)
         _ = found.fs  # Airflow would say only later that it knows no such store.
     except (ImportError, ValueError) as error:
@@ -253,7 +261,7 @@ def check_writable(folder: ObjectStoragePath, argument: str) -> None:
     """Write an empty file in a folder and delete it: what can't be written is said before anything is deleted.
 
     :param argument: what the user calls the folder.
-    :raises IMSGuardError: if the store refuses it; no bucket is made.
+    :raises GuardError: if the store refuses it; no bucket is made.
     :raises StorageError: if the store can't be reached just now.
     """
     probe = folder / f"_writable-{secrets.token_hex(4)}"  # query engines leave out names like this
@@ -264,7 +272,7 @@ def check_writable(folder: ObjectStoragePath, argument: str) -> None:
         message = f"{argument}: {error}. No request was sent to IMS"
         if isinstance(error, StorageError) and not error.final:
             raise StorageError(message) from error
-        raise IMSGuardError(message) from error
+        raise GuardError(message) from error
 
 
 def to_line(value: Any) -> bytes:
@@ -274,6 +282,11 @@ def to_line(value: Any) -> bytes:
         # What no terminal shows, and half a surrogate pair, which UTF-8 can't carry, becomes a JSON escape.
         line = "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line)
     return f"{line}\n".encode()
+
+
+def _conn_id(path: str | ObjectStoragePath) -> str:
+    """Return the connection that a path names; Airflow 2 does not tell it otherwise."""
+    return urlsplit(str(path)).netloc.rpartition("@")[0]
 
 
 def _require_connection(conn_id: str, named: str) -> None:
@@ -408,9 +421,10 @@ def _reason(error: BaseException) -> str:
 def _advice(path: ObjectStoragePath, error: BaseException) -> str:
     if is_local(path) or path.protocol == "oss":  # which says so itself
         return ""
-    if not path.conn_id:
+    conn_id = _conn_id(path)
+    if not conn_id:
         return (
             f"; it was asked without an Airflow connection, which a path can name: "
-            f"{path.protocol}://conn_id@bucket/..."
+            f"{path.protocol}://conn_id@bucket/folder"
         )
-    return f"; see the connection {path.conn_id!r} and its rights"
+    return f"; see the connection {conn_id!r} and its rights"

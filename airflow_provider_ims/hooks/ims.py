@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_ims.arguments import is_nothing
 from airflow_provider_ims.compat import BaseHook
 from airflow_provider_ims.connection import ConnectionSettings, read_connection
+from airflow_provider_ims.exceptions import raised_for_airflow
 
 if TYPE_CHECKING:
     from airflow_provider_ims.api.client import IMSClient
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from airflow_provider_ims.deletion.policies import OutcomePolicy
     from airflow_provider_ims.deletion.run import DeletionRun
     from airflow_provider_ims.deletion.targets import Targets
+    from airflow_provider_ims.deletion.verify import FileVerifier
 
 
 class IMSHook(BaseHook):
@@ -125,7 +127,7 @@ class IMSHook(BaseHook):
         A request whose answer was lost is sent again: give an operation that must not be done twice its
         ``ClientToken``, if it takes one.
 
-        :param action: such as ``SubmitTranscodeJob``.
+        :param action: such as ``SubmitMediaConvertJob``.
         :param params: text, numbers and booleans; lists and objects as JSON text, as IMS takes them.
         """
         return self.client.call(action, params, dict).value
@@ -215,6 +217,7 @@ class IMSHook(BaseHook):
 
         return read_job(self.client, "transcoding job", parent_job_id)
 
+    @raised_for_airflow()
     def deletion_run(
         self,
         targets: Targets,
@@ -224,6 +227,8 @@ class IMSHook(BaseHook):
         protect: Iterable[str] | str | None = None,
         on_forbidden: OutcomePolicy = "fail",
         on_missing: OutcomePolicy = "warn",
+        verify_files: bool = False,
+        on_files_left: OutcomePolicy = "warn",
         **options: Any,
     ) -> DeletionRun:
         """Prepare a run over targets: check all that can be checked before the first request.
@@ -235,6 +240,10 @@ class IMSHook(BaseHook):
             protects nothing, and an empty list is an ``IMSGuardError``.
         :param on_forbidden: ``fail``, ``warn`` or ``ignore`` when targets were forbidden, after all were tried.
         :param on_missing: the same for targets that were not there.
+        :param verify_files: with ``delete_physical_files``, look in OSS whether the files are gone. Needs the extra
+            ``oss`` and the right ``oss:ListObjects`` on their buckets.
+        :param on_files_left: ``fail``, ``warn`` or ``ignore`` when files are still there, though their
+            media are deleted.
         :param options: of :class:`~airflow_provider_ims.deletion.run.DeletionRun`, such as
             ``delete_physical_files``, ``preview``, ``max_concurrency``, ``report_base``.
         :raises IMSGuardError: when a guard forbids it, or the targets are a plan that must not be deleted from here.
@@ -245,12 +254,14 @@ class IMSHook(BaseHook):
         from airflow_provider_ims.retention.plan import check_plan
         from airflow_provider_ims.retention.policy import why_kept
 
-        policies = OutcomePolicies(on_forbidden, on_missing)
+        policies = OutcomePolicies(on_forbidden, on_missing, on_files_left)
         check_guards(targets, max_media=max_media, digest=manifest_digest, protect=protect)
         if (header := targets.plan_header) is not None:
             rows = len(targets) + targets.duplicates
             policy = check_plan(header, region=self.region, host=self.host, rows=rows)
             options["why_kept"] = partial(why_kept, policy)
+        if verify_files and options.get("delete_physical_files") and not options.get("preview"):
+            options["verifier"] = self._file_verifier()
         return DeletionRun(
             self.client,
             targets,
@@ -260,6 +271,18 @@ class IMSHook(BaseHook):
             **options,
         )
 
+    def _file_verifier(self) -> FileVerifier:
+        from airflow_provider_ims.deletion.verify import FileVerifier
+        from airflow_provider_ims.files.oss import get_fs
+
+        try:
+            store = get_fs(self.ims_conn_id)
+            _ = store.client  # a connection that can't ask OSS says so before anything is deleted
+        except (ImportError, ValueError) as error:
+            raise ValueError(f"verify_files: {error}") from error
+        return FileVerifier(store, self.region)
+
+    @raised_for_airflow()
     def delete_media(self, targets: Targets | Iterable[str] | str | None, **options: Any) -> dict[str, Any]:
         """Delete any number of media and find out what became of each.
 

@@ -17,8 +17,8 @@ class IMSBaseOperator(IMSTask, BaseOperator):
     """
 
     def __init__(
-        self, *, ims_conn_id: str = IMSHook.default_conn_name, region: str | None = None, **kwargs: Any
+        self, *, ims_conn_id: str | None = IMSHook.default_conn_name, region: str | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.ims_conn_id = IMSHook.default_conn_name if ims_conn_id is None else ims_conn_id
+        self.ims_conn_id = ims_conn_id
         self.region = region

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_ims.arguments import check_one_input, read_bool, read_whole_number
 from airflow_provider_ims.compat import conf
-from airflow_provider_ims.exceptions import IMSDeletionError, IMSTransientError
+from airflow_provider_ims.exceptions import IMSDeletionError, IMSTransientError, raised_for_airflow
 from airflow_provider_ims.links.ims import IMSReportLink
 from airflow_provider_ims.operators.base import IMSBaseOperator
 from airflow_provider_ims.operators.retention import IMSPlanMediaRetentionOperator
@@ -53,6 +53,11 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
     :param on_forbidden: ``fail``, ``warn`` or ``ignore`` when targets were forbidden, after all were tried.
         (templated)
     :param on_missing: the same for targets that were not there. (templated)
+    :param verify_files: with ``delete_physical_files``, look in OSS whether the files are gone (extra ``oss``, right
+        ``oss:ListObjects``). A target whose file is still there when reads have settled stays ``deleted``, counts in
+        the result's ``files_left``, and has ``"file": "left"`` in its report line; the others have ``"gone"``, or
+        ``"unknown"`` with the reason.
+    :param on_files_left: ``fail``, ``warn`` or ``ignore`` when there are such files.
     :param preview: do everything but delete; ``deleted`` then counts what would be. (templated)
     :param report: folder for the report, a line for each target in JSON lines; any object storage path. (templated)
     :param durable: go on where an earlier try was cut (Airflow >= 3.3; before that, a try starts over).
@@ -109,6 +114,8 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
         protect: Iterable[str] | str | None = None,
         on_forbidden: OutcomePolicy = "fail",
         on_missing: OutcomePolicy = "warn",
+        verify_files: bool = False,
+        on_files_left: OutcomePolicy = "warn",
         preview: bool | str = False,
         report: str | ObjectStoragePath | None = None,
         durable: bool = True,
@@ -129,6 +136,8 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
         self.protect = protect
         self.on_forbidden = on_forbidden
         self.on_missing = on_missing
+        self.verify_files = verify_files
+        self.on_files_left = on_files_left
         self.preview = preview
         self.report = report
         self.durable = durable
@@ -148,6 +157,8 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
                 preview, store=self._state_store(context), **self._report_options(context)
             )
             if self.wait_for_completion and not preview:
+                if self.deferrable:
+                    context["ti"].xcom_push(key="return_value", value=result)
                 self._wait(run, result, began)
         except IMSDeletionError as error:
             self._end(context, error)
@@ -164,14 +175,19 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
         self,
         context: Context,
         event: dict[str, Any] | None,
-        result: dict[str, Any],
+        result: dict[str, Any] | None = None,
         dropped: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """Go on after a deferral, with the result and the dropped files that were there before it."""
+        """Go on after a deferral, with the result and the dropped files that were there before it.
+
+        :param result: of the deletion. ``dag.test()`` of Airflow up to 3.3.2 drops it; it is in XCom then.
+        """
         from airflow_provider_ims.operators.lineage import DroppedFiles
         from airflow_provider_ims.triggers.events import WaitTimedOut, raise_unless_over
 
         self._dropped = DroppedFiles(dropped)
+        if result is None:
+            result = context["ti"].xcom_pull(task_ids=self.task_id, map_indexes=context["ti"].map_index)
         try:
             raise_unless_over(event)
         except WaitTimedOut as error:
@@ -190,14 +206,16 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
         """Say where the report goes: a folder for this task instance, and in it one for this try."""
         from airflow_provider_ims.files.report import column_folder
 
-        if not self.report:
+        base = self.storage_path("report")
+        if base is None:
             return {}
         ti = context["ti"]
         columns = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id}
         if (map_index := getattr(ti, "map_index", -1)) >= 0:
             columns["map_index"] = str(map_index)
-        return {"report_base": column_folder(self.report, columns), "attempt": ti.try_number}
+        return {"report_base": column_folder(base, columns), "attempt": ti.try_number}
 
+    @raised_for_airflow()
     def _delete(
         self, preview: bool, store: StateStore | None = None, **report_options: Any
     ) -> tuple[DeletionRun, dict[str, Any]]:
@@ -209,7 +227,10 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
         self._stop = threading.Event()
         self._dropped = DroppedFiles()
         targets = read_targets(
-            self.media_ids, self.input_urls, self.manifest, manifest_digest=self.manifest_digest
+            self.media_ids,
+            self.input_urls,
+            self.storage_path("manifest") or self.manifest,
+            manifest_digest=self.manifest_digest,
         )
         run = self.hook.deletion_run(
             targets,
@@ -218,6 +239,8 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
             protect=self.protect,
             on_forbidden=self.on_forbidden,
             on_missing=self.on_missing,
+            verify_files=self.verify_files,
+            on_files_left=self.on_files_left,
             delete_physical_files=delete_physical_files,
             preview=preview,
             max_concurrency=self.max_concurrency,
@@ -287,7 +310,7 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
     def _check_arguments(self) -> None:
         if not (isinstance(self.poll_interval, int | float) and self.poll_interval > 0):
             raise ValueError(f"poll_interval is {self.poll_interval!r}, not a number of seconds")
-        for name in ("durable", "wait_for_completion", "deferrable"):
+        for name in ("durable", "wait_for_completion", "deferrable", "verify_files"):
             if type(getattr(self, name)) is not bool:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, not True or False")
 

@@ -7,7 +7,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_ims.exceptions import IMSGuardError
+from airflow_provider_ims.exceptions import IMSGuardError, raised_for_airflow
 from airflow_provider_ims.links.ims import IMSPlanLink
 from airflow_provider_ims.operators.base import IMSBaseOperator
 from airflow_provider_ims.retention.filters import LIST_FILTERS, RETENTION_FILTERS
@@ -115,6 +115,7 @@ class IMSPlanMediaRetentionOperator(IMSBaseOperator):
         self.max_media = max_media
         self.max_percent = max_percent
 
+    @raised_for_airflow()
     def execute(self, context: Context) -> dict[str, Any]:
         """Plan."""
         from airflow_provider_ims.retention.listing import list_whole
@@ -139,7 +140,7 @@ class IMSPlanMediaRetentionOperator(IMSBaseOperator):
         )
         with closing(list_whole(hook.client, until=as_of)) as media:
             plan = write_plan(
-                self.manifest,
+                self.storage_path("manifest") or self.manifest,
                 media,
                 policy=policy,
                 caps=caps,
@@ -151,21 +152,24 @@ class IMSPlanMediaRetentionOperator(IMSBaseOperator):
         for line in plan.describe():
             self.log.info("%s", line)
         self.log.info("A page to look at: %s", page)
-        if plan.header["refused"]:
-            raise IMSGuardError(
-                f"{plan.header['refused']}; the plan is at {plan.path} to be looked at, and nothing can be deleted "
-                "from it"
-            )
         ti: Any = context.get("ti")
         link = IMSPlanLink().get_link(None, ti_key=ti) if ti else ""
         counts = ("selected", "bytes", "population", "percent", "kept", "undecided")
-        return {
+        result = {
             "manifest": str(plan.path),
             "page": str(page),
             "digest": plan.digest,
             "question": write_question(plan, page, link),
             **{name: plan.header[name] for name in counts},
         }
+        if plan.header["refused"]:
+            if ti:  # so that its page can be looked at
+                ti.xcom_push(key="return_value", value=result)
+            raise IMSGuardError(
+                f"{plan.header['refused']}; the plan is at {plan.path} to be looked at, and nothing can be deleted "
+                "from it"
+            )
+        return result
 
 
 def run_moment(context: Context) -> datetime:

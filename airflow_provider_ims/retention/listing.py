@@ -6,14 +6,16 @@ the library is listed by creation time instead, a time window by itself:
 
 - **Within a window**, every answer tells how many media there are from some moment on (``TotalCount``). When the
   listing goes on behind a stretch of the window, exactly the media of this stretch must be missing from that number.
-  A stretch for which this does not hold is asked for by itself, and cut in two until each part is shown whole.
+  A stretch for which this does not hold, or from a page with gaps, is asked for by itself, and cut in two until each
+  part is shown whole by one answer. A single second that is too crowded for one is read until two readings agree.
 - **Windows are listed side by side**, up to ``MAX_WINDOWS`` at a time. There is one at first, the whole library.
   While there is room for another, a window with much left hands its newer half to a new one. The cut follows what
   the window shows, so that windows come to lie where the media are, however unevenly those were created.
 - **In the end** at least as many media must have been shown as the service counts in the whole library.
 
-What can't be shown whole ends the listing with an error. It costs one request for each 99 media, and two for each
-cut; and remembers two pages of media for each window and a few for whoever goes through them.
+What can't be shown whole ends the listing with an error. It costs one request for each 99 media, two for each cut,
+and each page of a crowded second twice; and remembers two pages of media for each window and a few for whoever goes
+through them.
 
 Source: https://www.alibabacloud.com/help/en/ims/developer-reference/api-ice-2020-11-09-listmediabasicinfos
 """
@@ -70,10 +72,14 @@ class Window(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What one answer shows of a window: its oldest media, and how many the service counts there in all."""
+    """What one answer shows of a window: its oldest media, and how many the service counts there in all.
+
+    ``has_gaps`` says that it shows fewer than it could, so that one is missing among them for all we know.
+    """
 
     media: Page
     total: int
+    has_gaps: bool = False
 
     @property
     def is_whole(self) -> bool:
@@ -84,8 +90,8 @@ class Shown(NamedTuple):
 def list_whole(client: IMSClient, until: datetime) -> Generator[MediaInfo, None, None]:
     """Return every medium of the library that was created up to ``until``, each once, in no particular order.
 
-    A medium that is deleted during the listing may be among them or not; every other one is. Close the iterator to
-    end the listing early.
+    A medium that is deleted or added during the listing may be among them or not; every other one is. Close the
+    iterator to end the listing early.
 
     :param until: in the past, so that nothing is added to what was listed already; to the second.
     :raises IMSAPIError: with code ``IncompleteListing`` when the service does not show all media that it counts.
@@ -109,6 +115,7 @@ class _Listing:
         self._lock = threading.Lock()
         # The windows that are being listed, and how many media the service counts in what is left of each.
         self._left: dict[_WindowLister, int] = {}
+        self._undated: set[str] = set()
         self._error: BaseException | None = None
         self.largest_total = 0
 
@@ -192,7 +199,7 @@ class _Listing:
             for page in lister.pages():
                 while self._pages.qsize() >= MAX_WAITING_PAGES and not self._stop.wait(NAP_SECONDS):
                     pass
-                self._pages.put(page)
+                self._pages.put(self._without_repeated(page))
         except BaseException as error:  # noqa: BLE001 - raised again by media()
             with self._lock:
                 self._error = self._error or error
@@ -202,6 +209,19 @@ class _Listing:
             is_last = not self._left
         if is_last:
             self._pages.put(None)
+
+    def _without_repeated(self, page: Page) -> Page:
+        """Leave out media that were shown before, of those that show no creation time.
+
+        Nothing tells where one of them belongs, so it may have been shown with an earlier stretch already.
+        """
+        undated = {medium.media_id for medium in page if read_time(medium.created) is None}
+        if not undated:
+            return page
+        with self._lock:
+            repeated = undated & self._undated
+            self._undated |= undated
+        return tuple(medium for medium in page if medium.media_id not in repeated)
 
     def _next_page(self, until: float) -> Page | None:
         """Wait for a page; an empty one when time is up, None when all windows have ended."""
@@ -297,7 +317,7 @@ class _WindowLister:
         if shown.total and not self._listing.start(_WindowLister(self._listing, newer, known, shown)):
             return None
         self.window = Window(start, cut)
-        return Shown(ahead.media, older_total)
+        return Shown(ahead.media, older_total, ahead.has_gaps)
 
     def _find_cut(self, ahead: Shown) -> datetime | None:
         """Find a moment behind all media that are shown, with about half of those that are not behind it.
@@ -328,15 +348,24 @@ class _WindowLister:
             yield self._give(self._page_by_page(window))
 
     def _page_by_page(self, window: Window) -> Page:
-        """Read a single second, which can't be cut in two, with page tokens; again if it does not add up."""
-        for attempt in range(TRIES):
-            self._listing.pause(attempt)
+        """Read a single second, which can't be cut in two, with page tokens, until two readings are the same.
+
+        One that adds up proves nothing: what is deleted moves the others to a page that was read already, and what
+        is added takes its place in the count. But then it was shown before, and the next reading lacks it.
+        """
+        readings: list[Collection[str]] = []
+        for attempt in range(TRIES + 1):
+            self._listing.pause(attempt - len(readings))
             found, totals = self._all_pages(window)
-            if totals == {len(found)} and not self._may_be_cut(found, window):
+            if totals != {len(found)} or self._may_be_cut(found, window):
+                continue
+            if found.keys() in readings:
                 return tuple(medium for media_id, medium in found.items() if media_id not in self._given)
+            readings.append(found.keys())
         raise _incomplete(
             f"of the media created in the second up to {write_time(window.end)}, the service counts "
-            f"{max(total or 0 for total in totals):,} and shows {len(found):,}, which may not be all"
+            f"{max(total or 0 for total in totals):,} and shows {len(found):,}, which may not be all, or not the "
+            "same each time"
         )
 
     def _all_pages(self, window: Window) -> tuple[dict[str, MediaInfo], set[int | None]]:
@@ -383,7 +412,7 @@ class _WindowLister:
             raise _incomplete("the service does not tell how many media there are (TotalCount)")
         shown = {medium.media_id: medium for medium in page.media}
         new = tuple(medium for media_id, medium in shown.items() if media_id not in known)
-        return Shown(new, page.total - (len(shown) - len(new)))
+        return Shown(new, page.total - (len(shown) - len(new)), len(shown) < min(page.total, MAX_PAGE))
 
     def _give(self, media: Page) -> Page:
         self._given = {medium.media_id for medium in media}
@@ -397,7 +426,7 @@ def _next_stretch(ahead: Shown) -> tuple[Page, datetime]:
     """
     times = [read_time(medium.created) for medium in ahead.media]
     known = [moment for moment in times if moment]
-    if not known or known != sorted(known):
+    if ahead.has_gaps or not known or known != sorted(known):
         return (), BEGINNING
     if ahead.is_whole:
         return ahead.media, known[-1]

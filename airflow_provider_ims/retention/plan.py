@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_ims.api.errors import GuardError
 from airflow_provider_ims.api.operations import MediaInfo
 from airflow_provider_ims.api.times import read_time, write_time
-from airflow_provider_ims.arguments import read_whole_number
-from airflow_provider_ims.exceptions import IMSGuardError
+from airflow_provider_ims.arguments import read_percent, read_whole_number
 from airflow_provider_ims.files.storage import (
     MAX_LINE_BYTES,
     check_writable,
@@ -163,7 +163,7 @@ def write_plan(
     :param media: the whole library, in any order, each medium once.
     :param as_of: the moment that ages are counted to.
     :param region: where the library is; ``host`` was asked for it.
-    :raises IMSGuardError: if the plan can't be written.
+    :raises GuardError: if the plan can't be written.
     :raises StorageError: if it can't be written just now.
     """
     target = check_plan_path(path)
@@ -194,13 +194,13 @@ def write_plan(
 def check_plan_path(path: str | ObjectStoragePath) -> ObjectStoragePath:
     """Return the path of a plan, once it was tried whether one can be written there.
 
-    :raises IMSGuardError: if it can't.
+    :raises GuardError: if it can't.
     :raises StorageError: if it can't just now.
     :raises ValueError: if there is no such store.
     """
     target = storage_path(path, "manifest")
     if is_local(target) and os.path.lexists(target.path) and not stat.S_ISREG(os.lstat(target.path).st_mode):
-        raise IMSGuardError(
+        raise GuardError(
             f"manifest: {target} is no plain file but a link, a folder, a pipe or a device; name another path. "
             "No request was sent to IMS"
         )
@@ -213,15 +213,7 @@ def read_caps(max_media: int | str | None, max_percent: float | str | None) -> C
 
     :raises ValueError: naming the one that makes no sense.
     """
-    percent = None
-    if max_percent is not None:
-        try:
-            percent = float("nan" if isinstance(max_percent, bool) else max_percent)
-        except (TypeError, ValueError):
-            percent = float("nan")
-        if not 0 <= percent <= 100:
-            raise ValueError(f"max_percent is {max_percent!r}, not a number from 0 to 100")
-    return Caps(read_whole_number("max_media", max_media, least=0), percent)
+    return Caps(read_whole_number("max_media", max_media, least=0), read_percent("max_percent", max_percent))
 
 
 def check_plan(header: Mapping[str, Any], *, region: str | None, host: str, rows: int) -> RetentionPolicy:
@@ -230,7 +222,7 @@ def check_plan(header: Mapping[str, Any], *, region: str | None, host: str, rows
     :param header: its first line.
     :param region: of the connection, as ``host``.
     :param rows: how many media it names.
-    :raises IMSGuardError: saying why.
+    :raises GuardError: saying why.
     """
     if header.get("plan") != PLAN_FORMAT:
         raise _no_go(
@@ -251,8 +243,8 @@ def check_plan(header: Mapping[str, Any], *, region: str | None, host: str, rows
         raise _no_go(f"the plan's policy can't be read: {error}") from None
 
 
-def _no_go(words: str) -> IMSGuardError:
-    return IMSGuardError(f"{words}. Nothing was deleted")
+def _no_go(words: str) -> GuardError:
+    return GuardError(f"{words}. Nothing was deleted")
 
 
 def _place(region: object, host: object) -> str:

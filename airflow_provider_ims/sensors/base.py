@@ -40,13 +40,13 @@ class IMSBaseSensor(IMSTask, BaseSensorOperator):
     def __init__(
         self,
         *,
-        ims_conn_id: str = IMSHook.default_conn_name,
+        ims_conn_id: str | None = IMSHook.default_conn_name,
         region: str | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.ims_conn_id = IMSHook.default_conn_name if ims_conn_id is None else ims_conn_id
+        self.ims_conn_id = ims_conn_id
         self.region = region
         self.deferrable = deferrable
         self._started: float | None = None
@@ -83,13 +83,22 @@ class IMSBaseSensor(IMSTask, BaseSensorOperator):
             return False
         self._went_through = True
         if result is not None:
-            return PokeReturnValue(is_done=True, xcom_value=timed(result, self._started))
+            return PokeReturnValue(is_done=True, xcom_value=self._timed(result, context, self._started))
         if time.monotonic() - self._logged >= LOG_SECONDS:
             self._logged = time.monotonic()
             self.log.info(self._describe())
         if self.deferrable:
             self._defer(self._started, self._started + self.timeout)
         return False
+
+    def _timed(self, result: dict[str, Any], context: Context, started: float | None) -> dict[str, Any]:
+        """Return a result with the ``seconds`` since the first look.
+
+        :param started: seconds since the epoch. ``dag.test()`` of Airflow up to 3.3.2 drops what a deferral is to
+            hand over, but runs the same object again; else it is the start of the task.
+        """
+        began = started or self._started or context["ti"].start_date.timestamp()
+        return {**result, "seconds": round(time.time() - began, 1)}
 
     def _check(self, event: dict[str, Any] | None) -> None:
         """Return if the trigger says that it is over.
@@ -113,21 +122,6 @@ class IMSBaseSensor(IMSTask, BaseSensorOperator):
             if self.never_fail:
                 raise AirflowSkipException(f"skipped, since never_fail is set: {error}") from error
             raise
-
-
-def timed(result: dict[str, Any], started: float) -> dict[str, Any]:
-    """Return a result with the ``seconds`` since ``started``."""
-    return {**result, "seconds": round(time.time() - started, 1)}
-
-
-def start_of(context: Context) -> float:
-    """Return when the task began, in seconds since the epoch.
-
-    For ``dag.test()``, which up to Airflow 3.3.2 drops what is handed to ``defer(kwargs=)``:
-    https://github.com/apache/airflow/issues/69942
-    """
-    began = getattr(context["ti"], "start_date", None)
-    return began.timestamp() if began else time.time()
 
 
 def _first_reschedule(sensor: BaseSensorOperator, context: Context) -> float | None:

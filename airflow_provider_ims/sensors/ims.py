@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_ims.api.jobs import Job, JobFile, JobPart, read_job
 from airflow_provider_ims.arguments import check_one_input
 from airflow_provider_ims.exceptions import IMSJobFailedError
-from airflow_provider_ims.sensors.base import IMSBaseSensor, start_of, timed
+from airflow_provider_ims.sensors.base import IMSBaseSensor
 from airflow_provider_ims.triggers.ims import (
     IMSJobTrigger,
     IMSMediaConvertJobTrigger,
@@ -22,6 +23,7 @@ from airflow_provider_ims.triggers.wait import MediaWait, deferral_timeout, inte
 
 if TYPE_CHECKING:
     from airflow_provider_ims.compat import Context, ObjectStoragePath
+    from airflow_provider_ims.deletion.targets import Targets
 
 # So many failures are named in an error.
 _MAX_NAMED = 20
@@ -60,15 +62,22 @@ class IMSMediaDeletedSensor(IMSBaseSensor):
         self.media_ids = media_ids
         self.input_urls = input_urls
         self.manifest = manifest
-        self._count = 0
+
+    @cached_property
+    def _targets(self) -> Targets:
+        from airflow_provider_ims.deletion.targets import read_targets
+
+        return read_targets(
+            self.media_ids,
+            self.input_urls,
+            self.storage_path("manifest") or self.manifest,
+            from_report=True,
+        )
 
     @cached_property
     def _wait(self) -> MediaWait:
         """What is looked at; it remembers what is gone already."""
-        from airflow_provider_ims.deletion.targets import read_targets
-
-        targets = read_targets(self.media_ids, self.input_urls, self.manifest, from_report=True)
-        self._count = len(targets)
+        targets = self._targets
         if not targets:
             self.log.warning("No media are named, so there is nothing to wait for.")
         return MediaWait(
@@ -80,7 +89,7 @@ class IMSMediaDeletedSensor(IMSBaseSensor):
         )
 
     def _look(self) -> dict[str, Any] | None:
-        return {"media": self._count} if self._wait.is_over() else None
+        return {"media": len(self._targets)} if self._wait.is_over() else None
 
     def _describe(self) -> str:
         return self._wait.describe()
@@ -90,7 +99,7 @@ class IMSMediaDeletedSensor(IMSBaseSensor):
             self.defer(
                 trigger=trigger,
                 method_name="execute_complete",
-                kwargs={"started": started, "media": self._count},
+                kwargs={"started": started, "media": len(self._targets)},
                 timeout=deferral_timeout(deadline),
             )
 
@@ -103,9 +112,7 @@ class IMSMediaDeletedSensor(IMSBaseSensor):
     ) -> dict[str, Any]:
         """Go on after a deferral, with the result that the other modes give."""
         self._check(event)
-        if media is None:
-            media = len(self._wait.pending)
-        return timed({"media": media}, started or start_of(context))
+        return self._timed({"media": len(self._targets) if media is None else media}, context, started)
 
 
 class _IMSJobSensor(IMSBaseSensor):
@@ -148,7 +155,7 @@ class _IMSJobSensor(IMSBaseSensor):
         self.defer(
             trigger=self.trigger_class(
                 **{self.trigger_class.id_argument: job_id.strip()},
-                ims_conn_id=self.ims_conn_id,
+                ims_conn_id=self.hook.ims_conn_id,
                 region=self.hook.region,
                 poll_interval=self.poke_interval,
                 deadline=deadline,
@@ -163,11 +170,11 @@ class _IMSJobSensor(IMSBaseSensor):
     ) -> dict[str, Any]:
         """Go on after a deferral: read the job, and judge it as the other modes do."""
         self._check(event)
-        started = started or start_of(context)
         result = self._look()
         if result is None:
+            started = started or time.time()
             self._defer(started, started + self.timeout)
-        return timed(result or {}, started)
+        return self._timed(result or {}, context, started)
 
 
 class IMSMediaConvertJobSensor(_IMSJobSensor):

@@ -123,8 +123,10 @@ class IMSMediaDeletedTrigger(_IMSTrigger):
 
     def _read_manifest(self) -> tuple[SubjectKind, Collection[str]]:
         from airflow_provider_ims.deletion.targets import read_targets
+        from airflow_provider_ims.files.storage import storage_path
 
-        targets = read_targets(manifest=self.manifest, from_report=True)
+        path = storage_path(self.manifest or "", "manifest", ims_conn_id=self.ims_conn_id)
+        targets = read_targets(manifest=path, from_report=True)
         if self.digest and targets.digest != self.digest:
             raise ValueError(f"{self.manifest} names other media than when the task began to wait for them")
         return targets.kind, [target.value for target in targets]

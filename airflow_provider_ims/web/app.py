@@ -5,8 +5,7 @@ instance's result alone: a request names a task instance, a place in its file, a
 written, nothing is loaded from elsewhere, and no script runs.
 """
 
-from __future__ import annotations
-
+# Without the future import of annotations: the FastAPI of Airflow 3.1 does not find what a class's stand for.
 import secrets
 from collections.abc import Callable
 from http import HTTPStatus
@@ -104,8 +103,11 @@ def deletion_page(place: PlaceDep) -> HTMLResponse:
     done = _shown(lambda: deletion.Deletion(found.result))
     common = {"deletion": done, "state": found.state}
     if done.report is None:
-        return _html("deletion.html", place=place, rows=None, **common)
-    lines = _shown(done.lines)
+        return _html("deletion.html", place=place, rows=None, missing=None, **common)
+    try:
+        lines = _shown(done.lines)
+    except HTTPException as error:  # the counts are known all the same
+        return _html("deletion.html", place=place, rows=None, missing=error.detail, **common)
     query = RowQuery(deletion.SEARCHED, place.q, place.outcome and place.outcome.value)
     total = done.requested if place.outcome is None else done.counts[place.outcome]
     return _rows_page("deletion.html", place, lines, query, done.to_row, total, **common)

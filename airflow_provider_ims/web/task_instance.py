@@ -21,6 +21,8 @@ try:
 except ImportError:  # before Airflow 3.3
     TaskStateStoreModel = None  # type: ignore[assignment, misc]
 
+MAX_TARGETS = 10**7
+"""Of a run whose progress is shown: reading what it saved takes the longer, the more they are."""
 ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
 
 
@@ -92,8 +94,13 @@ def _progress(session: Session, ids: Mapping[str, Any]) -> Progress | None:
     model = TaskStateStoreModel
     kept = session.execute(_select(model, ids, model.value, model.updated_at).where(model.key == KEY)).first()
     try:
-        return Progress(Checkpoint.from_json(json.loads(kept[0])), kept[1]) if kept else None
-    except ValueError:  # of another release, or kept elsewhere by a backend
+        return Progress(Checkpoint.from_json(json.loads(kept[0]), MAX_TARGETS), kept[1]) if kept else None
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+    ):  # of another release, or kept elsewhere by a backend
         return None
 
 

@@ -350,7 +350,7 @@ class TestRefusals:
     @pytest.mark.parametrize(("code", "status", "kind", "tries"), REFUSALS)
     def test_type_tries_and_details(self, start, connect, pauses, wire, code, status, kind, tries):
         service = start(default=wire.refusal(status, code, "Said so."))
-        client = connect(service, retry_seconds=0.05 if tries is None else 0)
+        client = connect(service, retry_seconds=0.5 if tries is None else 0)
         error = failing_call(client, kind)
         assert (error.code, error.http_status, error.request_id) == (code, status, "R-NO")
         assert error.action == "DeleteMediaInfos"
@@ -975,3 +975,15 @@ def test_what_could_not_be_sent_is_no_request(service, connect, renewable):
 def test_interim_answers_alone_are_a_lost_answer(start, connect, pauses, wire):
     error = failing_call(connect(start(default=wire.http(103, ""))), IMSTransientError)
     assert (error.code, error.answer_lost) == ("BadAnswer", True)
+
+
+@pytest.mark.parametrize("code", [{"a": 1}, ["OK"], 1.5, True, "[" * 3])
+def test_a_success_with_a_code_that_is_none_is_no_success(start, connect, wire, code):
+    error = failing_call(connect(start(default=wire.http(200, {"RequestId": "R", "Code": code}))))
+    assert error.http_status == 200
+
+
+def test_nesting_is_not_spelled(start, connect, wire):
+    nested = "[" * 900 + "]" * 900
+    body = f'{{"Code": {nested}, "Message": {nested}, "RequestId": {nested}}}'
+    assert failing_call(connect(start(default=wire.http(400, body)))).code == "UnreadableCode"

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_ims.api import jobs
 from airflow_provider_ims.api.errors import IMSAPIError, IMSTransientError
+from airflow_provider_ims.api.fields import number
 from airflow_provider_ims.api.jobs import JOB_KINDS, Job, JobFile, JobPart, read_job
 
 ID = "0123456789abcdef0123456789abcdef"
@@ -265,3 +267,17 @@ def test_a_source_may_only_go_if_everything_is_there(state, outputs, groups, exp
     assert well == truly
     # What is not over can't have failed: the triggerer, which only knows the one, would wait for ever.
     assert job.is_over or not job.failures(accept_skipped=accept_skipped)
+
+
+def test_what_a_job_says_is_fit_to_be_repeated():
+    """Its words get into an error and into XCom."""
+    said = "failed\r\nERROR \x1b[31m https://b.oss/a.mp4?Expires=1&Signature=SIGNEDbySOMEBODY " + "x" * 10_000
+    described = jobs._describe(jobs.JobPart("it", "Fail\u2028ed", code="C\u202e", message=said))
+    assert described.isprintable()
+    assert len(described) <= 500
+    assert "SIGNED" not in described
+
+
+@pytest.mark.parametrize("size", ["9" * 400, "9" * 5000, 10**400, -(10**30)])
+def test_a_number_that_is_none_is_absent(size):
+    assert number(size) is None

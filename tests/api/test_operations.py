@@ -50,7 +50,7 @@ class TestDeletePlayInfo:
         ("media_id", "file_urls", "complaint"),
         [
             ("", ["oss://b/1"], "media_id"),
-            (ID, [], "1 to 20 streams"),
+            (ID, [], "1 to 20"),
             (ID, ["oss://b/1"] * 21, "1 to 20"),
             (ID, ["oss://b/1,2"], "'oss://b/1,2'"),
         ],

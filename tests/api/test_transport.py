@@ -185,13 +185,13 @@ class TestSilence:
             assert len(service.requests) <= 10, "one at a time until something went through"
             assert sum(error.answer_lost for error in errors) < 64, "what was never sent is not called lost"
         assert client.tally.answered == 0
-        assert client.last_trouble.code == "NoAnswer"
+        assert client.last_error.code == "NoAnswer"
 
     def test_an_answer_ends_it(self, start, connect, wire, pauses):
         script = [*[wire.Hangup(reset=True)] * 7, wire.ok(), *[wire.Hangup(reset=True)] * 7, wire.ok()]
         client = connect(start(*script))
         client.call("X", {}, dict)
-        assert client.last_trouble is None
+        assert client.last_error is None
         client.call("X", {}, dict)
 
     def test_a_later_call_is_not_blamed_for_it(self, start, connect, wire, pauses):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from media_team import REGION, cleanup
 from playwright.sync_api import Page, expect
 
 from airflow_provider_ims.emulator.server import Emulator
+from tests.browser.test_emulator_page import CONTRAST
 
 EXAMPLES = Path(__file__).parent.parent.parent / "example_dags"
 
@@ -51,7 +53,12 @@ def test_the_log_tells_what_became_of_each(
 
 
 def test_a_person_approves_a_plan(
-    page: Page, airflow: LocalAirflow, ims_emulator: Emulator, shoot: Callable[[str], None], plans: str
+    page: Page,
+    airflow: LocalAirflow,
+    ims_emulator: Emulator,
+    shoot: Callable[[str], None],
+    plans: str,
+    tmp_path: Path,
 ) -> None:
     library = ims_emulator.generate(1200, seed=9, days=105)
     run = airflow.trigger("ims_retention", {"folder": plans})
@@ -69,9 +76,55 @@ def test_a_person_approves_a_plan(
     page.goto(f"{airflow.url}/dags/ims_retention/runs/{quote(run)}/tasks/approve/required_actions")
     expect(page.get_by_text(plan["digest"])).to_be_visible()
     shoot("approval")
+    # From the question to all that would go, and one of them found by its id.
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="Look at all of them").click()
+    look = opened.value
+    expect(look.get_by_role("heading", level=1)).to_have_text(
+        f"Plan to delete {plan['selected']} of 1,200 media"
+    )
+    wanted = json.loads(Path(plan["manifest"]).read_text().splitlines()[-1])
+    search = look.get_by_role("searchbox", name="Search")
+    search.fill(wanted["media_id"])
+    search.press("Enter")
+    expect(look.locator(".rows tbody tr")).to_have_count(1)
+    expect(look.locator(".rows tbody tr")).to_contain_text(wanted["input_url"])
+    look.get_by_role("link", name="Back to the question").click()
+    expect(look.get_by_text(plan["digest"])).to_be_visible()
+    look.close()
     assert ims_emulator.deleted() == []
     page.wait_for_timeout(8_000)  # the scheduler must have noted the deferral before it is answered
+    ims_emulator.add_fault("limit", rate=1, burst=1, action="DeleteMediaInfos")
     page.get_by_role("button", name="Approve").click()
+
+    # How far the deletion is, watched without touching anything.
+    airflow.wait_for_task("ims_retention", run, "delete", "running", timeout=120)
+    page.goto(f"{airflow.url}/dags/ims_retention/runs/{quote(run)}/tasks/delete/details")
+    page.get_by_role("link", name="Deletion").click()
+    bar = page.get_by_role("progressbar", name="Done")
+    expect(bar).to_be_visible()
+    shoot("deletion-running")
+    seen = bar.get_attribute("value")
+    expect(bar).not_to_have_attribute("value", seen or "")
+    ims_emulator.drop_faults()
+    expect(page.get_by_role("heading", level=1)).to_have_text(
+        f"{plan['selected']} of {plan['selected']} deleted", timeout=60_000
+    )
+    shoot("deletion")
+    search = page.get_by_role("searchbox", name="Search")
+    search.fill(wanted["media_id"])
+    search.press("Enter")
+    expect(page.locator(".rows tbody tr")).to_have_count(1)
+    expect(page.locator(".rows tbody tr")).to_contain_text("deleted")
+    for link in ("tasks/plan/-1/plan", "tasks/delete/-1/deletion"):
+        page.goto(f"{airflow.url}/ims/dags/ims_retention/runs/{quote(run)}/{link}")
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            for width in (1200, 500):
+                page.set_viewport_size({"width": width, "height": 900})
+                assert page.evaluate("document.documentElement.scrollWidth") <= width
+                assert page.evaluate(CONTRAST) == []
+                page.screenshot(path=tmp_path / f"{link.rpartition('/')[2]}-{scheme}-{width}.png")
 
     assert airflow.wait("ims_retention", run, timeout=180) == "success"
     assert len(ims_emulator.deleted()) == plan["selected"] == len(library) - len(ims_emulator.media_ids())

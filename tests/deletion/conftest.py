@@ -9,12 +9,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_ims.api.client import IMSClient
-from airflow_provider_ims.api.credentials import StaticCredentials
-from airflow_provider_ims.api.endpoints import parse_host
 from airflow_provider_ims.deletion import run as run_module
 from airflow_provider_ims.deletion.run import DeletionRun
 from airflow_provider_ims.deletion.targets import Targets, read_targets
-from airflow_provider_ims.emulator.server import Emulator
 
 
 class MemoryStore(dict[str, str]):
@@ -34,16 +31,6 @@ class MemoryStore(dict[str, str]):
 @pytest.fixture
 def store() -> MemoryStore:
     return MemoryStore()
-
-
-@pytest.fixture
-def client(ims_emulator: Emulator) -> IMSClient:
-    return IMSClient(
-        parse_host(ims_emulator.endpoint),
-        StaticCredentials(ims_emulator.access_key_id, ims_emulator.access_key_secret),
-        read_timeout=2,
-        retry_seconds=20,
-    )
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from airflow_provider_ims.api.client import RequestStats
+from airflow_provider_ims.deletion.policies import duration_in_words
 from airflow_provider_ims.deletion.progress import Progress
 
 
@@ -36,6 +37,14 @@ def test_progress_lines_get_rarer_and_tell_the_rate_of_late(
     late = next(message for message, at in zip(caplog.messages, lines, strict=True) if at > 1900)
     assert ", 100 a second, 1:" in late
     assert late.endswith("[3 throttled of 10 requests]")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.04, "0.0 s"), (0.4, "0.4 s"), (9.9, "9.9 s"), (9.96, "0:10"), (125, "2:05"), (3725, "1:02:05")],
+)
+def test_a_time_is_said_as_exactly_as_it_matters(seconds: float, words: str) -> None:
+    assert duration_in_words(seconds) == words
 
 
 @pytest.mark.parametrize(("lost", "words"), [(1, "1 answer lost"), (2, "2 answers lost")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections import Counter
@@ -14,15 +15,15 @@ import pytest
 from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.credentials import StaticCredentials
 from airflow_provider_ims.api.endpoints import parse_host
+from airflow_provider_ims.api.errors import GuardError, OutcomeError
+from airflow_provider_ims.api.rate_limit import RateLimiter
 from airflow_provider_ims.deletion.policies import OutcomePolicies, check_guards
 from airflow_provider_ims.deletion.run import DeletionRun, TargetsUnread
 from airflow_provider_ims.deletion.targets import read_targets
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.exceptions import (
     IMSAuthError,
-    IMSDeletionError,
     IMSError,
-    IMSGuardError,
     IMSPermissionError,
     IMSThrottlingError,
     IMSTransientError,
@@ -190,8 +191,27 @@ def test_what_can_never_be_deleted_fails_and_holds_up_nobody(ims_emulator: Emula
     result = run(library, max_concurrency=1)
     assert counts(result) == {"deleted": 57, "failed": 3}
     assert set(ims_emulator.media_ids()) == set(library[:3])
-    with pytest.raises(IMSDeletionError, match="3 of 60 failed"):
+    with pytest.raises(OutcomeError, match="3 of 60 failed"):
         OutcomePolicies("ignore", "ignore").enforce(result, host="h")
+
+
+@pytest.mark.usefixtures("looks_again_soon")
+def test_looking_again_promises_no_time(
+    ims_emulator: Emulator, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The rate of before says nothing about how long reads are given to catch up."""
+    monkeypatch.setattr("airflow_provider_ims.deletion.progress.FIRST_PAUSE", 0.3)
+    caplog.set_level("INFO")
+    library = ims_emulator.generate(60)
+    ims_emulator.protect(library[:3], undeletable=True)
+    run(library)
+    lines = [line for line in caplog.messages if " of 60 done" in line]
+    assert lines
+    assert all(
+        line == "57 of 60 done (95 %), asking again about the last 3 targets: 57 deleted"
+        for line in lines[1:]
+    )
+    assert lines[1:]
 
 
 @pytest.mark.usefixtures("gives_up_soon")
@@ -375,13 +395,13 @@ def test_results_stay_small(ims_emulator: Emulator, run: Run) -> None:
 
 
 def test_guards_come_before_the_first_request(tmp_path: Path) -> None:
-    with pytest.raises(IMSGuardError, match="more than max_media=3"):
+    with pytest.raises(GuardError, match="more than max_media=3"):
         check_guards(read_targets(media_ids=UNKNOWN_IDS), max_media=3)
     file = tmp_path / "ids.txt"
     file.write_text("abc\n")
     targets = read_targets(manifest=str(file))
     check_guards(targets, max_media=1, digest=f" {targets.manifest_digest}".upper())
-    with pytest.raises(IMSGuardError, match="not the one that was approved"):
+    with pytest.raises(GuardError, match="not the one that was approved"):
         check_guards(targets, digest="0" * 64)
 
 
@@ -390,7 +410,7 @@ def test_a_report_folder_that_cant_be_written_fails_before_the_first_deletion(
 ) -> None:
     library = ims_emulator.generate(3)
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(IMSGuardError, match=str(tmp_path / "file")):
+    with pytest.raises(GuardError, match=str(tmp_path / "file")):
         run(library, report_base=storage_path(str(tmp_path / "file" / "reports")))
     assert ims_emulator.stats()["requests"] == 0
 
@@ -425,7 +445,7 @@ def test_policies(outcome: str, caplog: pytest.LogCaptureFixture) -> None:
     assert "first-one" not in caplog.text
     OutcomePolicies(**policies, **{f"on_{outcome}": "warn"}).enforce(result, host="h")
     assert "first-one, second-one" in caplog.text
-    with pytest.raises(IMSDeletionError, match="first-one, second-one") as failed:
+    with pytest.raises(OutcomeError, match="first-one, second-one") as failed:
         OutcomePolicies(**policies, **{f"on_{outcome}": "fail"}).enforce(result, host="h")
     assert failed.value.result == result
     assert "/reports/attempt=1" in str(failed.value)
@@ -455,3 +475,27 @@ def test_a_resumed_run_counts_all_tries_once(
     assert result["resumed"] is True
     assert counts(result) == {"deleted": 195, "forbidden": 5}
     assert {deletion["media_id"] for deletion in ims_emulator.deleted()} == set(library[5:])
+
+
+@pytest.mark.parametrize("concurrency", [1, 64])
+def test_a_service_that_takes_connections_and_never_answers_is_given_up_whatever_is_in_flight(
+    concurrency: int,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as silent:
+        client = IMSClient(
+            parse_host(f"http://127.0.0.1:{silent.getsockname()[1]}"),
+            StaticCredentials("id", "secret"),
+            read_timeout=0.2,
+            retry_seconds=0.5,
+            min_tries=3,
+            pace=RateLimiter(),
+        )
+        began = time.monotonic()
+        with pytest.raises(IMSTransientError, match="no whole answer"):
+            DeletionRun(
+                client,
+                read_targets(media_ids=[f"{number:032x}" for number in range(4000)]),
+                max_concurrency=concurrency,
+            ).execute()
+        assert time.monotonic() - began < 10
+        assert client.tally.requests <= 8  # one at a time, until the first answer

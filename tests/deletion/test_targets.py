@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import ObjectStoragePath
+from hypothesis import given
+from hypothesis import strategies as st
 
+from airflow_provider_ims.api.errors import GuardError
+from airflow_provider_ims.api.identifiers import match_key
+from airflow_provider_ims.deletion.policies import check_guards
 from airflow_provider_ims.deletion.targets import (
     MAX_BATCH_QUERY_BYTES,
+    Batch,
     Targets,
     batches,
-    match_key,
     read_targets,
 )
 
@@ -231,6 +237,7 @@ def test_the_same_input_has_the_same_digest_and_another_has_not() -> None:
     [
         ("abc", "abc\n"),
         ("abc", " abc "),
+        ("ABC", "abc"),
         ("OSS://b/k", "oss://b/k"),
         ("oss://b/k", "oss://b/k?"),
         ("oss://b/k", "oss://b/k\n"),
@@ -238,3 +245,83 @@ def test_the_same_input_has_the_same_digest_and_another_has_not() -> None:
 )
 def test_an_echo_is_recognised(sent: str, echoed: str) -> None:
     assert match_key(sent) == match_key(echoed)
+
+
+def test_two_iterations_at_a_time() -> None:
+    targets = read_targets(media_ids=[f"{number:032x}" for number in range(50)])
+    assert all(one.value == other.value for one, other in zip(targets, targets, strict=True))
+
+
+@given(st.permutations([f"{letter * 32}" for letter in "0123456789ABCDEF"]))
+def test_the_order_of_a_list_is_no_part_of_it(ids: list[str]) -> None:
+    one, other = read_targets(media_ids=ids), read_targets(media_ids=set(ids))
+    assert one.digest == other.digest
+    assert list(map(values_of, batches(one))) == list(map(values_of, batches(other)))
+
+
+def values_of(batch: Batch) -> list[str]:
+    return [target.value for target in batch.targets]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b'{"no": "plan"', b'"A","B"\n', b"\xff\xfe", b"a b\n", b'{"plan": 1}\n{}\n', b"\n".join([b"A"] * 3)],
+)
+def test_another_file_than_the_approved_one_is_refused_as_such_whatever_is_in_it(
+    tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "manifest").write_bytes(content)
+    with pytest.raises(GuardError, match="not the one that was approved"):
+        read_targets(manifest=str(tmp_path / "manifest"), manifest_digest="0" * 64)
+
+
+@pytest.mark.parametrize("line", ['"A"', "'A'", "A;B", "A,B", "A|B", "None", "null", "['A']", "A，B"])
+def test_a_line_that_is_no_id_is_refused_by_file_and_line(tmp_path: Path, line: str) -> None:
+    (tmp_path / "ids.txt").write_text(f"{A}\n{line}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"ids\.txt, line 2"):
+        read_targets(manifest=str(tmp_path / "ids.txt"))
+
+
+@pytest.mark.parametrize(
+    "bad", ["oss://bucket", "oss://bucket/", "https://b/aoss://b/c", "oss://b/a;oss://b/c", "oss:///a"]
+)
+def test_a_url_without_an_object_or_with_two_is_refused(bad: str) -> None:
+    with pytest.raises(ValueError, match=r"^input_urls"):
+        read_targets(input_urls=[bad])
+
+
+@pytest.mark.parametrize("path", ["~/ids.txt", "~", ObjectStoragePath("~/x")])
+def test_a_path_in_nobodys_home_is_refused(path: Any) -> None:
+    with pytest.raises(ValueError, match="without ~"):
+        read_targets(manifest=path)
+
+
+URL = "oss://bucket/show/2.mp4"
+PLAN = [
+    {"plan": 1},
+    {"media_id": A, "input_url": "https://bucket.oss-cn-shanghai.aliyuncs.com/show/2.mp4"},
+]
+
+
+@pytest.mark.parametrize("protect", [[A], A.upper(), f"{B}\n{A}", repr({A}), URL, [B, URL], f"OSS{URL[3:]}"])
+def test_protected_media_are_refused(tmp_path: Path, protect: Any) -> None:
+    (tmp_path / "plan.jsonl").write_text("\n".join(map(json.dumps, PLAN)))
+    with pytest.raises(GuardError, match=f"must not be deleted, as protect says: {A}"):
+        check_guards(read_targets(manifest=str(tmp_path / "plan.jsonl")), protect=protect)
+
+
+@pytest.mark.parametrize("protect", [[], "", "None", "[]", [URL]])
+def test_a_guard_that_guards_nothing_is_refused(protect: Any) -> None:
+    with pytest.raises(GuardError, match="would guard nothing"):
+        check_guards(read_targets(media_ids=[A]), protect=protect)
+
+
+@pytest.mark.parametrize("protect", ["a;b", [[A]], ["a,b"], {A: 1}, "oss://bucket"])
+def test_protect_is_read_as_strictly_as_targets(protect: Any) -> None:
+    with pytest.raises(ValueError, match="protect"):
+        check_guards(read_targets(media_ids=[A]), protect=protect)
+
+
+def test_others_than_the_protected_may_go() -> None:
+    check_guards(read_targets(media_ids=[A]), protect=[B, URL])
+    check_guards(read_targets(media_ids=[]), protect=[URL])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -10,9 +11,17 @@ from typing import Any
 import alibabacloud_oss_v2 as v2
 import oss2
 import pytest
+from alibabacloud_ice20201109 import models as ice_models
+from alibabacloud_ice20201109.client import Client as IceClient
 from alibabacloud_oss_v2 import credentials, models
+from alibabacloud_tea_openapi.models import Config
 
+from airflow_provider_ims.api.client import IMSClient
+from airflow_provider_ims.api.credentials import StaticCredentials
+from airflow_provider_ims.api.endpoints import parse_host
+from airflow_provider_ims.api.operations import delete_media_infos
 from airflow_provider_ims.emulator.oss import LocalOSS, crc64
+from airflow_provider_ims.emulator.server import ControlError, Emulator
 
 ODD_KEYS = ["a b", "ä/ö=1", "plus+", "per%cent%20", "q?x=1&y", "h#sh", "til~de*()'!", "日本", '<&>"', "tab\t"]
 
@@ -215,7 +224,7 @@ def test_an_error_a_delay_and_a_lost_answer(oss):
     began = time.monotonic()
     client.put_object(put)
     assert time.monotonic() - began >= 0.3
-    oss.listing_delay = 60
+    oss.add_fault("late_listing", seconds=60)
     client.put_object(models.PutObjectRequest("media", "late", body=b"x"))
     listed = client.list_objects_v2(models.ListObjectsV2Request("media"))
     assert [found.key for found in listed.contents] == ["file"]
@@ -284,3 +293,75 @@ def test_the_checksum_is_that_of_the_sdk(content, monkeypatch):
     assert crc64(content) == expected.sum64()
     monkeypatch.setitem(__import__("sys").modules, "crcmod", None)
     assert crc64(content) == expected.sum64()
+
+
+def test_media_of_the_emulator_have_their_files_there_until_the_service_deletes_them():
+    with Emulator("--oss-port", "0") as emulator:
+        urls = [f"https://media.oss-cn-shanghai.aliyuncs.com/a%20b/{number}.mp4" for number in range(3)]
+        urls.append("oss://left/4.mp4")
+        ids = emulator.seed([{"url": url} for url in urls])
+        assert emulator.oss.names("media") == ["a b/0.mp4", "a b/1.mp4", "a b/2.mp4"]
+        assert emulator.oss.get("media", "a b/0.mp4") == ids[0]
+        emulator.oss.leave_files("left")
+        client = IMSClient(
+            parse_host(emulator.endpoint),
+            StaticCredentials(emulator.access_key_id, emulator.access_key_secret),
+        )
+        delete_media_infos(client, media_ids=[ids[0], ids[3]], delete_physical_files=True)
+        delete_media_infos(client, media_ids=[ids[1]], delete_physical_files=False)
+        assert emulator.oss.names("media") == ["a b/1.mp4", "a b/2.mp4"]
+        assert emulator.oss.names("left") == ["4.mp4"]
+        with pytest.raises(ControlError, match="no such call 'reset'"):
+            emulator.ask("POST", "/oss/reset", {})
+        emulator.reset()
+        assert emulator.oss.names("media") == []
+
+
+def test_jobs_write_their_outputs_there_and_nothing_else():
+    with Emulator("--oss-port", "0", "--job-seconds", "0") as emulator:
+        ice = IceClient(
+            Config(
+                access_key_id=emulator.access_key_id,
+                access_key_secret=emulator.access_key_secret,
+                endpoint=emulator.host,
+                protocol="http",
+            )
+        )
+        emulator.oss.put("media", "web/registered.mp4", "as it was")
+        ice.register_media_info(
+            ice_models.RegisterMediaInfoRequest(input_url="oss://media/web/registered.mp4")
+        )
+        base = {"Type": "OSS", "Media": "oss://media/web"}
+        config = {
+            "Inputs": [{"InputFile": {"Type": "OSS", "Media": "oss://media/web/registered.mp4"}}],
+            "OutputGroups": [
+                {
+                    "GroupConfig": {"Type": "File", "OutputFileBase": base},
+                    "Outputs": [{"Name": name, "OutputFileName": f"{name} 1.mp4"} for name in ("hd", "sd")],
+                }
+            ],
+        }
+        submit = ice_models.SubmitMediaConvertJobRequest(config=json.dumps(config))
+        job_id = ice.submit_media_convert_job(submit).body.job.job_id
+        # A job that ended badly leaves the file of the output that went well.
+        emulator.add_job(
+            kind="convert",
+            outputs=["oss://media/good.mp4", "oss://media/bad.mp4"],
+            statuses=["Success", "Failed"],
+        )
+        read = ice_models.GetMediaConvertJobRequest(job_id=job_id)
+        (group,) = ice.get_media_convert_job(read).body.job.output_group_details
+        written = [output.result.out_file_meta.file_basic_info for output in group.outputs]
+        auth = oss2.AuthV4(emulator.access_key_id, emulator.access_key_secret)
+        bucket = oss2.Bucket(auth, emulator.oss.endpoint, "media", region="cn-shanghai")
+        sizes = {key: str(bucket.head_object(key).content_length) for key in emulator.oss.names("media")}
+        assert sizes.pop("good.mp4") == written[0].file_size
+        assert sizes.pop("web/registered.mp4") == str(len("as it was"))
+        assert sizes == {"web/" + one.file_name: one.file_size for one in written}
+        # What somebody puts over a finished output stays: it is written once.
+        emulator.oss.put("media", "web/hd 1.mp4", "")
+        assert ice.get_media_convert_job(read).body.job.state == "Complete"
+        assert emulator.oss.get("media", "web/hd 1.mp4") == ""
+        # A job can write over its own source.
+        emulator.add_job(kind="convert", outputs=["oss://media/web/registered.mp4"])
+        assert emulator.oss.get("media", "web/registered.mp4") != "as it was"

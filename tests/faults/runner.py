@@ -133,7 +133,8 @@ class Runner:
             read_timeout=scenario.read_timeout,
             retry_seconds=0.1 if kind in ("outage", "drought") else 60,
         )
-        chosen = read_targets(**{f"{scenario.kind}s": list(scenario.given)})
+        attempt = len(tries.begun) + 1
+        chosen = read_targets(**{f"{scenario.kind}s": scenario.given_to(attempt)})
         MortalReport.life = life
         lasting_report, record.ReportWriter = record.ReportWriter, MortalReport  # type: ignore[misc]
         mortal = MortalRun(
@@ -144,7 +145,7 @@ class Runner:
             preview=scenario.preview,
             max_concurrency=scenario.concurrency,
             report_base=base,
-            attempt=len(tries.begun) + 1,
+            attempt=attempt,
             store=MortalStore(kept, life) if scenario.durable else None,
             stop=stop,
         )

@@ -80,6 +80,10 @@ class Scenario:
         """Each named one once."""
         return tuple(dict.fromkeys(self.given))
 
+    def given_to(self, attempt: int) -> list[str]:
+        """What a try is given, in an order of its own, as a ``set`` has in each process."""
+        return random.Random(f"{self.seed} {attempt}").sample(self.given, len(self.given))
+
 
 def make_scenario(seed: int) -> Scenario:
     """Make the scenario of a seed."""

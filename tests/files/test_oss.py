@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,23 +109,8 @@ def test_a_file_is_dropped_when_an_error_comes_before_its_end(oss, base, size, m
 
 
 def test_a_task_of_a_plain_dag(oss, airflow_database, monkeypatch):
-    from airflow.providers.common.compat.sdk import DAG, task
-
     monkeypatch.setenv("AIRFLOW_CONN_IMS_DEFAULT", oss.airflow_connection())
-    with DAG("plain", schedule=None) as dag:
-
-        @task
-        def write() -> ObjectStoragePath:
-            path = ObjectStoragePath(f"oss://{BUCKET}/plain.txt")
-            path.write_text("from a task")
-            return path
-
-        @task
-        def read(path: ObjectStoragePath) -> str:
-            return path.read_text()
-
-        read(write())
-    run = dag.test()
+    run = runpy.run_path(str(Path(__file__).parents[1] / "dags" / "plain_paths.py"))["dag"].test()
     assert run.state == "success"
     assert oss.get(BUCKET, "plain.txt") == b"from a task"
 
@@ -163,6 +150,18 @@ def test_without_the_library_it_says_what_to_install(monkeypatch):
         get_fs("ims_default")
 
 
+def test_slices_of_a_file_are_those_of_its_bytes(oss, base):
+    content = bytes(range(100))
+    write_whole(base / "file", [content])
+    fs, path = base.fs, (base / "file").path
+    inside = [(0, 10), (10, 20), (90, 100), (-10, None), (5, None), (0, -1), (None, None)]
+    for start, end in (*inside, (90, 200), (100, 120), (200, 300), (30, 10)):
+        assert fs.cat_file(path, start, end) == content[start:end]
+    oss.requests.clear()
+    fs.cat_file(path, 10, 20)
+    assert [request["operation"] for request in oss.requests] == ["GetObject"]
+
+
 # Keys
 
 
@@ -171,6 +170,7 @@ def test_an_error_names_what_is_wrong_with_the_key(oss, connect):
     for fields, reason in (
         ({"password": "wrong-secret"}, "the AccessKey Secret is wrong"),
         ({"login": "nobody"}, "the AccessKey ID is not known"),
+        ({"extra": {"region": "cn-beijing"}}, "its region does not fit to 127.0.0.1"),
         (
             {"login": "temporary", "password": "secret-of-it", "extra": {"security_token": "token-of-it"}},
             "the security token has expired",
@@ -180,7 +180,7 @@ def test_an_error_names_what_is_wrong_with_the_key(oss, connect):
             connect(**fields).pipe_file(f"{BUCKET}/x", b"")
         assert "\n" not in str(caught.value)
         assert not {"secret-of-it", "token-of-it", "wrong-secret"} & set(str(caught.value).split())
-        assert [request["status"] for request in oss.requests] == [403]
+        assert [request["status"] for request in oss.requests] in ([403], [400])
         oss.requests.clear()
 
 
@@ -237,7 +237,7 @@ def test_keys_that_expire_under_a_long_file_are_renewed(oss, connect, issuer, ke
 
 def test_threads_share_keys_that_are_renewed(oss, connect, issuer, keys, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    issuer.lifetime = 0.3
+    issuer.lifetime = 1.0
     extra = {"credential_type": "credentials_uri", "credentials_uri": keys.url, "retry_seconds": 10}
     fs = connect(login=None, password=None, extra=extra)
     failed: list[Exception] = []
@@ -246,7 +246,7 @@ def test_threads_share_keys_that_are_renewed(oss, connect, issuer, keys, monkeyp
         try:
             for number in range(15):
                 fs.pipe_file(f"{BUCKET}/{thread}-{number}", b"x")
-                time.sleep(0.05)
+                time.sleep(0.15)
         except OSError as error:
             failed.append(error)
 
@@ -270,7 +270,7 @@ def test_the_endpoint_is_the_regions_unless_it_is_given():
 
     def endpoint(**extra: str) -> str:
         connection = Connection(
-            "c", "alibaba_ims", login="key-id", password="secret", extra=json.dumps(extra)
+            conn_id="c", conn_type="alibaba_ims", login="key-id", password="secret", extra=json.dumps(extra)
         )
         found = read_settings(connection).oss_endpoint
         assert found
@@ -324,7 +324,7 @@ def test_paths_that_can_not_be_asked_for_are_refused(connect):
 @pytest.mark.parametrize("kind", ["error", "reset", "reset_after"])
 @pytest.mark.parametrize("size", [10, 17 * MIB])
 def test_what_passes_is_ridden_out(oss, connect, kind, size):
-    fs = connect(extra={"retry_seconds": 30})
+    fs = connect(extra={"read_timeout": 20, "retry_seconds": 60})
     oss.add_fault(kind, every=2)
     content = os.urandom(size)
     with fs.open(f"{BUCKET}/file", "wb") as file:

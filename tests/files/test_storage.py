@@ -15,9 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_ims.exceptions import IMSGuardError
+from airflow_provider_ims.api.errors import GuardError
 from airflow_provider_ims.files import storage
-from airflow_provider_ims.files.manifest import ManifestReader, report_parts
+from airflow_provider_ims.files.manifest import ManifestReader
+from airflow_provider_ims.files.report import report_parts
 from airflow_provider_ims.files.storage import StorageError, storage_path
 from tests.stores import Store
 
@@ -139,7 +140,7 @@ def test_a_bucket_that_is_not_there_is_named_and_not_made(store: Store):
     before = store.buckets()
     slip = storage_path(store.elsewhere)
     refusal = r"^report: (s3|oss)://.*bucket.* does not exist.*No request was sent to IMS$"
-    with pytest.raises(IMSGuardError, match=refusal) as caught:
+    with pytest.raises(GuardError, match=refusal) as caught:
         storage.check_writable(slip, "report")
     assert "\n" not in str(caught.value)
     with pytest.raises(StorageError, match="does not exist"):
@@ -236,7 +237,7 @@ def test_a_disk_that_can_not_be_written_says_why(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     refusal = r"^report: .*_writable-.* can't be written: \w.* No request was sent to IMS$"
     for folder in ("/proc/nothing", str(tmp_path / "file")):
-        with pytest.raises(IMSGuardError, match=refusal):
+        with pytest.raises(GuardError, match=refusal):
             storage.check_writable(storage_path(folder), "report")
 
 

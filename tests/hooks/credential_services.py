@@ -94,7 +94,7 @@ class LocalService:
                 self.end_headers()
                 self.wfile.write(content)
 
-            do_GET = do_POST = do_PUT = handle_one
+            do_GET = do_POST = do_PUT = do_CONNECT = handle_one
 
             def log_message(self, *_: Any) -> None:
                 pass

@@ -74,3 +74,20 @@ def test_guards_hold_for_the_hook_too(
     with pytest.raises(IMSGuardError, match="not the one that was approved"):
         hook().delete_media(read_targets(manifest=str(manifest)), manifest_digest="0" * 64)
     assert ims_emulator.media_ids() == [media_id]
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"input_urls": ["oss://bucket/show/part,2.mp4"]},
+        {"input_urls": ["oss://bucket"]},
+        {"media_ids": ["a,b"]},
+        {"media_ids": [None]},
+    ],
+)
+def test_what_would_name_another_medium_is_refused_before_the_first_request(
+    hook: Callable[..., IMSHook], ims_emulator: Emulator, named: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match=next(iter(named))):
+        hook().delete_media_infos(**named)
+    assert ims_emulator.stats()["requests"] == 0

@@ -33,6 +33,16 @@ POINTS = {"answer came": 25, "line not written": 25, "line written": 25, "state 
 LAST_POINTS = {**POINTS, "parts not written": 0, "parts written": 0}
 # In every fourth run, what a try has written is not there for the next, as on another machine's disk.
 VANISHING = 4
+# What goes wrong in OSS: the first that strikes counts, so that all others are slow. Lists may be late.
+OSS_FAULTS: list[dict[str, Any]] = [
+    {"kind": "error", "operation": "PutObject", "status": 503},
+    {"kind": "reset_after", "operation": "PutObject"},
+    {"kind": "error", "operation": "GetObject", "status": 503},
+    {"kind": "reset_after", "operation": "DeleteObject"},
+]
+SLOW_PUT = {"kind": "delay", "operation": "PutObject", "seconds": 0.08}
+LATE_LISTING = {"kind": "late_listing", "seconds": 3}
+BUCKET = "reports"
 # The same for kills at random moments, after so many more requests at most.
 MOST_REQUESTS = 30
 PATIENCE = 300
@@ -61,6 +71,11 @@ def seed(emulator: Emulator, count: int, number: int) -> Work:
     named = present + list(missing)
     dice.shuffle(named)
     emulator.add_fault("delay", milliseconds=30)
+    emulator.oss.make_bucket(BUCKET)
+    for fault in OSS_FAULTS:
+        emulator.oss.add_fault(**fault, every=dice.randint(3, 9))
+    emulator.oss.add_fault(**SLOW_PUT)
+    emulator.oss.add_fault(**LATE_LISTING)
     return Work(named, missing, protected, others)
 
 
@@ -86,7 +101,7 @@ class Run:
         self.requests = emulator.stats()["requests"]
         if books - set(work.named):
             wrong.append(f"deleted, but never named: {sorted(books - set(work.named))[:3]}")
-        lines = list(report_lines(Path(self.result["report"])))
+        lines = list(report_lines(self.result["report"], emulator.oss))
         told = Counter(line["media_id"] for line in lines)
         if told != Counter(work.named):
             more = [media_id for media_id, count in told.items() if count > 1]
@@ -146,10 +161,12 @@ def run(
     points: list[tuple[str, int]],
     dice: random.Random,
     *,
+    report: str,
     vanishing: bool = False,
 ) -> Run:
     """Start the task, kill it again and again, and wait for its end.
 
+    :param report: where the task is to report.
     :param vanishing: what a try has written is gone before the next begins.
     """
     folder.mkdir(parents=True)
@@ -157,7 +174,7 @@ def run(
     (folder / "ids.txt").write_text("\n".join(work.named))
     conf = {
         "manifest": str(folder / "ids.txt"),
-        "report": str(folder / "report"),
+        "report": report,
         "pids": str(folder / "pids"),
         "points": points,
     }
@@ -178,7 +195,7 @@ def run(
             kill(pids, worker_too=lose_machine)
             lost_machines += lose_machine
         if vanishing:
-            shutil.rmtree(folder / "report", ignore_errors=True)
+            shutil.rmtree(report, ignore_errors=True)
         killed.append(time.time())
     state = airflow.wait("kills", run_id, timeout=PATIENCE)
     assert state == "success", airflow.task_states("kills", run_id)
@@ -234,9 +251,11 @@ def kill(pids: dict[str, int], *, worker_too: bool) -> None:
 
 
 def settings(emulator: Emulator) -> dict[str, str]:
-    """Connect to the emulator, and have Airflow notice within some 15 s that a worker is gone."""
+    """Connect to the emulator and its OSS, and have Airflow notice within some 15 s that a worker is gone."""
     return {
-        "AIRFLOW_CONN_IMS_DEFAULT": emulator.airflow_connection(extra={"region": "cn-shanghai"}),
+        "AIRFLOW_CONN_IMS_DEFAULT": emulator.airflow_connection(
+            extra={"region": "cn-shanghai", "oss_endpoint": emulator.oss.endpoint}
+        ),
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "2",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "10",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
@@ -251,6 +270,9 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=5, help="in each run")
     parser.add_argument("--media", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--store", choices=("local", "oss"), default="local", help="where reports are written"
+    )
     parser.add_argument("--seconds", type=float, help="begin no further run after this time")
     arguments = parser.parse_args()
     began = time.monotonic()
@@ -258,7 +280,7 @@ def main() -> int:
     totals: Counter[str] = Counter()
     with (
         tempfile.TemporaryDirectory(prefix="ims-kills-") as scratch,
-        Emulator("--keep-requests", "100000") as emulator,
+        Emulator("--keep-requests", "100000", "--oss-port", "0") as emulator,
     ):
         dags = Path(__file__).parent / "dags"
         home = Path(scratch)
@@ -277,15 +299,19 @@ def main() -> int:
                     (point, dice.randint(min(1, LAST_POINTS[point]), LAST_POINTS[point])) for point in names
                 ]
                 chosen = chosen if number % 2 == 0 else []
-                vanishing = number % VANISHING == VANISHING - 1
+                vanishing = number % VANISHING == VANISHING - 1 and arguments.store == "local"
+                folder = home / f"run-{number}"
                 done = run(
                     airflow,
                     emulator,
                     work,
-                    home / f"run-{number}",
+                    folder,
                     kills,
                     chosen,
                     dice,
+                    report=f"oss://{BUCKET}/run-{number}"
+                    if arguments.store == "oss"
+                    else str(folder / "report"),
                     vanishing=vanishing,
                 )
                 wrong = done.check(emulator, work)

@@ -113,7 +113,7 @@ def check(
 
 def run(home: Path, media: int, milliseconds: float) -> bool:
     """Do it all once; tell whether all is as it must be."""
-    with Emulator("--keep-requests", str(media), start_timeout=120) as emulator:
+    with Emulator("--keep-requests", str(media), "--oss-port", "0", start_timeout=120) as emulator:
         library = emulator.generate(media + OTHERS, seed=1)
         others, named = set(library[:OTHERS]), library[OTHERS:]
         (home / "ids.txt").write_text("\n".join(named))

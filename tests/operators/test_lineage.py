@@ -72,7 +72,7 @@ def test_names_of_datasets(url: str, name: tuple[str, str] | None) -> None:
 def test_a_hundred_files_are_remembered_and_no_query() -> None:
     dropped = DroppedFiles()
     for number in range(MAX_DATASETS + 50):
-        dropped.hear(TargetResult(Target(number, f"oss://b/{number}?Signature=s"), Outcome.DELETED))
+        dropped.record(TargetResult(Target(number, f"oss://b/{number}?Signature=s"), Outcome.DELETED))
     assert dropped.urls == [f"oss://b/{number}" for number in range(MAX_DATASETS)]
 
 

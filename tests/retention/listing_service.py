@@ -6,6 +6,7 @@ import json
 import random
 import threading
 import time
+from bisect import insort
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -67,6 +68,8 @@ class Faults:
     :param start_is_inclusive: the documentation says that it is not.
     :param deletes: media that somebody else deletes after each request.
     :param adds: media that somebody else registers after each request: now, so later than a listing goes.
+    :param adds_late: the same, but they show up among those that were created before, as if by another clock.
+    :param calm_from: the number of the request from which on nobody deletes or registers any more.
     :param refuses_from: the number of the request from which on the key may no longer list.
     """
 
@@ -87,6 +90,8 @@ class Faults:
     ignores_start: bool = False
     deletes: int = 0
     adds: int = 0
+    adds_late: int = 0
+    calm_from: int | None = None
     refuses_from: int | None = None
     wrong_total: Any = "right"
 
@@ -113,6 +118,7 @@ class ListingService:
             self.faults = faults or Faults()
             self.random = random.Random(seed)
             self.seconds = seconds
+            self._added = 0
             self.requests = self.in_flight = self.most_in_flight = 0
 
     def __enter__(self) -> Self:
@@ -189,11 +195,23 @@ class ListingService:
             body["NextToken"] = str(offset + size)
         if faults.wrong_total != "right":
             body["TotalCount"] = faults.wrong_total
-        for _ in range(min(faults.deletes, len(self.media))):
-            self.media.pop(self.random.randrange(len(self.media)))
-        for _ in range(faults.adds):
-            self.media.append(Medium(f"{self.random.getrandbits(128):032x}", time.time()))
+        if faults.calm_from is None or self.requests < faults.calm_from:
+            self._change()
         return 200, body
+
+    def _change(self) -> None:
+        """Delete and register, as others do meanwhile."""
+        for _ in range(min(self.faults.deletes, len(self.media))):
+            self.media.pop(self.random.randrange(len(self.media)))
+        for _ in range(self.faults.adds):
+            self._add(time.time())
+        for _ in range(self.faults.adds_late if self.media else 0):
+            self._add(self.random.uniform(self.media[0].created, self.media[-1].created))
+
+    def _add(self, created: float) -> None:
+        """Register a medium under an id that none ever had."""
+        self._added += 1
+        insort(self.media, Medium(f"added-{self._added}", created), key=lambda medium: medium.created)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         respond: Callable[[dict[str, str]], tuple[int, dict[str, Any]] | None] = self.answer

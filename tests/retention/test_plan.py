@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_ims.api import operations
+from airflow_provider_ims.api.errors import GuardError
 from airflow_provider_ims.api.operations import MediaInfo
 from airflow_provider_ims.deletion.targets import read_targets
-from airflow_provider_ims.exceptions import IMSGuardError, IMSTransientError
+from airflow_provider_ims.exceptions import IMSTransientError
 from airflow_provider_ims.files.manifest import ManifestReader
 from airflow_provider_ims.files.storage import StorageError
 from airflow_provider_ims.retention.page import write_page
@@ -218,9 +219,7 @@ def test_a_place_that_can_not_be_written_is_told_before_the_library_is_listed(tm
     (tmp_path / "link").symlink_to(tmp_path / "target")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     for name in ("file/plan.jsonl", "folder", "link", "dangling"):
-        with pytest.raises(
-            IMSGuardError, match=f"manifest: .*{name.partition('/')[0]}.* No request was sent"
-        ):
+        with pytest.raises(GuardError, match=f"manifest: .*{name.partition('/')[0]}.* No request was sent"):
             plan(tmp_path / name, never_listed())  # type: ignore[arg-type]
     assert (tmp_path / "target").read_text() == "mine"
     assert not (tmp_path / "nowhere").exists()
@@ -282,7 +281,7 @@ def test_caps_mark_the_whole_plan(tmp_path: Path, caps: dict[str, Any], says: st
         assert written.header["refused"] is None
         return
     targets = read_targets(manifest=str(path))
-    with pytest.raises(IMSGuardError, match=f"not to be deleted: .*{says}"):
+    with pytest.raises(GuardError, match=f"not to be deleted: .*{says}"):
         check_plan(targets.plan_header or {}, region=REGION, host=HOST, rows=len(targets))
 
 
@@ -290,7 +289,10 @@ def test_caps_mark_the_whole_plan(tmp_path: Path, caps: dict[str, Any], says: st
     "caps",
     [
         *({"max_media": value} for value in (-1, 1.5, True, "", "many", "1e3")),
-        *({"max_percent": value} for value in (-0.1, 100.1, True, "", "all", float("nan"), float("inf"))),
+        *(
+            {"max_percent": value}
+            for value in (-0.1, 100.1, True, "", "all", "1_0", float("nan"), float("inf"))
+        ),
     ],
 )
 def test_caps_that_make_no_sense_are_refused_by_name(caps: dict[str, Any]) -> None:
@@ -324,7 +326,7 @@ def test_guards(tmp_path: Path, change: dict[str, Any], says: str | None) -> Non
     if says is None:
         check_plan(header, region=REGION, host=HOST, rows=15)
         return
-    with pytest.raises(IMSGuardError, match=says):
+    with pytest.raises(GuardError, match=says):
         check_plan(header, region=REGION, host=HOST, rows=15)
 
 
@@ -332,7 +334,7 @@ def test_guards(tmp_path: Path, change: dict[str, Any], says: str | None) -> Non
 def test_a_plan_that_lacks_a_part_is_refused(tmp_path: Path, name: str) -> None:
     header = plan(tmp_path / "plan.jsonl", LIBRARY).header
     del header[name]
-    with pytest.raises(IMSGuardError):
+    with pytest.raises(GuardError):
         check_plan(header, region=REGION, host=HOST, rows=15)
 
 
@@ -343,7 +345,7 @@ def test_a_plan_that_is_cut_is_refused(tmp_path: Path, cut: int) -> None:
     whole = path.read_bytes()
     for keep in (len(whole) - cut, whole.rfind(b"\n", 0, len(whole) - cut) + 1):
         path.write_bytes(whole[:keep])
-        with pytest.raises((IMSGuardError, ValueError)):  # noqa: PT012 - either may notice
+        with pytest.raises((GuardError, ValueError)):  # noqa: PT012 - either may notice
             targets = read_targets(manifest=str(path))
             check_plan(targets.plan_header or {}, region=REGION, host=HOST, rows=len(targets))
 

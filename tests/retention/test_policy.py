@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_ims.api.operations import MediaInfo
+from airflow_provider_ims.retention.filters import read_duration
 from airflow_provider_ims.retention.plan import read_caps, write_plan
 from airflow_provider_ims.retention.policy import (
     RetentionPolicy,
@@ -452,3 +453,78 @@ def test_a_plan_is_what_a_naive_selection_gives(
     assert Counter(row["media_type"] for row in rows[1:]) == Counter(
         {k: n for k, (n, _) in plan.types.items()}
     )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "P12M4M",
+        "P4M12M",
+        "P4D3M",
+        "P4294967297D",
+        "2026-01-01/P30D",
+        "P30D/2026-01-01",
+        "P",
+        "PT",
+        "P1YT",
+        "P-1D",
+        "p90d",
+        "90",
+        "P1W2D",
+        "PT5M5M",
+        "P٩D",
+        "P90D P1D",
+        "None",
+        "P0D",
+    ],
+)
+def test_what_is_not_one_duration_in_order_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^older_than is"):
+        make_policy(as_of=AS_OF, older_than=text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-01-01/P30D",
+        "2026-13-01",
+        "2026-01-01T12:00:00",
+        "2026-01-01T25:00Z",
+        "now",
+        "2026",
+        "20260101",
+        "2026-01-01x",
+    ],
+)
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^created_before is"):
+        make_policy(as_of=AS_OF, created_before=text)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 99), st.sampled_from("YMWDHS")), min_size=1, max_size=5), st.booleans()
+)
+def test_a_duration_is_taken_in_full_or_refused(parts: list[tuple[int, str]], clock: bool) -> None:
+    text = ("PT" if clock else "P") + "".join(f"{number}{unit}" for number, unit in parts)
+    units = [unit for _, unit in parts]
+    order = "HMS" if clock else "YMD"
+    whole = (units == ["W"] and not clock) or (
+        all(unit in order for unit in units) and units == sorted(set(units), key=order.index)
+    )
+    try:
+        read = read_duration(text)
+    except ValueError:
+        assert not whole
+        return
+    assert whole
+    named = dict(zip(units, (number for number, _ in parts), strict=True))
+    wanted = pendulum.duration(
+        years=named.get("Y", 0),
+        months=0 if clock else named.get("M", 0),
+        weeks=named.get("W", 0),
+        days=named.get("D", 0),
+        hours=named.get("H", 0),
+        minutes=named.get("M", 0) if clock else 0,
+        seconds=named.get("S", 0),
+    )
+    assert read == wanted

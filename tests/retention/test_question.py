@@ -120,7 +120,7 @@ def test_titles_stay_text(tmp_path: Path) -> None:
         assert "\u202e" not in text
 
 
-@given(st.text(min_size=1))
+@given(st.text(min_size=1).filter(str.strip))
 def test_any_title_is_read_as_it_is(title: str) -> None:
     from airflow_provider_ims.retention.plan import printable
     from airflow_provider_ims.retention.question import _code

@@ -95,6 +95,11 @@ def test_input_that_makes_no_sense_is_named(
     assert ims_emulator.stats()["requests"] == 0
 
 
+def test_two_inputs_are_refused_when_the_dag_is_parsed() -> None:
+    with pytest.raises(ValueError, match="media_ids and manifest are given, but only one"):
+        IMSMediaDeletedSensor(task_id="gone", media_ids="{{ none }}", manifest="plan.jsonl")
+
+
 def test_only_what_is_left_is_carried_by_the_trigger(ims_emulator: Emulator) -> None:
     ids = ims_emulator.generate(30)
     IMSHook().delete_media_infos(media_ids=ids[:20])

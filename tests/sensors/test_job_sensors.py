@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -197,7 +198,7 @@ def test_an_operation_that_ims_has_ended(
 @in_every_kind
 @pytest.mark.parametrize("nothing", ["", " ", "None", None, [], 7])
 def test_no_job_is_an_error_and_no_request(ims_emulator: Emulator, kind: str, nothing: Any) -> None:
-    with pytest.raises(ValueError, match=f"{KINDS[kind][1]} is .*, which names no "):
+    with pytest.raises(ValueError, match=f"{KINDS[kind][1]} is .*, which names no"):
         finish(done(kind, nothing))
     assert ims_emulator.stats()["requests"] == 0
 
@@ -220,7 +221,9 @@ def test_after_a_deferral_nothing_but_the_event_is_needed(
     """``dag.test()`` drops what was handed to ``defer(kwargs=)``."""
     job_id = start("convert", seconds=0)
     ids = ims_emulator.generate(2)
-    context: Any = {"ti": TaskInstance()}
+    ti: Any = TaskInstance()
+    ti.start_date = datetime.now(UTC)
+    context: Any = {"ti": ti}
     event = {"status": "over", "pending": 0}
     assert done("convert", job_id).execute_complete(context, event)["job_id"] == job_id
     gone = sensors.IMSMediaDeletedSensor(task_id="gone", media_ids=ids)

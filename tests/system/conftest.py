@@ -10,6 +10,9 @@ from local_airflow import LocalAirflow
 from media_team import REGION
 
 from airflow_provider_ims.emulator.server import Emulator
+from tests.test_docs import blocks
+
+EVENT_RECIPE = "on_an_event.py"
 
 LESS_PATIENCE = {
     "LOOK_EVERY = timedelta(seconds=30)": "LOOK_EVERY = timedelta(seconds=2)",
@@ -39,6 +42,9 @@ def dags(tmp_path_factory: pytest.TempPathFactory, example_dags: Path) -> Path:
                 assert patient in text
                 text = text.replace(patient, impatient)
         (folder / source.name).write_text(text, encoding="utf-8")
+    for block in blocks(Path(__file__).parent.parent.parent / "docs/recipes.md"):
+        if block.about == EVENT_RECIPE:
+            (folder / EVENT_RECIPE).write_text(block.text, encoding="utf-8")
     return folder
 
 

@@ -48,12 +48,18 @@ class Transcoding:
     def __init__(self, airflow: LocalAirflow, ims: Emulator, number: int) -> None:
         self._airflow = airflow
         self._ims = ims
-        url = f"oss://media-team/masters/{number}.mov"
-        (self.source,) = ims.seed([{"url": url}])
-        outputs = [f"oss://media-team/renditions/{number}-{size}.mp4" for size in ("hd", "sd")]
-        self.job = ims.add_job(outputs=outputs)["ParentJobId"]
-        ims.put_job(self.job, ["Processing", "Processing"])
-        conf = {"parent_job_id": self.job, "source_media_id": self.source}
+        (self.source,) = ims.seed([{"url": f"oss://media-team/masters/{number}.mov"}])
+        # Renditions that are media too: no store is up here.
+        self.renditions = ims.seed(
+            {"url": f"oss://media-team/renditions/{number}-{size}.mp4"} for size in ("hd", "sd")
+        )
+        outputs = [
+            {"media_id": media_id, "url": f"oss://media-team/renditions/{number}-{size}/stream.mp4"}
+            for media_id, size in zip(self.renditions, ("hd", "sd"), strict=True)
+        ]
+        job = ims.add_job(kind="convert", outputs=outputs, source=self.source, state="Running")
+        self.job = job["JobId"]
+        conf = {"job_id": self.job, "source_media_id": self.source}
         self.run_id = airflow.trigger("ims_cleanup_after_transcode", conf)
 
     def wait_until_deferred(self) -> None:
@@ -115,7 +121,7 @@ def early(airflow: LocalAirflow, ims: Emulator) -> dict[str, Any]:
     deletions = Deletions(airflow, ims, "deletions", shown_seconds=20)
     in_vain = Deletions(airflow, ims, "deletions_in_vain", shown_seconds=600)
     unknown, succeeds, fails = (Transcoding(airflow, ims, number) for number in range(3))
-    ims.put_job(unknown.job, ["Success", "Suspended"])
+    ims.put_job(unknown.job, ["Success", "Success"], "Suspended")
     (media_id,) = ims.seed([{"url": "oss://media-team/never-deleted.mp4"}])
     return {
         "deletions": deletions,
@@ -135,24 +141,21 @@ def said(airflow: LocalAirflow, *task: str, try_number: int | None = None) -> st
 def test_transcoded_source_goes(airflow: LocalAirflow, ims: Emulator, early: dict[str, Any]) -> None:
     run = early["succeeds"]
     run.wait_until_deferred()
-    ims.put_job(run.job, ["Success", "Success"])
+    ims.put_job(run.job, ["Success", "Success"], "Complete")
     assert set(run.end().values()) == {"success"}
     assert not run.source_is_there
     outputs = airflow.xcom(*run.task("wait_for_renditions"))["outputs"]
-    assert [output["url"] for output in outputs] == [
-        "oss://media-team/renditions/1-hd.mp4",
-        "oss://media-team/renditions/1-sd.mp4",
-    ]
-    assert {output["media_id"] for output in outputs} <= set(ims.media_ids())
+    assert [output["media_id"] for output in outputs] == run.renditions
+    assert set(run.renditions) <= set(ims.media_ids())
     assert [one["media_id"] for one in ims.deleted() if one["media_id"] == run.source] == [run.source]
 
 
-def test_source_stays_if_a_sub_job_failed(
+def test_source_stays_if_an_output_failed(
     airflow: LocalAirflow, ims: Emulator, early: dict[str, Any]
 ) -> None:
     run = early["fails"]
     run.wait_until_deferred()
-    ims.put_job(run.job, ["Success", "Fail"])
+    ims.put_job(run.job, ["Success", "Failed"], "Complete")
     states = run.end()
     assert states["wait_for_renditions"] == "failed"
     assert states["delete_source"] == "upstream_failed"

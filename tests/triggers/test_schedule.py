@@ -152,6 +152,17 @@ def test_what_has_no_batch_read_is_asked_for_one_by_one(kind: SubjectKind) -> No
     assert 10 <= len(simulation.asks) <= 20
 
 
+def test_1000_jobs_cost_a_request_each_and_round_and_they_are_spread() -> None:
+    simulation = Simulation()
+    for number in range(1000):
+        simulation.wait("media convert job", [f"id{number}"], 30)
+    simulation.run(90)
+    simulation.asks.clear()
+    simulation.run(3 * 30)
+    assert 0.95 * 3000 <= len(simulation.asks) <= 3000
+    assert max(Counter(at for at, _ in simulation.asks).values()) <= ceil(HEADROOM * 1000 / 30)
+
+
 def test_a_kind_that_is_always_due_starves_no_other() -> None:
     simulation = Simulation()
     simulation.wait("media_id", [str(number) for number in range(2000)], 1)

@@ -44,7 +44,7 @@ class Visitor(NamedTuple):
     http: requests.Session
     url: str
 
-    def get(self, path: str, **params: Any) -> requests.Response:
+    def get(self, path: str, /, **params: Any) -> requests.Response:
         return self.http.get(self.url + path, params=params, timeout=30, allow_redirects=False)
 
 

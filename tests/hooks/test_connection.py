@@ -34,7 +34,8 @@ def test_three_fields_are_enough():
     assert settings.endpoint == Endpoint("https", "ice.cn-shanghai.aliyuncs.com")
     assert settings.region == "cn-shanghai"
     assert settings.credentials.current() == ("LTAIid", SECRET, None)
-    assert settings[4:] == (5.0, 30.0, 300.0, None, True, None, ())
+    oss_endpoint = Endpoint("https", "oss-cn-shanghai.aliyuncs.com")
+    assert settings[4:] == (5.0, 30.0, 300.0, None, True, None, oss_endpoint, ())
 
 
 @pytest.mark.parametrize("region", REGIONS)
@@ -251,6 +252,7 @@ def test_verify_in_every_spelling(written, verify):
         ({}, {"password": f"{SECRET}\n"}, "password"),
         ({"connect_timeout": "soon"}, {}, "connect_timeout"),
         ({"connect_timeout": 0}, {}, "connect_timeout"),
+        ({"connect_timeout": "1_0"}, {}, "connect_timeout"),
         ({"read_timeout": True}, {}, "read_timeout"),
         ({"read_timeout": "nan"}, {}, "read_timeout"),
         ({"retry_seconds": -1}, {}, "retry_seconds"),
@@ -327,7 +329,7 @@ def test_nothing_shown_holds_a_secret(hook):
     assert "emulator-secret" not in shown
 
 
-def test_a_region_that_rendered_to_nothing_leaves_the_connections_own(
+def test_a_region_that_rendered_to_nothing_is_no_region(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(
@@ -336,4 +338,6 @@ def test_a_region_that_rendered_to_nothing_leaves_the_connections_own(
             {"conn_type": "alibaba_ims", "login": "k", "password": "s", "extra": {"region": "cn-shanghai"}}
         ),
     )
-    assert IMSHook("ims_default", "").region == "cn-shanghai"
+    assert IMSHook("ims_default", None).region == "cn-shanghai"
+    with pytest.raises(ValueError, match="region is '', which names none"):
+        _ = IMSHook("ims_default", "").region
