@@ -14,8 +14,11 @@ import airflow.providers.common.compat.sdk  # noqa: F401
 from docutils import nodes
 from pygments.lexers.shell import BashLexer
 from sphinx import addnodes
+from sphinx.util.inspect import signature as signature_of
+from sphinx.util.inspect import stringify_signature
 
 from airflow_provider_ims import __version__
+from airflow_provider_ims.base import IMSTask
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -101,6 +104,12 @@ def simplify_signature(
     child = kind == "exception" and "__init__" not in vars(thing)
     # Not is_dataclass(), for which Airflow's own base classes make a dataclass of every operator.
     is_record = kind == "class" and "__dataclass_fields__" in vars(thing)
+    if isinstance(thing, type) and issubclass(thing, IMSTask):
+        # autodoc would show that of __new__, which takes anything.
+        made = stringify_signature(signature_of(thing.__init__, bound_method=True), show_annotation=False)
+        signature = made.replace(
+            "deferrable=False", "deferrable=conf.getboolean('operators', 'default_deferrable')"
+        )
     return "" if child or is_record else spell_out(signature), returns
 
 
