@@ -206,7 +206,17 @@ class Media:
             for job_id in sorted(self.running)
         ]
         self._say(f"cleaning up {len(self._tried)} media and their files")
-        for url in sorted(self._tried - set(self._ids.values())):
+        unknown = sorted(self._tried - set(self._ids.values()))
+        try:
+            operations.list_media_basic_infos(self.client, max_results=1)
+        except IMSTransientError as error:
+            # Each of a hundred media would be tried for as long in vain.
+            left += [LeftOver(f"medium {one} ({url})", f"perhaps; {error}") for one, url in self._ids.items()]
+            left += [LeftOver(f"a medium that may be registered for {url}", str(error)) for url in unknown]
+            return left + self._remove_files()
+        except IMSError:
+            pass  # a key that may not list may delete
+        for url in unknown:
             try:
                 if found := operations.get_media_info(self.client, input_url=url).value:
                     self.adopt(found.media_id, url)
@@ -216,14 +226,17 @@ class Media:
             LeftOver(f"medium {media_id} ({self._ids[media_id]})", reason)
             for media_id, reason in self._delete_all(list(self._ids)).items()
         ]
+        left += self._remove_files()
+        self._say(f"cleaned up; {len(left)} things are left over")
+        return left
+
+    def _remove_files(self) -> list[LeftOver]:
         try:
             for file in self._files():
                 file.unlink()
-            left += [LeftOver(f"file {file}", "still there after its deletion") for file in self._files()]
+            return [LeftOver(f"file {file}", "still there after its deletion") for file in self._files()]
         except (OSError, IMSError, ValueError) as error:
-            left.append(LeftOver(f"files in {self.folder}", str(error)))
-        self._say(f"cleaned up; {len(left)} things are left over")
-        return left
+            return [LeftOver(f"files in {self.folder}", str(error))]
 
     def _files(self) -> list[ObjectStoragePath]:
         with suppress(FileNotFoundError):
