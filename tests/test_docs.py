@@ -365,10 +365,7 @@ def read_settings(block: Block, folder: Path, media: list[str], emulator: Emulat
     for line in block.text.splitlines():
         (assignment,) = shlex.split(line)
         name, _, value = assignment.partition("=")
-        if name == "IMS_LIVE_FOLDER":
-            assert value.startswith("oss://")
-            continue
-        assert name in ("AIRFLOW_CONN_IMS_DEFAULT", "AIRFLOW_CONN_IMS_LIVE")
+        assert name == "AIRFLOW_CONN_IMS_DEFAULT"
         settings = hook_of(re.sub(r"<[^>]+>", "LTAIabc", value)).settings
         assert settings.credentials.current().access_key_id == "LTAIabc"
         assert settings.warnings == ()

@@ -21,7 +21,13 @@ from airflow_provider_ims.deletion.policies import FILES_LEFT, outcomes_in_words
 from airflow_provider_ims.deletion.resolve import Outcome, TargetResult
 from airflow_provider_ims.deletion.targets import Batch, Target, Targets, batches, read_targets
 from airflow_provider_ims.deletion.verify import FileState
-from airflow_provider_ims.files.report import ReportWriter, attempt_folder, free_attempt, remove_journal
+from airflow_provider_ims.files.report import (
+    ReportWriter,
+    attempt_folder,
+    free_attempt,
+    is_written,
+    remove_journal,
+)
 from airflow_provider_ims.files.storage import to_line
 
 if TYPE_CHECKING:
@@ -122,6 +128,8 @@ class RunRecord:
         )
         if self._report_base is not None:
             folder = attempt_folder(self._report_base, checkpoint.attempt)
+            # It may lie on another machine's disk.
+            checkpoint.reported = checkpoint.reported and is_written(folder, len(self._targets))
             if checkpoint.reported:
                 remove_journal(folder, checkpoint.journal)
             else:

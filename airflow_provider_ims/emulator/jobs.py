@@ -102,6 +102,7 @@ class Job:
     :param polls: or how many reads it takes, whatever the time.
     :param shown: what its kind shows of it as it was submitted.
     :param state: where it was put; None lets it follow from its parts.
+    :param was_put: its state, or that of an output, was set.
     :param good: its word for a good end, if another than its kind's; ``bad`` for a bad one.
     """
 
@@ -120,6 +121,7 @@ class Job:
     request_id: str = ""
     job_id: str = field(default_factory=_new_id)
     finished: float | None = None
+    was_put: bool = False
 
     def _share(self, now: float) -> float:
         """Return how much of its work is done, 1 or more when all is."""
@@ -165,7 +167,12 @@ class Job:
             part.status = status
             part.finished = None
         self.state = self.state if state is None else state
+        self.was_put = self.was_put or statuses is not None or state is not None
         self.finished = None
+
+    def can_settle(self, now: float) -> bool:
+        """Return whether an output can have ended, which is quicker to tell than to look at each."""
+        return self.was_put or self._share(now) >= 1
 
     def settle(self, library: Library, now: float) -> None:
         """Show the outputs that were finished since the last time."""
@@ -239,7 +246,7 @@ class Jobs:
 
     def settle(self, library: Library, now: float) -> None:
         """Show what has come of the jobs since the last time."""
-        for job in list(self._running):
+        for job in [job for job in self._running if job.can_settle(now)]:
             job.settle(library, now)
             if job.is_settled:
                 self._running.remove(job)

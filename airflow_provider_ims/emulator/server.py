@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import ProxyHandler, Request, build_opener
 
@@ -194,7 +194,7 @@ class Emulator:
         except HTTPError as error:
             with error:
                 raise ControlError(error.read().decode(errors="replace")) from None
-        except URLError as error:
+        except OSError as error:
             code = self._process.poll() if self._process else None
             if code is None:
                 raise

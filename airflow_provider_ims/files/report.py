@@ -36,6 +36,7 @@ from airflow_provider_ims.files.manifest import text_lines
 from airflow_provider_ims.files.storage import (
     StorageError,
     delete,
+    exists,
     is_local,
     list_names,
     read_whole,
@@ -119,6 +120,17 @@ def report_parts(folder: str | ObjectStoragePath) -> list[tuple[int, ObjectStora
     base = storage_path(folder)
     numbers = (re.fullmatch(r"part-([0-9]+)\.jsonl", name) for name in list_names(base))
     return sorted((int(number[1]), base / number[0]) for number in numbers if number)
+
+
+def is_written(folder: ObjectStoragePath, lines: int) -> bool:
+    """Return whether a report of so many lines has all its parts, asked for one by one, for listings may be late.
+
+    :raises GuardError: if the store refuses to tell, ``StorageError`` if it can't be reached.
+    """
+    try:
+        return all(exists(_part(folder, number)) for number in range(1, -(-lines // LINES_IN_A_PART) + 1))
+    except StorageError as error:
+        raise _before_the_first_request(error) from error
 
 
 class Spool:
@@ -262,7 +274,7 @@ class ReportWriter(Generic[T]):
                 if first is None:
                     return
                 part = chain([first], islice(left, LINES_IN_A_PART - 1))
-                write_whole(self.folder / f"part-{number:05d}.jsonl", part)
+                write_whole(_part(self.folder, number), part)
 
         self._persistently(write)
         # What they hold, or failed to, stands in the parts by now.
@@ -349,6 +361,10 @@ def remove_journal(folder: ObjectStoragePath, journal: Sequence[tuple[str, int]]
 
 def _pieces(folder: ObjectStoragePath, journal: Sequence[tuple[str, int]]) -> list[ObjectStoragePath]:
     return [_piece(folder, writer, number) for writer, files in journal for number in range(files)]
+
+
+def _part(folder: ObjectStoragePath, number: int) -> ObjectStoragePath:
+    return folder / f"part-{number:05d}.jsonl"
 
 
 def _piece(folder: ObjectStoragePath, writer: str, number: int) -> ObjectStoragePath:

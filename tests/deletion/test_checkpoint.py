@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_ims.deletion.checkpoint import KEY, Checkpoint, CheckpointStore, NumberSet, Row, forget
@@ -74,13 +74,14 @@ def spelled(checkpoint: Checkpoint) -> Any:
     return json.loads(json.dumps(checkpoint.to_json()))
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # on a machine that is busy with others
 @given(checkpoints)
 def test_it_says_the_same_again(checkpoint: Checkpoint) -> None:
     value = spelled(checkpoint)
     assert Checkpoint.from_json(value, TARGETS).to_json() == value
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(checkpoints, st.data())
 def test_a_field_of_another_kind_is_no_checkpoint_or_does_no_harm(
     checkpoint: Checkpoint, data: st.DataObject
@@ -163,6 +164,30 @@ def test_a_report_on_a_disk_that_is_gone_loses_lines_and_no_outcome(
     assert Counter(line["media_id"] for line in lines) == Counter(library + missing)
     assert any(line.get("reason") == LINE_LOST for line in lines)
     assert Counter(line["outcome"] for line in lines) == Counter(found)
+
+
+def test_a_written_report_on_a_disk_that_is_gone_is_written_again(
+    ims_emulator: Emulator, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was killed at its very end finds its work done, and its report gone."""
+    monkeypatch.setattr("airflow_provider_ims.files.report.LINES_IN_A_PART", 20)
+    library = ims_emulator.generate(50)
+    kept: dict[str, str] = {}
+    disk = tmp_path / "pod"
+    options: dict[str, Any] = {"report_base": storage_path(str(disk))}
+    parts = sorted(Path(run(library, store=MortalStore(kept, Life()), **options)["report"]).iterdir())
+    written = [part.read_bytes() for part in parts]
+    run(library, store=MortalStore(kept, Life()), attempt=2, **options)
+    assert [part.read_bytes() for part in parts] == written
+    parts[-1].unlink()
+    asked = ims_emulator.stats()["requests"]
+    folder = Path(run(library, store=MortalStore(kept, Life()), attempt=3, **options)["report"])
+    assert ims_emulator.stats()["requests"] == asked
+    assert sorted(folder.iterdir()) == parts
+    lines = [json.loads(line) for part in parts for line in part.open()]
+    assert [(line["media_id"], line["outcome"]) for line in lines] == [
+        (n, "deleted") for n in sorted(library)
+    ]
 
 
 def test_a_report_has_one_line_a_target_in_few_files(

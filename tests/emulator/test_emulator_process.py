@@ -169,6 +169,14 @@ def is_running(pid):
         return False
 
 
+def test_one_that_was_killed_says_so():
+    with Emulator() as emulator:
+        os.kill(emulator.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, emulator.pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(RuntimeError, match=f"exit code is -{signal.SIGKILL:d}"):
+            emulator.stats()
+
+
 def test_an_emulator_that_cannot_start_says_so(capfd):
     with pytest.raises(RuntimeError, match="did not start"):
         Emulator("--library", "/nonexistent").start()
