@@ -35,6 +35,7 @@ from airflow_provider_ims.base import IMSTask
 from airflow_provider_ims.emulator.faults import FAULT_KINDS
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.exceptions import IMSPermissionError
+from airflow_provider_ims.files.oss import OSSFileSystem
 from airflow_provider_ims.files.storage import StorageError, list_names, storage_path
 from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.operators.base import IMSBaseOperator
@@ -280,18 +281,27 @@ def run_dag(dag: Any, folder: Path, media: list[str], emulator: Emulator) -> Non
         named = {*conf.get("media_ids", ()), conf.get("source_media_id")}
         if "SQLExecuteQueryOperator" in operators:
             named |= {*media[-3:]}
+    before = len(emulator.deleted())
     # All is run, but for the part of a person, and for days of waiting.
     finished = dag.test(run_conf=conf, logical_date=None, mark_success_pattern="^(approve|grace)$")
     assert set(states(finished).values()) == {"success"}
-    deleted = {one["media_id"] for one in emulator.deleted()}
+    deleted = {one["media_id"] for one in emulator.deleted()[before:]}
     assert deleted <= named
     assert bool(deleted) == ("IMSDeleteMediaInfosOperator" in operators)
 
 
 def run_commands(block: Block, folder: Path, media: list[str], emulator: Emulator) -> None:
+    command = ""
     for line in block.text.replace("\\\n", " ").splitlines():
-        if words := shlex.split(line, comments=True):
+        command += f"\n{line}"
+        try:
+            words = shlex.split(command, comments=True)
+        except ValueError:  # the quotation ends in one of the next lines
+            continue
+        command = ""
+        if words:
             run_command(words, folder, media, emulator)
+    assert not command
 
 
 def run_command(words: list[str], folder: Path, media: list[str], emulator: Emulator) -> None:
@@ -395,6 +405,7 @@ def listed(value: str | list[str]) -> list[str]:
 def check_policy_of_files(statements: list[dict[str, Any]], emulator: Emulator, actions: list[str]) -> None:
     """What a run does with its report can be done with these rights, and nothing of it with one of them less."""
     assert {statement["Effect"] for statement in statements} == {"Allow"}
+    OSSFileSystem.clear_instance_cache()  # with the keys of a test before
     file = storage_path("oss://my-bucket/ims/report.txt", ims_conn_id="ims_default")
     calls: dict[str, Callable[[], Any]] = {
         "oss:PutObject": lambda: file.write_text("a line"),
