@@ -35,7 +35,6 @@ from airflow_provider_ims.base import IMSTask
 from airflow_provider_ims.emulator.faults import FAULT_KINDS
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.exceptions import IMSPermissionError
-from airflow_provider_ims.files.oss import OSSFileSystem
 from airflow_provider_ims.files.storage import StorageError, list_names, storage_path
 from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.operators.base import IMSBaseOperator
@@ -405,8 +404,9 @@ def listed(value: str | list[str]) -> list[str]:
 def check_policy_of_files(statements: list[dict[str, Any]], emulator: Emulator, actions: list[str]) -> None:
     """What a run does with its report can be done with these rights, and nothing of it with one of them less."""
     assert {statement["Effect"] for statement in statements} == {"Allow"}
-    OSSFileSystem.clear_instance_cache()  # with the keys of a test before
-    file = storage_path("oss://my-bucket/ims/report.txt", ims_conn_id="ims_default")
+    # A connection of its own: Airflow keeps the store of one, with the keys that it had at first.
+    os.environ["AIRFLOW_CONN_IMS_BY_POLICY"] = os.environ["AIRFLOW_CONN_IMS_DEFAULT"]
+    file = storage_path("oss://my-bucket/ims/report.txt", ims_conn_id="ims_by_policy")
     calls: dict[str, Callable[[], Any]] = {
         "oss:PutObject": lambda: file.write_text("a line"),
         "oss:GetObject": lambda: file.read_text(),
