@@ -136,5 +136,5 @@ def test_a_worker_that_waits_says_how_many_are_shown(
 ) -> None:
     ids = ims_emulator.generate(3)
     with caplog.at_level("INFO"), pytest.raises(WaitTimedOut):
-        wait([*ids, "none"], deadline=time.time() + 1.2)
+        wait([*ids, "absent"], deadline=time.time() + 1.2)
     assert caplog.text.count("3 of 4 media are still shown.") == 1
