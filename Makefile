@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # What is about Airflow; the rest does not know which one it is.
 AIRFLOW2_TESTS := $(addprefix tests/,files operators sensors triggers hooks links test_example_dags.py test_pytest_plugin.py)
-QUICK := --numprocesses 6 --durations 40 --dist loadfile $(addprefix --ignore tests/,system browser faults kills celery benchmarks live)
+QUICK := --numprocesses 6 --dist loadfile $(addprefix --ignore tests/,system browser faults kills celery benchmarks live)
 PYTHONS ?= 3.12 3.13
 # What pyproject.toml declares, extra emulator included.
 DECLARED := apache-airflow alibabacloud-credentials alibabacloud-tea asgiref pendulum requests tenacity urllib3 \
@@ -22,7 +22,7 @@ ui: $(VENV)/ready  ## the same, then Airflow's web UI stays up until Ctrl-C
 	$(BIN)/python dev/demo.py --ui
 
 test: check  ## everything that is quick enough for each change
-	$(BIN)/python -m pytest $(QUICK)
+	$(BIN)/python -m pytest $(QUICK) tests/sensors tests  # the file that waits longest comes first
 
 test-system: $(VENV)/ready  ## whole Airflow processes, killed and restarted
 	$(BIN)/python -m pytest tests/system --ignore tests/system/airflow2

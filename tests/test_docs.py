@@ -380,7 +380,8 @@ def check_json(block: Block, folder: Path, media: list[str], emulator: Emulator)
     extra = {"region": "cn-shanghai", "oss_endpoint": emulator.oss.endpoint, "retry_seconds": 1}
     hook = hook_of(emulator.airflow_connection(login="by-policy", password="secret", extra=extra))
     if all(action.startswith("oss:") for action in named):
-        check_policy_of_files(content["Statement"], emulator, named)
+        with pytest.MonkeyPatch.context() as environment:
+            check_policy_of_files(content["Statement"], emulator, named, environment)
         return
     calls: dict[str, Callable[[], Any]] = {
         "ice:BatchGetMediaInfos": lambda: hook.batch_get_media_infos(media[:1]),
@@ -401,11 +402,13 @@ def listed(value: str | list[str]) -> list[str]:
     return [value] if isinstance(value, str) else value
 
 
-def check_policy_of_files(statements: list[dict[str, Any]], emulator: Emulator, actions: list[str]) -> None:
+def check_policy_of_files(
+    statements: list[dict[str, Any]], emulator: Emulator, actions: list[str], environment: pytest.MonkeyPatch
+) -> None:
     """What a run does with its report can be done with these rights, and nothing of it with one of them less."""
     assert {statement["Effect"] for statement in statements} == {"Allow"}
     # A connection of its own: Airflow keeps the store of one, with the keys that it had at first.
-    os.environ["AIRFLOW_CONN_IMS_BY_POLICY"] = os.environ["AIRFLOW_CONN_IMS_DEFAULT"]
+    environment.setenv("AIRFLOW_CONN_IMS_BY_POLICY", os.environ["AIRFLOW_CONN_IMS_DEFAULT"])
     file = storage_path("oss://my-bucket/ims/report.txt", ims_conn_id="ims_by_policy")
     calls: dict[str, Callable[[], Any]] = {
         "oss:PutObject": lambda: file.write_text("a line"),
