@@ -45,6 +45,9 @@ class IMSTask:
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Remember which arguments had a value once: what the author wrote, before it was rendered."""
+        if name == "_written":  # Airflow 2 copies it before there is what its own way of setting needs
+            self.__dict__[name] = value
+            return
         if value is not None and name in self.template_fields:
             self._written.add(name)
         super().__setattr__(name, value)

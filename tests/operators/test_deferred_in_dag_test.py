@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_ims.compat import AIRFLOW_V_3_1_PLUS
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.triggers import ims as triggers
 from tests.test_example_dags import load, run, states
@@ -33,4 +34,5 @@ def test_operator_and_sensor_give_their_results(
     waited = task.xcom_pull(task_ids="gone")
     assert waited["media"] == 5
     assert 0 <= waited["seconds"] < 30
-    assert "running trigger in line" in caplog.text
+    if AIRFLOW_V_3_1_PLUS:  # where it is logged
+        assert "running trigger in line" in caplog.text
