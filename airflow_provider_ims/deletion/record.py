@@ -433,7 +433,7 @@ class RunRecord:
             elif target.ordinal in lost:
                 outcome = known.get(target.value, Outcome.DELETED) if known is not None else None
                 about = self._line(TargetResult(target, Outcome.DELETED, reason=LINE_LOST), None)
-                yield to_line(about | {"outcome": outcome})
+                yield to_line(about | {"outcome": outcome, "inferred": None})
 
     def _known_outcomes(self) -> dict[str, Outcome] | None:
         """Return the targets that are not deleted, as far as the samples name all of them; else None."""

@@ -78,7 +78,7 @@ def check(scenario: Scenario, emulator: Emulator, tries: Tries, result: dict[str
         lost = [line for line in lines if line.get("reason") == LINE_LOST]
         if lost and not scenario.report_vanishes:
             wrong.append(f"{len(lost)} lines were lost, but no folder was")
-        if sum(line["inferred"] for line in lines) != result["inferred"] and not lost:
+        if sum(bool(line["inferred"]) for line in lines) != result["inferred"] and not lost:
             wrong.append(f"inferred: {result['inferred']} in the result, else in the report")
         told_of = Counter(line["outcome"] for line in lines)
         told_of_not = told_of.pop(None, 0)

@@ -130,7 +130,7 @@ class Run:
                 truth = {"forbidden"}
             else:
                 truth = {"missing"}
-                if outcome == "deleted" and line["inferred"] and self.kills:
+                if outcome == "deleted" and line["inferred"] is not False and self.kills:
                     self.missing_called_deleted += 1
                     self.never_sent += media_id not in early
                     continue
