@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -58,3 +59,13 @@ def client(ims_emulator: Emulator) -> IMSClient:
         read_timeout=2,
         retry_seconds=20,
     )
+
+
+@pytest.fixture(autouse=True)
+def _no_store_of_a_test_before() -> None:
+    """Airflow keeps a connection's file system for the life of a process, with the address that it had at first."""
+    for module in ("airflow.sdk.io.store", "airflow.io.store"):  # the latter in Airflow 2
+        if module in sys.modules:
+            stores = sys.modules[module]._STORE_CACHE
+            for name in [name for name in stores if name.startswith("oss")]:
+                del stores[name]
