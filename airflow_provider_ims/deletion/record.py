@@ -138,11 +138,10 @@ class RunRecord:
         self._save(in_flight=0, window=window)
         self._wait_until_saved()
 
-    def finish(self, stats: RequestStats, seconds: float, *, all_are_back: bool) -> None:
-        """Leave checkpoint and report as the end of this try has them.
+    def finish(self, stats: RequestStats, seconds: float) -> None:
+        """Leave checkpoint and report as the end of this try has them: what is open was recorded, all of it.
 
         :param stats: of this try's requests; ``seconds`` it has taken.
-        :param all_are_back: nothing is in flight any more, so what is open is known exactly.
         """
         self._take_in_effort(stats, seconds)
         report, is_over = self._report, not self.left
@@ -152,14 +151,14 @@ class RunRecord:
             ):  # else the parts are written at once, and the journal is not needed any more
                 report.flush()
         finally:
-            self._save(in_flight=0, window=0, exactly=all_are_back)
+            self._save(in_flight=0, window=0)
             self._wait_until_saved()
         if not report:
             return
         report.write_parts(self._report_lines)
         if is_over or not self._store.saves:
             self._checkpoint.reported = is_over
-            self._save(in_flight=0, window=0, exactly=True)
+            self._save(in_flight=0, window=0)
             self._wait_until_saved()
             remove_journal(report.folder, self._checkpoint.journal)
 
@@ -234,20 +233,22 @@ class RunRecord:
         """
         checkpoint, now = self._checkpoint, int(time.time())
         known = [result for result in results if result.outcome is not Outcome.UNKNOWN]
-        for result in known:
-            checkpoint.open.pop(result.target.ordinal, None)
-            self._count(result)
         for result in results:
             if result.outcome is Outcome.UNKNOWN:
                 self._unread[result.target.ordinal] = result
         for target, lost in still_open.items():
             checkpoint.open[target.ordinal] = lost
-        if self._report:
-            lines = ((result.target.ordinal, self._line(result, now)) for result in known)
-            self._report.add(lines, _rows(known, now))
+        # In doubt until its line is kept: the disk may be full.
+        checkpoint.open |= {result.target.ordinal: True for result in known}
         if batch:
             checkpoint.done.add(batch.number)
             self._unsaved += 1
+        if self._report:
+            lines = ((result.target.ordinal, self._line(result, now)) for result in known)
+            self._report.add(lines, _rows(known, now))
+        for result in known:
+            del checkpoint.open[result.target.ordinal]
+            self._count(result)
 
     @property
     def busy(self) -> set[Future[None]]:
@@ -289,7 +290,7 @@ class RunRecord:
         self._take_in_effort(stats, seconds)
         checkpoint = self._checkpoint
         counts = {outcome.value: checkpoint.counts.get(outcome, 0) for outcome in Outcome}
-        counts["unknown"] = len(self._unread)
+        counts["unknown"] = self.left
         samples = dict(checkpoint.samples)
         if self._unread:
             samples["unknown"] = []
@@ -447,10 +448,10 @@ class RunRecord:
             known.update(dict.fromkeys(named, Outcome(outcome)))
         return known
 
-    def _save(self, *, in_flight: int, window: int, exactly: bool = False) -> None:
+    def _save(self, *, in_flight: int, window: int) -> None:
         checkpoint = self._checkpoint
         # Those of an earlier try that are not handed out yet come next.
-        checkpoint.unconfirmed = in_flight + max(self._unconfirmed, 0 if exactly else window)
+        checkpoint.unconfirmed = in_flight + max(self._unconfirmed, window)
         if self._report:
             checkpoint.unwritten, checkpoint.journal = self._report.unwritten, self._report.journal
         self._store.save(checkpoint)
