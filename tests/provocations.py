@@ -363,6 +363,7 @@ def manifests(world: World) -> Iterator[Provocation]:
     yield "report.jsonl", manifest("report.jsonl", '{"media_id": "a", "outcome": "deleted"}')
     yield "headless.jsonl", manifest("headless.jsonl", '{"media_id": "a"}')
     yield "idless.jsonl, line 2", manifest("idless.jsonl", f'{header}\n{{"id": "a"}}')
+    yield "dateless.jsonl, line 2", manifest("dateless.jsonl", f'{header}\n{{"media_id": "a", "created": 5}}')
     yield "latin.txt, line 1", manifest("latin.txt", b"\xff\xfe")
     yield "long.txt, line 1", manifest("long.txt", b"a" * (2**21))
     yield "words.txt, line 2", manifest("words.txt", "an-id\ntwo words")

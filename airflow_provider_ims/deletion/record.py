@@ -424,7 +424,7 @@ class RunRecord:
             for ordinal in range(spool.lines):
                 yield spool.get(ordinal) or b""
             return
-        known = self._known_outcomes()
+        known, others = self._known_outcomes()
         lost = {target.ordinal for target in self._targets_without_line()}
         for target in self._targets:
             if unread := self._unread.get(target.ordinal):
@@ -432,21 +432,20 @@ class RunRecord:
             elif line := spool.get(target.ordinal):
                 yield line
             elif target.ordinal in lost:
-                outcome = known.get(target.value, Outcome.DELETED) if known is not None else None
+                outcome = known.get(target.value, others)
                 about = self._line(TargetResult(target, Outcome.DELETED, reason=LINE_LOST), None)
                 yield to_line(about | {"outcome": outcome, "inferred": None})
 
-    def _known_outcomes(self) -> dict[str, Outcome] | None:
-        """Return the targets that are not deleted, as far as the samples name all of them; else None."""
-        known = {}
-        for outcome, count in self._checkpoint.counts.items():
-            if outcome == Outcome.DELETED:
-                continue
-            named = self._checkpoint.samples.get(outcome, [])
-            if len(named) != count:
-                return None
-            known.update(dict.fromkeys(named, Outcome(outcome)))
-        return known
+    def _known_outcomes(self) -> tuple[dict[str, Outcome], Outcome | None]:
+        """Return the outcomes of the targets that samples name; and that of all others, None if it is not certain."""
+        samples, counts = self._checkpoint.samples, self._checkpoint.counts
+        known = {value: outcome for outcome in Outcome for value in samples.get(outcome, [])}
+        all_are_named = all(
+            len(samples.get(outcome, [])) == count
+            for outcome, count in counts.items()
+            if outcome != Outcome.DELETED
+        )
+        return known, Outcome.DELETED if all_are_named else None
 
     def _save(self, *, in_flight: int, window: int) -> None:
         checkpoint = self._checkpoint

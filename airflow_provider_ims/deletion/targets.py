@@ -191,9 +191,17 @@ def _read_manifest(path: str | ObjectStoragePath, approved_digest: str | None) -
 
 def _read_report(folder: str | ObjectStoragePath) -> Targets:
     targets: Targets | None = None
+    unrecorded = 0
     for line in report_lines(folder):
         kind: TargetKind = "media_id" if "media_id" in line else "input_url"
         targets = targets or Targets(kind)
         if line.get("outcome") == "deleted" and not line.get("preview"):
             targets.add(str(line[kind]))
+        unrecorded += line.get("outcome") is None
+    if unrecorded:
+        log.warning(
+            "%s targets have no outcome in the report %s, since their lines were lost; they are not waited for.",
+            f"{unrecorded:,}",
+            folder,
+        )
     return (targets or Targets("media_id")).complete()
