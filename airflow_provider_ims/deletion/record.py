@@ -97,6 +97,8 @@ class RunRecord:
         self._unsaved = self._being_saved = 0
         self._saved_at = time.monotonic()
         self.resumed = False
+        self.reason_failed: str | None = None
+        """Why the first target failed that did so in this try; None if none has."""
 
     # Beginning, and end
 
@@ -338,6 +340,8 @@ class RunRecord:
 
     def _count(self, result: TargetResult) -> None:
         checkpoint, outcome, value = self._checkpoint, result.outcome, result.target.value
+        if outcome is Outcome.FAILED:
+            self.reason_failed = self.reason_failed or result.reason
         if outcome in LEFT_ALONE:
             self._left_alone.add(value)
         checkpoint.counts[outcome] = checkpoint.counts.get(outcome, 0) + 1

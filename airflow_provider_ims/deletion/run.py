@@ -193,7 +193,7 @@ class DeletionRun:
         if record.unread:
             raise TargetsUnread(self._describe_unread(), result=result)
         if self._policies:
-            self._policies.enforce(result, host=self.client.endpoint.host)
+            self._policies.enforce(result, host=self.client.endpoint.host, reason_failed=record.reason_failed)
         return result
 
     def gone(self) -> Iterable[str] | None:

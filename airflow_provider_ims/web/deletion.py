@@ -20,7 +20,7 @@ MEANINGS = {
     Outcome.DELETED: "the service took it",
     Outcome.MISSING: "was not there, checked by a read",
     Outcome.FORBIDDEN: "the service refused it",
-    Outcome.FAILED: "still there after it was asked twice",
+    Outcome.FAILED: "still there, though the service was asked",
     Outcome.UNKNOWN: "could not be read, so nobody knows",
     Outcome.KEPT: "the plan named it, but it changed since",
 }

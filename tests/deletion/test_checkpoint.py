@@ -14,9 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_ims.deletion.checkpoint import KEY, Checkpoint, CheckpointStore, NumberSet, Row, forget
+from airflow_provider_ims.deletion.policies import FILES_LEFT
 from airflow_provider_ims.deletion.record import LINE_LOST, MAX_SAMPLES
 from airflow_provider_ims.deletion.resolve import Outcome
 from airflow_provider_ims.deletion.targets import read_targets
+from airflow_provider_ims.deletion.verify import FileState
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.files.storage import storage_path
 from tests.deletion.conftest import MemoryStore, Run, counts
@@ -38,6 +40,7 @@ def rows(draw: st.DrawFn) -> Row:
         draw(st.none() | st.text(max_size=40)),
         draw(st.integers(0, 2**40)),
         draw(st.none() | st.text(max_size=40)),
+        draw(st.none() | st.sampled_from([state.value for state in FileState])),
     )
 
 
@@ -50,12 +53,15 @@ checkpoints = st.builds(
     done=st.sets(st.integers(0, 49)).map(NumberSet),
     counts=st.dictionaries(outcomes, st.integers(0, 100), max_size=4),
     inferred=st.integers(0, 100),
+    files_left=st.integers(0, 100),
     open=st.dictionaries(numbers, st.booleans(), max_size=40),
     unwritten=st.lists(rows(), max_size=10),
     journal=st.lists(
         st.tuples(st.from_regex(r"[0-9a-f]{8}", fullmatch=True), st.integers(0, 100)), max_size=3
     ),
-    samples=st.dictionaries(outcomes.map(str), st.lists(st.text(max_size=50), max_size=5), max_size=3),
+    samples=st.dictionaries(
+        outcomes.map(str) | st.just(FILES_LEFT), st.lists(st.text(max_size=50), max_size=5), max_size=3
+    ),
     request_ids=st.lists(st.text(max_size=40), max_size=5),
     requests=st.integers(0, 10**6),
     retries=st.integers(0, 10**6),
@@ -106,7 +112,11 @@ def test_a_field_of_another_kind_is_no_checkpoint_or_does_no_harm(
         ("done", [[0, 0], [2**60, 2**60 + 1]]),
         ("open", [[[0, 10**8]], []]),
         ("open", [[[0, 900]] * 1000, []]),
-        ("unwritten", [[0, 10**8, "deleted", False, None, 0, None]]),
+        ("unwritten", [list(Row(0, 10**8, Outcome.DELETED))]),
+        ("unwritten", [list(Row(7, 3, Outcome.DELETED))]),
+        ("unwritten", [list(Row(0, 1, Outcome.DELETED))[:-1]]),
+        ("unwritten", [list(Row(0, 1, Outcome.DELETED, file="f" * 10**6))]),
+        ("files_left", 10**12),
         ("journal", [["../../etc/passwd", 1]]),
         ("journal", [["a" * 8, 10**12]]),
         ("counts", {"deleted": 10**12}),
