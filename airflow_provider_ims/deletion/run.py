@@ -305,12 +305,17 @@ class DeletionRun:
                 self._stats, self._seconds, in_flight=self._new_in_flight, window=self._window()
             )
             if not self._progress.seconds_left:
-                only_asks_again = exhausted and not self._new_in_flight
+                asked_again, files_sought = 0, 0
+                if exhausted and not self._new_in_flight:
+                    works = (*self._in_flight.values(), *(work for _, _, work in self._recheck))
+                    asked_again = sum(len(work.targets) for work in works)
+                    files_sought = self._record.left - len(self._record.unread) - asked_again
                 self._progress.log(
                     self._record.judged,
                     self._record.summary(),
                     self._stats,
-                    asked_again=self._record.left - len(self._record.unread) if only_asks_again else 0,
+                    asked_again=asked_again,
+                    files_sought=files_sought,
                     trouble=self._trouble(),
                 )
 
