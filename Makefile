@@ -13,7 +13,7 @@ DECLARED := apache-airflow alibabacloud-credentials alibabacloud-tea asgiref pen
 # Never look for the metadata of a cloud machine: off the cloud that only waits.
 export ALIBABA_CLOUD_ECS_METADATA_DISABLED := true
 
-.PHONY: demo ui test test-system test-airflow2 test-lineage test-browser faults kills million celery figures live live-check wheel compatibility test-pythons test-lowest release workflow check format clean bench bench-check docs
+.PHONY: demo ui test test-system test-airflow2 test-lineage test-azure test-browser faults kills million celery figures live live-check wheel compatibility test-pythons test-lowest release workflow check format clean bench bench-check docs
 
 demo: $(VENV)/ready  ## a real Airflow deletes media in a local IMS, and says what became of each
 	$(BIN)/python dev/demo.py
@@ -33,6 +33,9 @@ test-airflow2: .venv-airflow2/ready  ## the same tests on Airflow 2.11, and a de
 
 test-lineage: .venv-lineage/ready  ## what OpenLineage makes of a deletion, with its own provider
 	.venv-lineage/bin/python -m pytest tests/operators/test_lineage.py
+
+test-azure: .venv-azure/ready .venv-azure/node_modules/.bin/azurite-blob  ## the whole work on Azure's Blob Storage: abfs://, asked of Azurite
+	.venv-azure/bin/python -m pytest --store azure tests/files/test_runs_on_stores.py
 
 test-browser: $(VENV)/ready /usr/bin/chromium  ## the connection form in a real browser
 	$(BIN)/python -m pytest tests/browser
@@ -124,6 +127,20 @@ $(VENV)/ready: pyproject.toml constraints/airflow-3.txt
 		--editable '.[emulator]' --group dev --group lineage
 	touch $@
 
+.venv-azure/ready: pyproject.toml constraints/airflow-3.txt $(VENV)/ready
+	$(PYTHON) -m venv .venv-azure
+	$(BIN)/uv pip install --quiet --python .venv-azure/bin/python --constraint constraints/airflow-3.txt \
+		--editable '.[emulator]' --group dev --group azure
+	touch $@
+
+# The server that Microsoft gives out for tests.
+.venv-azure/node_modules/.bin/azurite-blob: .venv-azure/ready /usr/bin/npm
+	npm install --silent --no-audit --no-fund --prefix .venv-azure azurite@3
+	touch $@
+
+/usr/bin/npm:
+	apt-get update -qq && apt-get install -qq --yes --no-install-recommends npm
+
 .venv-celery/ready: pyproject.toml constraints/airflow-3.txt $(VENV)/ready
 	$(PYTHON) -m venv .venv-celery
 	$(BIN)/uv pip install --quiet --python .venv-celery/bin/python --constraint constraints/airflow-3.txt \
@@ -168,4 +185,4 @@ $(VENV)/docs-ready: $(VENV)/ready
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-airflow2 .venv-lineage .venv-celery .venv-py* .venv-lowest build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .venv-bench
+	rm -rf $(VENV) .venv-airflow2 .venv-lineage .venv-azure .venv-celery .venv-py* .venv-lowest build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .venv-bench

@@ -19,7 +19,7 @@ from airflow_provider_ims.api.client import RequestStats
 from airflow_provider_ims.deletion.checkpoint import Checkpoint, CheckpointStore, Row, StateStore
 from airflow_provider_ims.deletion.policies import FILES_LEFT, outcomes_in_words
 from airflow_provider_ims.deletion.resolve import Outcome, TargetResult
-from airflow_provider_ims.deletion.targets import Batch, Target, Targets, batches, read_targets
+from airflow_provider_ims.deletion.targets import Batch, Target, Targets, batches, read_report
 from airflow_provider_ims.deletion.verify import FileState
 from airflow_provider_ims.files.report import (
     ReportWriter,
@@ -324,11 +324,17 @@ class RunRecord:
     def gone(self) -> Iterable[str] | None:
         """Return the targets that reads must stop showing, in all tries: those deleted, and those that were missing.
 
-        None when that is not known: an earlier try left more alone than a checkpoint names, and there is no report.
+        None when that is not known: an earlier try left more alone than a checkpoint names, and there is no report,
+        or it does not tell what became of all.
+
+        :raises StorageError: if the report can't be read, or is not as it was written.
         """
         if self._report_base is not None:
             folder = attempt_folder(self._report_base, self._checkpoint.attempt)
-            return (target.value for target in read_targets(manifest=folder, from_report=True))
+            deleted = read_report(folder, lines=len(self._targets))
+            if len(deleted) == self._checkpoint.counts.get(Outcome.DELETED, 0):
+                return (target.value for target in deleted)
+            deleted.close()
         if not self._left_alone_is_known:
             return None
         return (target.value for target in self._targets if target.value not in self._left_alone)

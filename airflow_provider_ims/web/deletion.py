@@ -77,7 +77,7 @@ class Deletion:
         :raises OSError: if it can't be read.
         """
         assert self.report is not None
-        lines = Lines([path for _, path in report_parts(self.report)] if self.report else [])
+        lines = Lines(report_parts(self.report) if self.report else [])
         if not lines.size and self.requested:
             raise ValueError(f"Airflow's API server finds no part files of a report in {self.report!r}")
         try:

@@ -38,11 +38,11 @@ def plans() -> Iterator[str]:
 
 
 def test_the_log_tells_what_became_of_each(
-    page: Page, airflow: LocalAirflow, ims_emulator: Emulator, shoot: Callable[[str], None]
+    page: Page, airflow: LocalAirflow, ims_emulator: Emulator, shoot: Callable[[str], None], plans: str
 ) -> None:
     work = cleanup()
     ims_emulator.seed(work.media)
-    run = airflow.trigger("ims_delete_media", work.conf)
+    run = airflow.trigger("ims_delete_media", {**work.conf, "folder": plans})
     assert airflow.wait("ims_delete_media", run) == "success"
 
     page.set_viewport_size({"width": 1280, "height": 600})

@@ -258,19 +258,13 @@ class Media:
     def _there(self, media_ids: list[str], reasons: dict[str, str]) -> list[str]:
         """Return those of a batch that are shown, or of which nothing could be told."""
         try:
-            shown = operations.batch_get_media_infos(self.client, media_ids).value
-            return [medium.media_id for medium in shown if not medium.is_gone]
-        except IMSError:
-            # For one that is gone the service may refuse them all.
-            return [media_id for media_id in media_ids if self._is_there(media_id, reasons)]
-
-    def _is_there(self, media_id: str, reasons: dict[str, str]) -> bool:
-        try:
-            found = operations.get_media_info(self.client, media_id=media_id).value
-            return found is not None and not found.is_gone
+            found = operations.find_media(self.client, media_ids).value
+            unread: dict[str, IMSError] = {**found.refused}
+            there = [*found.shown, *unread]
         except IMSError as error:
-            reasons[media_id] = f"could not be read: {error}"
-            return True
+            there, unread = media_ids, dict.fromkeys(media_ids, error)
+        reasons.update({media_id: f"could not be read: {error}" for media_id, error in unread.items()})
+        return there
 
     def _delete(self, media_ids: list[str], reasons: dict[str, str]) -> bool:
         """Send one deletion; return whether the key may delete."""
