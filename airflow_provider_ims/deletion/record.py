@@ -294,7 +294,7 @@ class RunRecord:
         if self._unread:
             samples["unknown"] = []
             for unread in self._unread.values():
-                _add_sample(samples["unknown"], unread.target.value)
+                add_sample(samples["unknown"], unread.target.value)
         return {
             "requested": len(self._targets),
             "duplicates": self._targets.duplicates,
@@ -343,8 +343,8 @@ class RunRecord:
         checkpoint.inferred += result.inferred
         if result.file == FileState.LEFT:
             checkpoint.files_left += 1
-            _add_sample(checkpoint.samples.setdefault(FILES_LEFT, []), result.url or value)
-        _add_sample(checkpoint.samples.setdefault(outcome.value, []), value)
+            add_sample(checkpoint.samples.setdefault(FILES_LEFT, []), result.url or value)
+        add_sample(checkpoint.samples.setdefault(outcome.value, []), value)
         ids = checkpoint.request_ids
         if result.request_id and len(ids) < MAX_SAMPLES and result.request_id not in ids[-8:]:
             ids.append(result.request_id)
@@ -486,7 +486,7 @@ def _rows(results: Sequence[TargetResult], at: int) -> Iterator[Row]:
         yield Row(ordinals[0], ordinals[-1] + 1, outcome, inferred, request_id, at, reason, file)
 
 
-def _add_sample(samples: list[str], value: str) -> None:
+def add_sample(samples: list[str], value: str) -> None:
     """Add one if there is room for it, as XCom spells it: six bytes for a character beyond ASCII."""
     # The first two are quick to tell.
     if (
