@@ -18,13 +18,11 @@ from typing import Any
 from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.errors import IMSAPIError
 from airflow_provider_ims.api.fields import number, objects, text, texts, unsigned
-from airflow_provider_ims.api.identifiers import check_input_url, check_media_id, show
+from airflow_provider_ims.api.identifiers import MAX_MEDIA_PER_CALL, check_input_url, check_media_id, show
 from airflow_provider_ims.api.responses import Response
 from airflow_provider_ims.api.sanitize import escape
 from airflow_provider_ims.api.times import read_time
 
-# Documented for DeleteMediaInfos; for BatchGetMediaInfos nothing is published, so the same is used.
-MAX_MEDIA_PER_CALL = 20
 MAX_PAGE = 100
 # The service signs the URLs in its answers for this many seconds at least. They are dropped, so: the least.
 SIGNED_URL_SECONDS = 1

@@ -12,10 +12,12 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_ims.api.client import RequestStats
+from airflow_provider_ims.api.times import write_time
 from airflow_provider_ims.deletion.checkpoint import Checkpoint, CheckpointStore, Row, StateStore
 from airflow_provider_ims.deletion.policies import FILES_LEFT, outcomes_in_words
 from airflow_provider_ims.deletion.resolve import Outcome, TargetResult
@@ -116,7 +118,7 @@ class RunRecord:
         if self._report_base is not None and not checkpoint.attempt:
             checkpoint.attempt = free_attempt(self._report_base, self._attempt)
         if self.resumed:
-            log.info("Going on where an earlier try was cut: %s so far.", self.summary())
+            log.info("Resuming an earlier try: %s so far.", self.summary())
             self._learn_what_was_left_alone()
         # Of the batches that are not done, the first that an earlier try may have sent.
         self._unconfirmed = checkpoint.unconfirmed
@@ -405,7 +407,7 @@ class RunRecord:
             "outcome": result.outcome.value,
             "inferred": result.inferred,
             "request_id": result.request_id,
-            "at": None if at is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at)),
+            "at": None if at is None else write_time(datetime.fromtimestamp(at, UTC)),
         }
         if result.file:
             line["file"] = result.file
