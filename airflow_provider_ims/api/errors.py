@@ -126,14 +126,14 @@ class RetryAction(Enum):
 
 
 class ErrorRule(NamedTuple):
-    """One row: codes that begin with ``prefix`` are of type ``error``, and worth ``remedy``.
+    """One row: codes that begin with ``prefix`` are of type ``error``, and to be met by ``retry_action``.
 
     ``hint`` says what a person does about it, where the service's own words don't.
     """
 
     prefix: str
     error: type[IMSAPIError]
-    remedy: RetryAction
+    retry_action: RetryAction
     hint: str = ""
 
 

@@ -18,13 +18,18 @@ from typing import Any, Literal
 
 from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.errors import IMSAPIError
-from airflow_provider_ims.api.identifiers import check_input_url, check_media_id, match_key, show
+from airflow_provider_ims.api.fields import number, objects, text, texts, unsigned
+from airflow_provider_ims.api.identifiers import (
+    MAX_MEDIA_PER_CALL,
+    check_input_url,
+    check_media_id,
+    match_key,
+    show,
+)
 from airflow_provider_ims.api.responses import Response
 from airflow_provider_ims.api.sanitize import escape
 from airflow_provider_ims.api.times import read_time, write_time
 
-# Documented for DeleteMediaInfos; for BatchGetMediaInfos nothing is published, so the same is used.
-MAX_MEDIA_PER_CALL = 20
 # Of a batch that is refused: asking for so few each by itself costs no more than halving it further.
 MAX_MEDIA_ONE_BY_ONE = 5
 MAX_PAGE = 100
@@ -47,8 +52,6 @@ LIVING_STATUSES = frozenset(
     {"init", "preparing", "preparefail", "normal", "uploading", "uploadsucc", "uploadfail"}
     | {"transcoding", "transcodefail", "checking", "blocked"}
 )
-# Above this a number is none that the service means: no file has so many bytes, no library so many media.
-LARGEST_NUMBER = 2**63 - 1
 _SECOND = timedelta(seconds=1)
 
 
@@ -308,8 +311,8 @@ def list_media_basic_infos(
             "AuthTimeout": SIGNED_URL_SECONDS,
         },
         lambda body: MediaPage(
-            tuple(_media(item) for item in _objects(body, "MediaInfos")),
-            _number(body.get("TotalCount")),
+            tuple(_media(item) for item in objects(body, "MediaInfos")),
+            number(body.get("TotalCount")),
             _page_token(body.get("NextToken")),
         ),
         stop=stop,
@@ -393,50 +396,11 @@ def _checked_bool(delete_physical_files: bool) -> bool:
     return delete_physical_files
 
 
-def _texts(body: dict[str, Any], name: str) -> tuple[str, ...]:
-    values = body.get(name)
-    if values is None:
-        return ()
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise ValueError(f"its {name} is no list of texts")
-    return tuple(values)
-
-
-def _objects(body: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    values = body.get(name)
-    if values is None:
-        return []
-    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
-        raise ValueError(f"its {name} is no list of objects")
-    return values
-
-
-def _text(value: Any) -> str | None:
-    return value.strip() or None if isinstance(value, str) else None
-
-
-def _number(value: Any) -> int | None:
-    """Read a count or a size; what is none, negative ones and absurd ones included, is unknown."""
-    if isinstance(value, str):
-        digits = value.strip()
-        # Python refuses to read numbers of thousands of digits.
-        value = int(digits) if digits.isdecimal() and len(digits) <= len(str(LARGEST_NUMBER)) else None
-    if isinstance(value, bool) or not isinstance(value, int):
-        return None
-    return value if 0 <= value <= LARGEST_NUMBER else None
-
-
 def _page_token(value: Any) -> str | None:
     """Taking an unreadable token for the last page's would pass a part of the library off as all of it."""
     if not isinstance(value, str | None):
         raise ValueError("its NextToken is no text")
-    return _text(value)
-
-
-def _unsigned(url: Any) -> str | None:
-    """Drop the query, which carries the signature."""
-    text = _text(url)
-    return text.split("?", 1)[0] if text else None
+    return text(value)
 
 
 def _read_deletion(body: dict[str, Any]) -> Deletion:
@@ -445,14 +409,14 @@ def _read_deletion(body: dict[str, Any]) -> Deletion:
     # Neither list is there when all were deleted; then nothing else may be. Beside them, a new field may.
     if others and ("MediaInfos" in body or not {"IgnoredList", "ForbiddenList"} & body.keys()):
         raise ValueError(f"it is of another operation, for it has {escape(others[0][:100])}")
-    return Deletion(_texts(body, "IgnoredList"), _texts(body, "ForbiddenList"))
+    return Deletion(texts(body, "IgnoredList"), texts(body, "ForbiddenList"))
 
 
 def _read_batch(body: dict[str, Any]) -> tuple[MediaInfo, ...]:
     # Without either list nothing is said of any medium; to take that for "all gone" would be a guess.
     if "MediaInfos" not in body and "IgnoredList" not in body:
         raise ValueError("it has neither MediaInfos nor IgnoredList")
-    return tuple(_media(item) for item in _objects(body, "MediaInfos"))
+    return tuple(_media(item) for item in objects(body, "MediaInfos"))
 
 
 def _read_one(body: dict[str, Any]) -> MediaInfo | None:
@@ -468,20 +432,20 @@ def _media(item: dict[str, Any]) -> MediaInfo:
     basic = item.get("MediaBasicInfo") or {}
     if not isinstance(basic, dict):
         raise ValueError("a MediaBasicInfo is no object")
-    media_id = _text(item.get("MediaId")) or _text(basic.get("MediaId"))
+    media_id = text(item.get("MediaId")) or text(basic.get("MediaId"))
     if not media_id:
         raise ValueError("a medium has no MediaId")
     tags = basic.get("MediaTags")
     return MediaInfo(
         media_id=media_id,
-        input_url=_unsigned(basic.get("InputURL")),
-        title=_text(basic.get("Title")),
-        media_type=_text(basic.get("MediaType")),
-        source=_text(basic.get("Source")),
-        business_type=_text(basic.get("BusinessType")),
-        status=_text(basic.get("Status")),
-        created=_text(basic.get("CreateTime")),
-        deleted=_text(basic.get("DeletedTime")),
+        input_url=unsigned(basic.get("InputURL")),
+        title=text(basic.get("Title")),
+        media_type=text(basic.get("MediaType")),
+        source=text(basic.get("Source")),
+        business_type=text(basic.get("BusinessType")),
+        status=text(basic.get("Status")),
+        created=text(basic.get("CreateTime")),
+        deleted=text(basic.get("DeletedTime")),
         tags=tuple(tag.strip() for tag in tags.split(",") if tag.strip()) if isinstance(tags, str) else None,
         size=_size(item),
     )
@@ -492,6 +456,6 @@ def _size(item: dict[str, Any]) -> int | None:
     if not isinstance(files, list) or not files:
         return None
     basics = [file.get("FileBasicInfo") if isinstance(file, dict) else None for file in files]
-    sizes = [_number(basic.get("FileSize")) if isinstance(basic, dict) else None for basic in basics]
+    sizes = [number(basic.get("FileSize")) if isinstance(basic, dict) else None for basic in basics]
     known = [size for size in sizes if size is not None]
     return sum(known) if len(known) == len(sizes) else None

@@ -12,10 +12,12 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_ims.api.client import RequestStats
+from airflow_provider_ims.api.times import write_time
 from airflow_provider_ims.deletion.checkpoint import Checkpoint, CheckpointStore, Row, StateStore
 from airflow_provider_ims.deletion.policies import FILES_LEFT, outcomes_in_words
 from airflow_provider_ims.deletion.resolve import Outcome, TargetResult
@@ -116,7 +118,7 @@ class RunRecord:
         if self._report_base is not None and not checkpoint.attempt:
             checkpoint.attempt = free_attempt(self._report_base, self._attempt)
         if self.resumed:
-            log.info("Going on where an earlier try was cut: %s so far.", self.summary())
+            log.info("Resuming an earlier try: %s so far.", self.summary())
             self._learn_what_was_left_alone()
         # Of the batches that are not done, the first that an earlier try may have sent.
         self._unconfirmed = checkpoint.unconfirmed
@@ -294,7 +296,7 @@ class RunRecord:
         if self._unread:
             samples["unknown"] = []
             for unread in self._unread.values():
-                _add_sample(samples["unknown"], unread.target.value)
+                add_sample(samples["unknown"], unread.target.value)
         return {
             "requested": len(self._targets),
             "duplicates": self._targets.duplicates,
@@ -349,8 +351,8 @@ class RunRecord:
         checkpoint.inferred += result.inferred
         if result.file == FileState.LEFT:
             checkpoint.files_left += 1
-            _add_sample(checkpoint.samples.setdefault(FILES_LEFT, []), result.url or value)
-        _add_sample(checkpoint.samples.setdefault(outcome.value, []), value)
+            add_sample(checkpoint.samples.setdefault(FILES_LEFT, []), result.url or value)
+        add_sample(checkpoint.samples.setdefault(outcome.value, []), value)
         ids = checkpoint.request_ids
         if result.request_id and len(ids) < MAX_SAMPLES and result.request_id not in ids[-8:]:
             ids.append(result.request_id)
@@ -411,7 +413,7 @@ class RunRecord:
             "outcome": result.outcome.value,
             "inferred": result.inferred,
             "request_id": result.request_id,
-            "at": None if at is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at)),
+            "at": None if at is None else write_time(datetime.fromtimestamp(at, UTC)),
         }
         if result.file:
             line["file"] = result.file
@@ -492,7 +494,7 @@ def _rows(results: Sequence[TargetResult], at: int) -> Iterator[Row]:
         yield Row(ordinals[0], ordinals[-1] + 1, outcome, inferred, request_id, at, reason, file)
 
 
-def _add_sample(samples: list[str], value: str) -> None:
+def add_sample(samples: list[str], value: str) -> None:
     """Add one if there is room for it, as XCom spells it: six bytes for a character beyond ASCII."""
     # The first two are quick to tell.
     if (

@@ -164,7 +164,7 @@ class DeletionRun:
         :raises IMSError: when the report can't be written, or the run was stopped.
         """
         self._began = time.monotonic()
-        self._stats_before = self.client.tally
+        self._stats_before = self.client.stats
         self._announce()
         record = self._record
         # Not in this thread: Airflow ends a task whose time is over by an exception out of nowhere in it, and
@@ -241,7 +241,7 @@ class DeletionRun:
     @property
     def _stats(self) -> RequestStats:
         """The requests of this try."""
-        return self.client.tally - self._stats_before
+        return self.client.stats - self._stats_before
 
     @property
     def _seconds(self) -> float:

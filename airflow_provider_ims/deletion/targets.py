@@ -16,7 +16,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import quote
 
-from airflow_provider_ims.api.identifiers import check_input_url, check_media_id, match_key
+from airflow_provider_ims.api.identifiers import (
+    MAX_MEDIA_PER_CALL,
+    check_input_url,
+    check_media_id,
+    match_key,
+)
 from airflow_provider_ims.arguments import check_one_input, is_nothing, read_list
 from airflow_provider_ims.files.manifest import ManifestReader
 from airflow_provider_ims.files.report import is_report, report_lines
@@ -29,7 +34,6 @@ log = logging.getLogger(__name__)
 
 TargetKind = Literal["media_id", "input_url"]
 
-MAX_BATCH = 20
 # Everything travels in the request line. No limit is published; servers commonly take 8 KiB.
 MAX_BATCH_QUERY_BYTES = 7000
 READ_BYTES = 2**20
@@ -169,7 +173,7 @@ def batches(targets: Iterable[Target]) -> Iterator[Batch]:
     number, batch, size = 0, list[Target](), 0
     for target in targets:
         length = len(quote(target.value, safe="~")) + len("%2C")
-        if batch and (len(batch) == MAX_BATCH or size + length > MAX_BATCH_QUERY_BYTES):
+        if batch and (len(batch) == MAX_MEDIA_PER_CALL or size + length > MAX_BATCH_QUERY_BYTES):
             yield Batch(number, tuple(batch))
             number, batch, size = number + 1, [], 0
         batch.append(target)

@@ -292,7 +292,7 @@ class ReportWriter(Generic[T]):
                 part = chain([first], islice(left, LINES_IN_A_PART - 1))
                 write_whole(_part(self.folder, number), part)
 
-        self._persistently(write)
+        self._with_retries(write)
         # What they hold, or failed to, stands in the parts by now.
         wait(self._writing.values())
         self._writing.clear()
@@ -320,13 +320,13 @@ class ReportWriter(Generic[T]):
         self._next_file = now + min(FILE_SECONDS + FILE_GROWTH * (now - self._began), LONGEST_FILE_SECONDS)
         number = self._files
         self._notes.setdefault(number, [])
-        self._writing[number] = self._threads.submit(self._persistently, self._cut())
+        self._writing[number] = self._threads.submit(self._with_retries, self._cut())
 
     def _end(self, number: int) -> None:
         self._writing[number].result()
         del self._writing[number], self._notes[number]
 
-    def _persistently(self, write: Callable[[], None]) -> None:
+    def _with_retries(self, write: Callable[[], None]) -> None:
         retrying = Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, StorageError) and not error.final),
             stop=stop_after_delay(self._retry_seconds) | stop_when_event_set(self._stop),

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Literal, get_args
 
+from airflow_provider_ims.api.identifiers import MAX_MEDIA_PER_CALL
 from airflow_provider_ims.api.jobs import JobKind, read_job
 
 if TYPE_CHECKING:
@@ -15,7 +16,11 @@ MediaKind = Literal["media_id", "input_url"]
 SubjectKind = MediaKind | JobKind
 
 # How many of a kind one request can ask for.
-MAX_AT_ONCE: dict[SubjectKind, int] = {"media_id": 20, "input_url": 1, **dict.fromkeys(get_args(JobKind), 1)}
+MAX_AT_ONCE: dict[SubjectKind, int] = {
+    "media_id": MAX_MEDIA_PER_CALL,
+    "input_url": 1,
+    **dict.fromkeys(get_args(JobKind), 1),
+}
 
 
 def still_pending(

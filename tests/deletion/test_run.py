@@ -495,4 +495,4 @@ def test_a_service_that_takes_connections_and_never_answers_is_given_up_whatever
                 max_concurrency=concurrency,
             ).execute()
         assert time.monotonic() - began < 10
-        assert client.tally.requests <= 8  # one at a time, until the first answer
+        assert client.stats.requests <= 8  # one at a time, until the first answer

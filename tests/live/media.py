@@ -17,6 +17,7 @@ from urllib.parse import quote
 from airflow_provider_ims.api import operations
 from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.errors import IMSError, IMSPermissionError, IMSTransientError
+from airflow_provider_ims.api.identifiers import MAX_MEDIA_PER_CALL
 from airflow_provider_ims.api.rate_limit import RateLimiter
 from airflow_provider_ims.files.storage import storage_path
 from airflow_provider_ims.hooks.ims import IMSHook
@@ -282,8 +283,8 @@ class Media:
 
 
 def _batches(media_ids: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(media_ids), operations.MAX_MEDIA_PER_CALL):
-        yield media_ids[start : start + operations.MAX_MEDIA_PER_CALL]
+    for start in range(0, len(media_ids), MAX_MEDIA_PER_CALL):
+        yield media_ids[start : start + MAX_MEDIA_PER_CALL]
 
 
 def make_media(conn_id: str, base: str, run_id: str, rate: float, say: Callable[[str], None]) -> Media:

@@ -114,7 +114,7 @@ def _with(run: Run, unknown: str) -> Answer:
 @question(
     "How is a list with nothing in it written?",
     belief="Absent, null or []; all are read alike.",
-    where="api/operations.py, _texts",
+    where="api/fields.py, texts",
     if_not="A deletion that was done is taken for a broken answer and sent again.",
 )
 def empty_lists(run: Run) -> Answer:
@@ -200,7 +200,7 @@ def capital_letters_in_an_id(run: Run) -> Answer:
 @question(
     "What becomes of a deletion of more than 20 media?",
     belief="Nothing is known but that 20 are the most; the code never sends more.",
-    where="api/operations.py, MAX_MEDIA_PER_CALL",
+    where="api/identifiers.py, MAX_MEDIA_PER_CALL",
     if_not="Nothing depends on it.",
 )
 def too_many_in_a_deletion(run: Run) -> Answer:

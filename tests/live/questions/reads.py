@@ -57,7 +57,7 @@ def malformed_id_in_a_read(run: Run) -> Answer:
 @question(
     "How many media does one read take?",
     belief="20 are shown in full. More are never asked for.",
-    where="api/operations.py, MAX_MEDIA_PER_CALL",
+    where="api/identifiers.py, MAX_MEDIA_PER_CALL",
     if_not="Media that are there count as gone.",
 )
 def most_media_of_a_read(run: Run) -> Answer:
