@@ -212,18 +212,15 @@ class IMSClient:
     ) -> Response[T]:
         """Send once."""
         permit = self._pace.acquire(cancel) if self._pace else None
-        if cancel.is_set():
-            if self._pace and permit is not None:
-                self._pace.release(permit, throttled=None)
-            if stop and stop.is_set():
-                raise CallAbandoned
-            raise self._silence.error_for(action)
         error: IMSAPIError | None = None
         answer: Response[T] | None = None
         is_sent = False
         began = time.monotonic()
         try:
+            # Both its turn and a key may have been long in coming.
+            self._raise_if_cancelled(cancel, stop, action)
             key = self._usable_credentials(action)
+            self._raise_if_cancelled(cancel, stop, action)
             headers = self._sign(action, query, key)
             is_sent = True
             status, answer_headers, body = self._transport.send(action, query, headers, stop)
@@ -262,6 +259,13 @@ class IMSClient:
         self._silence.end()
         self.last_answer_at = time.monotonic()
         return answer._replace(answer_lost=state.answer_lost)
+
+    def _raise_if_cancelled(self, cancel: _Cancel, stop: threading.Event | None, action: str) -> None:
+        if not cancel.is_set():
+            return
+        if stop and stop.is_set():
+            raise CallAbandoned
+        raise self._silence.error_for(action)
 
     def _count(self, more: RequestStats) -> None:
         with self._lock:

@@ -99,6 +99,8 @@ class RunRecord:
         self._unsaved = self._being_saved = 0
         self._saved_at = time.monotonic()
         self.resumed = False
+        self.reason_failed: str | None = None
+        """Why the first target failed that did so in this try; None if none has."""
 
     # Beginning, and end
 
@@ -140,11 +142,10 @@ class RunRecord:
         self._save(in_flight=0, window=window)
         self._wait_until_saved()
 
-    def finish(self, stats: RequestStats, seconds: float, *, all_are_back: bool) -> None:
-        """Leave checkpoint and report as the end of this try has them.
+    def finish(self, stats: RequestStats, seconds: float) -> None:
+        """Leave checkpoint and report as the end of this try has them: what is open was recorded, all of it.
 
         :param stats: of this try's requests; ``seconds`` it has taken.
-        :param all_are_back: nothing is in flight any more, so what is open is known exactly.
         """
         self._take_in_effort(stats, seconds)
         report, is_over = self._report, not self.left
@@ -154,14 +155,14 @@ class RunRecord:
             ):  # else the parts are written at once, and the journal is not needed any more
                 report.flush()
         finally:
-            self._save(in_flight=0, window=0, exactly=all_are_back)
+            self._save(in_flight=0, window=0)
             self._wait_until_saved()
         if not report:
             return
         report.write_parts(self._report_lines)
         if is_over or not self._store.saves:
             self._checkpoint.reported = is_over
-            self._save(in_flight=0, window=0, exactly=True)
+            self._save(in_flight=0, window=0)
             self._wait_until_saved()
             remove_journal(report.folder, self._checkpoint.journal)
 
@@ -236,20 +237,22 @@ class RunRecord:
         """
         checkpoint, now = self._checkpoint, int(time.time())
         known = [result for result in results if result.outcome is not Outcome.UNKNOWN]
-        for result in known:
-            checkpoint.open.pop(result.target.ordinal, None)
-            self._count(result)
         for result in results:
             if result.outcome is Outcome.UNKNOWN:
                 self._unread[result.target.ordinal] = result
         for target, lost in still_open.items():
             checkpoint.open[target.ordinal] = lost
-        if self._report:
-            lines = ((result.target.ordinal, self._line(result, now)) for result in known)
-            self._report.add(lines, _rows(known, now))
+        # In doubt until its line is kept: the disk may be full.
+        checkpoint.open |= {result.target.ordinal: True for result in known}
         if batch:
             checkpoint.done.add(batch.number)
             self._unsaved += 1
+        if self._report:
+            lines = ((result.target.ordinal, self._line(result, now)) for result in known)
+            self._report.add(lines, _rows(known, now))
+        for result in known:
+            del checkpoint.open[result.target.ordinal]
+            self._count(result)
 
     @property
     def busy(self) -> set[Future[None]]:
@@ -291,7 +294,7 @@ class RunRecord:
         self._take_in_effort(stats, seconds)
         checkpoint = self._checkpoint
         counts = {outcome.value: checkpoint.counts.get(outcome, 0) for outcome in Outcome}
-        counts["unknown"] = len(self._unread)
+        counts["unknown"] = self.left
         samples = dict(checkpoint.samples)
         if self._unread:
             samples["unknown"] = []
@@ -345,6 +348,8 @@ class RunRecord:
 
     def _count(self, result: TargetResult) -> None:
         checkpoint, outcome, value = self._checkpoint, result.outcome, result.target.value
+        if outcome is Outcome.FAILED:
+            self.reason_failed = self.reason_failed or result.reason
         if outcome in LEFT_ALONE:
             self._left_alone.add(value)
         checkpoint.counts[outcome] = checkpoint.counts.get(outcome, 0) + 1
@@ -431,7 +436,7 @@ class RunRecord:
             for ordinal in range(spool.lines):
                 yield spool.get(ordinal) or b""
             return
-        known = self._known_outcomes()
+        known, others = self._known_outcomes()
         lost = {target.ordinal for target in self._targets_without_line()}
         for target in self._targets:
             if unread := self._unread.get(target.ordinal):
@@ -439,26 +444,25 @@ class RunRecord:
             elif line := spool.get(target.ordinal):
                 yield line
             elif target.ordinal in lost:
-                outcome = known.get(target.value, Outcome.DELETED) if known is not None else None
+                outcome = known.get(target.value, others)
                 about = self._line(TargetResult(target, Outcome.DELETED, reason=LINE_LOST), None)
                 yield to_line(about | {"outcome": outcome, "inferred": None})
 
-    def _known_outcomes(self) -> dict[str, Outcome] | None:
-        """Return the targets that are not deleted, as far as the samples name all of them; else None."""
-        known = {}
-        for outcome, count in self._checkpoint.counts.items():
-            if outcome == Outcome.DELETED:
-                continue
-            named = self._checkpoint.samples.get(outcome, [])
-            if len(named) != count:
-                return None
-            known.update(dict.fromkeys(named, Outcome(outcome)))
-        return known
+    def _known_outcomes(self) -> tuple[dict[str, Outcome], Outcome | None]:
+        """Return the outcomes of the targets that samples name; and that of all others, None if it is not certain."""
+        samples, counts = self._checkpoint.samples, self._checkpoint.counts
+        known = {value: outcome for outcome in Outcome for value in samples.get(outcome, [])}
+        all_are_named = all(
+            len(samples.get(outcome, [])) == count
+            for outcome, count in counts.items()
+            if outcome != Outcome.DELETED
+        )
+        return known, Outcome.DELETED if all_are_named else None
 
-    def _save(self, *, in_flight: int, window: int, exactly: bool = False) -> None:
+    def _save(self, *, in_flight: int, window: int) -> None:
         checkpoint = self._checkpoint
         # Those of an earlier try that are not handed out yet come next.
-        checkpoint.unconfirmed = in_flight + max(self._unconfirmed, 0 if exactly else window)
+        checkpoint.unconfirmed = in_flight + max(self._unconfirmed, window)
         if self._report:
             checkpoint.unwritten, checkpoint.journal = self._report.unwritten, self._report.journal
         self._store.save(checkpoint)

@@ -75,7 +75,7 @@ class BatchResult(NamedTuple):
     recheck: tuple[Target, ...] = ()
     open: tuple[Target, ...] = ()
     unconfirmed: bool = False
-    error: IMSError | None = None
+    error: Exception | None = None
 
     def __add__(self, other: BatchResult) -> BatchResult:  # type: ignore[override]
         return BatchResult(

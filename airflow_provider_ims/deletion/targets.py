@@ -201,16 +201,23 @@ def read_report(folder: str | ObjectStoragePath, lines: int | None = None) -> Ta
     :raises StorageError: if it can't be read just now, or has another number of lines.
     """
     targets: Targets | None = None
-    found = 0
+    found = unrecorded = 0
     for line in report_lines(folder):
         found += 1
         kind: TargetKind = "media_id" if "media_id" in line else "input_url"
         targets = targets or Targets(kind)
         if line.get("outcome") == "deleted" and not line.get("preview"):
             targets.add(str(line[kind]))
+        unrecorded += line.get("outcome") is None
     if lines is not None and found != lines:
         raise StorageError(
             f"the report {folder} has {found:,} lines, and {lines:,} were written; does something else write or "
             "delete there?"
+        )
+    if unrecorded:
+        log.warning(
+            "%s targets have no outcome in the report %s, since their lines were lost; they are not waited for.",
+            f"{unrecorded:,}",
+            folder,
         )
     return (targets or Targets("media_id")).complete()

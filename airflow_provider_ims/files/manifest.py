@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from airflow_provider_ims.api.errors import GuardError
+from airflow_provider_ims.api.identifiers import show
+from airflow_provider_ims.api.times import read_time
 from airflow_provider_ims.files.storage import lines, read_chunks, storage_path
 
 if TYPE_CHECKING:
@@ -81,13 +83,17 @@ class ManifestReader:
                 )
             elif not isinstance(fields.get("media_id"), str):
                 raise ValueError(f"{self.path}, line {number}: has no media_id; make a new plan")
+            elif read_time(created := fields.get("created")) is None:
+                raise ValueError(
+                    f"{self.path}, line {number}: its created is {show(created)}, which is no time; make a new plan"
+                )
             else:
                 yield Row(number, fields["media_id"], fields)
 
     def _object(self, number: int, line: str) -> dict[str, Any]:
         try:
             fields = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ValueError(
                 f"{self.path}, line {number}: not a whole JSON object; is the file cut?"
             ) from None

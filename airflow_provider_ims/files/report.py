@@ -122,7 +122,7 @@ def report_lines(folder: str | ObjectStoragePath) -> Iterator[dict[str, Any]]:
         for number, line in text_lines(path):
             try:
                 fields = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 fields = None
             if not isinstance(fields, dict):
                 raise ValueError(f"{path}, line {number}: not a line of a report")

@@ -20,7 +20,7 @@ MEANINGS = {
     Outcome.DELETED: "the service took it",
     Outcome.MISSING: "was not there, checked by a read",
     Outcome.FORBIDDEN: "the service refused it",
-    Outcome.FAILED: "still there after it was asked twice",
+    Outcome.FAILED: "still there, though the service was asked",
     Outcome.UNKNOWN: "could not be read, so nobody knows",
     Outcome.KEPT: "the plan named it, but it changed since",
 }
@@ -90,9 +90,9 @@ class Deletion:
 
     @staticmethod
     def to_row(fields: Row) -> Row:
-        """Check a line: empty if it is not one of a report."""
+        """Check a line: empty if it is not one of a report. One that was lost may have None for its outcome."""
         named = isinstance(fields.get("media_id") or fields.get("input_url"), str)
-        return fields if named and fields.get("outcome") in [outcome.value for outcome in Outcome] else {}
+        return fields if named and fields.get("outcome", "") in [None, *Outcome] else {}
 
 
 class RunningDeletion:

@@ -595,6 +595,39 @@ class TestStop:
         time.sleep(0.2)
         assert len(service.requests) == sent
 
+    def test_while_a_key_is_fetched(self, service, connect):
+        stop = threading.Event()
+
+        class Fetched:
+            def current(self):
+                stop.set()
+                return Credentials("a", "s")
+
+        client = connect(service, Fetched())
+        with pytest.raises(CallAbandoned) as error:
+            client.call("X", {}, dict, stop=stop)
+        assert not error.value.answer_lost
+        assert (client.tally.requests, service.requests) == (0, [])
+
+    @pytest.mark.parametrize("over_tls", [False, True])
+    def test_while_a_name_is_resolved(self, start, connect, monkeypatch, certificate, over_tls):
+        service = start(tls=certificate[0] if over_tls else None)
+        stop = threading.Event()
+        resolve = socket.getaddrinfo
+
+        def slowly(*args, **options):
+            stop.set()
+            return resolve(*args, **options)
+
+        client = connect(service, verify=str(certificate[1]))
+        monkeypatch.setattr(socket, "getaddrinfo", slowly)
+        with pytest.raises(CallAbandoned) as error:
+            client.call("X", {}, dict, stop=stop)
+        assert not error.value.answer_lost
+        # A connection that was made and not used is not left for the next request either.
+        assert client.call("X", {}, dict).request_id == "R-OK"
+        assert (client.tally.requests, len(service.requests)) == (1, 1)
+
     def test_an_answer_in_flight_still_counts(self, start, connect, wire):
         stop = threading.Event()
 

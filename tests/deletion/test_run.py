@@ -254,7 +254,7 @@ def test_no_more_than_the_allowed_requests_are_in_flight(ims_emulator: Emulator,
     library = ims_emulator.generate(400)
     ims_emulator.add_fault("delay", milliseconds=30)
     run(library, max_concurrency=3)
-    assert ims_emulator.stats()["peak_in_flight"] == 3
+    assert 1 < ims_emulator.stats()["peak_in_flight"] <= 3
 
 
 @pytest.mark.usefixtures("gives_up_soon")
@@ -379,7 +379,9 @@ def test_one_target_that_fails_its_whole_batch_is_found(
         return real(action, params, *args, **kwargs)
 
     client.call = call  # type: ignore[method-assign]
-    result = run(library)
+    with pytest.raises(OutcomeError, match=r"1 of 40 failed \(still there .*\(InvalidParameter") as failed:
+        run(library, policies=OutcomePolicies())
+    result = failed.value.result
     assert counts(result) == {"deleted": 39, "failed": 1}
     assert result["samples"]["failed"] == [library[13]]
 
