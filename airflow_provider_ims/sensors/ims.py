@@ -35,8 +35,8 @@ class IMSMediaDeletedSensor(IMSBaseSensor):
     """Waits until all of some media are gone: no longer shown by reads, or shown as deleted beyond doubt.
 
     Exactly one of ``media_ids``, ``input_urls`` and ``manifest`` is given. Naming no medium is success.
-    Deferred, the sensor carries up to 500 ids or a file's path, which the triggerer must be able to read; a longer
-    list without a file is waited for in the worker, until no more than 500 are left.
+    Deferred, the sensor carries up to 500 ids or a file's path, which the triggerer must be able to read, for up to
+    200,000; what is more, and a longer list without a file, is waited for in the worker until no more are left.
 
     :param media_ids: a list of media ids, text with commas or line ends between them, or what Jinja makes of a
         list. (templated)

@@ -15,10 +15,11 @@ import contextvars
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from heapq import nsmallest
+from itertools import islice
 from math import ceil, inf
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
@@ -335,36 +336,32 @@ class Poller:
             await asyncio.sleep(begun + SPREAD * number / len(requests) - self._loop.time())
 
     async def _look_at_many(self, waiter: Waiter) -> None:
-        """Look at all that a task waits for, and after each interval at what is left, the last time at the deadline.
-
-        Requests go side by side once the first was answered, so that a refusal is one.
-        """
+        """Look at all that a task waits for, then after each interval at what is left, last at the deadline."""
         await self._connected.wait()
         size = MAX_AT_ONCE[waiter.kind]
-        is_first = True
         while waiter.pending:
             began = self._loop.time()
-            pending = list(waiter.pending)
-            asks = set[asyncio.Task[None]]()
-            for start in range(0, len(pending), size):
-                await self._turns_for_many.acquire()
-                async with self._reading:
-                    if self._stop.is_set():
-                        return
-                    values = tuple(pending[start : start + size])
-                    ask = self._start_soon(self._ask(PollRequest(waiter.kind, values, waiter), int(began)))
-                asks.add(ask)
-                ask.add_done_callback(asks.discard)
-                ask.add_done_callback(lambda _: self._turns_for_many.release())
-                if is_first:
-                    await ask
-                    is_first = False
-            while asks:
-                await asyncio.wait(asks)
+            pending = tuple(waiter.pending)
+            pieces = (pending[start : start + size] for start in range(0, len(pending), size))
+            requests = (PollRequest(waiter.kind, piece, waiter) for piece in pieces)
+            # The first answer is waited for, so that a refusal is one.
+            await self._make_each(islice(requests, 1), int(began))
+            await asyncio.gather(*(self._make_each(requests, int(began)) for _ in range(MANY_THREADS)))
             if self._loop.time() >= waiter.deadline:
                 _end(waiter)
                 return
             await asyncio.sleep(min(began + waiter.interval, waiter.deadline) - self._loop.time())
+
+    async def _make_each(self, requests: Iterator[PollRequest], asked: int) -> None:
+        """Make one request after the other, in turns with what others make for tasks that wait for many."""
+        for request in requests:
+            async with self._turns_for_many:
+                async with self._reading:
+                    if self._stop.is_set():
+                        return
+                    ask = self._start_soon(self._ask(request, asked))
+                # Whoever cancels this does not cancel what is asked.
+                await asyncio.wait([ask])
 
     def _start_soon(self, work: Any) -> asyncio.Task[None]:
         task = self._start(work)

@@ -108,9 +108,9 @@ class LogInterval:
         self._last = -inf
 
     def is_over(self, since: float = -inf) -> bool:
-        """Return True at most once a minute, and not in the first minute.
+        """Return whether a minute has passed since this was last True.
 
-        :param since: a moment of the monotonic clock that the first minute counts from.
+        :param since: and since this moment of the monotonic clock.
         """
         now = time.monotonic()
         if now - max(self._last, since) < LOG_SECONDS:

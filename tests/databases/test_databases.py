@@ -122,7 +122,7 @@ def test_the_largest_trigger_fits_as_airflow_2_encrypts_it(runs: Runs) -> None:
 
 
 def test_airflow_s_scheduler_refuses_mariadb(runs: Runs) -> None:
-    """What docs/compatibility.md says of it; when this fails, that is to be written anew."""
+    """What docs/scale.md says of it: when this fails, that is to be written anew."""
     done = run_python(runs, "-c", CLEAN_UP)
     is_refused = "ProgrammingError" in done.stderr and "WITH" in done.stderr
     assert is_refused is (runs.database.dialect == "mysql"), done.stderr
