@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.databases.conftest import FIGURES
-from tests.databases.runs import Figures
+sys.path.insert(0, str(Path(__file__).parents[2] / "dev"))
+
+from tests.databases.runs import FIGURES, Figures
 
 PAGE = Path(__file__).parents[2] / "docs" / "scale.md"
 BEGINS, ENDS = "<!-- written by python -m tests.databases -->\n", "<!-- end -->\n"
@@ -28,11 +33,13 @@ ROWS = {
 
 
 def table(databases: dict[str, Figures]) -> str:
-    """Return the figures as a table of Markdown."""
+    """Return the figures as a table of Markdown, and what they were measured on."""
     lines = [f"| | {' | '.join(databases)} |", "|---" * (1 + len(databases)) + "|"]
+    python = ".".join(platform.python_version_tuple()[:2])
+    on = f"Airflow {version('apache-airflow')}, Python {python}, {os.cpu_count()} cores, all on one machine"
     for name, form in ROWS.items():
         lines.append(f"| {name} | {' | '.join(form.format(figures) for figures in databases.values())} |")
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{line}\n" for line in (*lines, "", f"Measured on {datetime.now(UTC):%Y-%m-%d}: {on}."))
 
 
 class Writer:

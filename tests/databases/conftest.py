@@ -8,9 +8,7 @@ import pytest
 
 from airflow_provider_ims.emulator.server import Emulator
 from tests.databases.airflow_database import DATABASES, run_airflow
-from tests.databases.runs import Figures, Runs
-
-FIGURES = pytest.StashKey[dict[str, Figures]]()
+from tests.databases.runs import FIGURES, Runs
 
 
 @pytest.fixture(scope="session", params=list(DATABASES))

@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import pytest
 from local_airflow import LocalAirflow
 
 from airflow_provider_ims.emulator.server import Emulator
@@ -47,12 +48,18 @@ class Figures:
     trigger_encrypted: int = 0
 
 
+FIGURES = pytest.StashKey[dict[str, Figures]]()
+"""Where they are kept, by database, until the end of all tests."""
+
+
 class Runs:
     """All runs on one database, started together, since they mostly wait."""
 
     def __init__(self, airflow: LocalAirflow, database: Database, emulator: Emulator, folder: Path) -> None:
         self.airflow, self.database, self.emulator, self.folder = airflow, database, emulator, folder
         self.figures = Figures()
+        # Without a triggerer what is deferred stays so.
+        self.has_triggerer = database.dialect == "postgresql"
         dice = random.Random("databases")
         library = iter(emulator.generate(PRESENT + 2 * EACH + 2 * CARRIED, seed=1))
 
