@@ -14,6 +14,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 from local_airflow import free_port
@@ -61,16 +62,8 @@ def run_postgresql(folder: Path) -> Iterator[str]:
     _make(initdb)
     server = [str(binaries / "postgres"), "-D", str(data), "-h", "127.0.0.1", "-p", str(port)]
     # 200 connections: each process of Airflow keeps a pool. Nobody cares for these data after a power cut.
-    server += [
-        "-k",
-        str(folder),
-        "-c",
-        "max_connections=200",
-        "-c",
-        "fsync=off",
-        "-c",
-        "full_page_writes=off",
-    ]
+    settings = ("max_connections=200", "fsync=off", "full_page_writes=off")
+    server += ["-k", str(folder), *chain.from_iterable(("-c", setting) for setting in settings)]
 
     def answers() -> bool:
         try:
