@@ -104,7 +104,7 @@ class Row(NamedTuple):
 class Checkpoint:
     """All that the next try needs, small whatever the size of the run.
 
-    :param input: tells the same run again: what is deleted, how and where.
+    :param input: tells the same run again: a digest of what is deleted, how and where.
     :param requested: how many targets there are.
     :param attempt: number of the report's folder; 0 without a report.
     :param unconfirmed: how many of the first batches that are not done may have been sent.

@@ -48,5 +48,10 @@ def still_pending(
 def describe_pending(kind: SubjectKind, pending: Collection[str], total: int) -> str:
     """Return a sentence for the log."""
     if kind in ("media_id", "input_url"):
-        return f"{len(pending):,} of {total:,} media {'is' if len(pending) == 1 else 'are'} still shown."
+        return describe_gone(total - len(pending), total)
     return f"The {kind} {', '.join(pending)} is not over yet."
+
+
+def describe_gone(gone: int, total: int) -> str:
+    """Return a sentence for the log: how far waiting for media is."""
+    return f"{gone:,} of {total:,} media {'is' if gone == 1 else 'are'} gone."
