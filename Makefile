@@ -64,8 +64,7 @@ compatibility: $(VENV)/ready  ## the wheel on each Python beside each Airflow, i
 
 test-pythons: $(VENV)/ready  ## the quick tests on other Pythons that are on the machine; PYTHONS="3.13" for one
 	@for version in $(PYTHONS); do \
-		found=$$($(BIN)/uv python find --no-python-downloads $$version 2>/dev/null) \
-			|| { echo "Python $$version is not on this machine: skipped"; continue; }; \
+		found=$$($(BIN)/python dev/find_python.py $$version) || { echo "Skipped"; continue; }; \
 		$(MAKE) --no-print-directory .venv-py$$version/ready PYTHON=$$found \
 			&& .venv-py$$version/bin/python -m pytest $(QUICK) $(PYTHON_TESTS) || exit 1; \
 	done

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import check_wheel
+from find_python import find_python
 
 import constraints
 
@@ -56,14 +57,6 @@ def main() -> None:
                     write()
                     print(f"Python {python}, Airflow {release}: {seen}", flush=True)
     sys.exit(failed)
-
-
-def find_python(version: str) -> str | None:
-    """The interpreter of that version, if one is here; none is fetched."""
-    try:
-        return check_wheel.run(*check_wheel.UV, "python", "find", "--no-python-downloads", version).strip()
-    except SystemExit:
-        return None
 
 
 def attempt(wheel: Path, release: str, folder: Path, python: str) -> dict[str, str]:
