@@ -141,6 +141,7 @@ figures: $(VENV)/ready  ## what the documentation claims, measured; takes half a
 	$(BIN)/python -m tests.faults.figures
 	$(BIN)/python -m tests.retention.figures
 	$(BIN)/python -m tests.files.figures
+	$(BIN)/python -m tests.web.figures
 	$(BIN)/python -m tests.sharding_figures
 	$(BIN)/python tests/triggers/figures.py
 

@@ -92,7 +92,8 @@ def page(rows: list[dict[str, Any]]) -> str:
         "The wheel in a bare environment of each Airflow release, in the versions that the release came with",
         "(`constraints/`). *installs*: `pip check` is clean, and no version changed. *form*: the connection form's",
         "own fields, without a warning. *deletion*, *sensors*, *plan*, *store*: DAGs run with `dag.test()` against",
-        "the local IMS and OSS. A warning from a line of this package is an error. Written by `make compatibility`.",
+        "the local IMS and OSS. *pages*: those of a plan and its deletion, from Airflow's own API server. A warning",
+        "from a line of this package is an error. Written by `make compatibility`.",
         "",
         "| Airflow | Python | " + " | ".join(suites) + " | date |",
         "|---" * (len(suites) + 3) + "|",
@@ -107,7 +108,10 @@ def claim(rows: list[dict[str, Any]]) -> str:
     """What the README may say."""
     worked = [row for row in rows if "failed" not in row["seen"]]
     airflows = sorted({row["airflow"] for row in worked}, key=_numbers)
-    pythons = sorted({row["python"] for row in worked}, key=_numbers)
+    pythons = []
+    for python in sorted({row["python"] for row in worked}, key=_numbers):
+        first = min((row["airflow"] for row in worked if row["python"] == python), key=_numbers)
+        pythons.append(python if first == airflows[0] else f"{python} (from Airflow {first} on)")
     return f"Airflow {', '.join(airflows)}; Python {', '.join(pythons)}."
 
 

@@ -145,7 +145,10 @@ def test_files_in_oss_are_read_with_the_tasks_own_connection(
 ) -> None:
     ids = ims_emulator_session.generate(60, seed=5, days=400)
     ims_emulator_session.oss.make_bucket("plans-of-a-team")
-    conf = {"folder": "oss://plans-of-a-team/ims", "ims_conn_id": "ims_team"}  # ims_default leads to no such OSS
+    conf = {
+        "folder": "oss://plans-of-a-team/ims",
+        "ims_conn_id": "ims_team",
+    }  # ims_default leads to no such OSS
     run = airflow.trigger("pages", conf)
     assert airflow.wait("pages", run) == "success"
     for task, page, field in (("plan", "plan", "manifest"), ("delete", "deletion", "report")):
