@@ -1,6 +1,6 @@
 """Use the wheel on each Python beside each Airflow, and write what came of it into ``docs/compatibility.md``.
 
-Results are kept in ``docs/compatibility.json``; a run replaces those of the pairs that it was asked for. The README's
+Results are kept in ``docs/compatibility.json``; a run replaces those of the pairs that it was asked for. The READMEs'
 line on what was tested follows from them too. Nothing of it is typed in.
 """
 
@@ -22,7 +22,7 @@ import constraints
 
 DOCS = Path(__file__).parent.parent / "docs"
 RESULTS, PAGE = DOCS / "compatibility.json", DOCS / "compatibility.md"
-README = DOCS.parent / "README.md"
+READMES = [DOCS.parent / "README.md", DOCS.parent / "README.zh-CN.md"]
 MARK = "<!-- tested -->"
 CLAIM = re.compile(rf"{MARK}\n(?:.+\n)?")
 PYTHONS = ("3.11", "3.12", "3.13")
@@ -80,7 +80,8 @@ def keep(python: str, release: str, seen: dict[str, str]) -> None:
 
 def write() -> None:
     PAGE.write_text(page(results()))
-    README.write_text(CLAIM.sub(f"{MARK}\n{claim(results())}\n", README.read_text()))
+    for readme in READMES:
+        readme.write_text(CLAIM.sub(f"{MARK}\n{claim(results())}\n", readme.read_text()))
 
 
 def page(rows: list[dict[str, Any]]) -> str:
@@ -105,13 +106,13 @@ def page(rows: list[dict[str, Any]]) -> str:
 
 
 def claim(rows: list[dict[str, Any]]) -> str:
-    """What the README may say."""
+    """What the READMEs may say, in any language."""
     worked = [row for row in rows if "failed" not in row["seen"]]
     airflows = sorted({row["airflow"] for row in worked}, key=_numbers)
     pythons = []
     for python in sorted({row["python"] for row in worked}, key=_numbers):
         first = min((row["airflow"] for row in worked if row["python"] == python), key=_numbers)
-        pythons.append(python if first == airflows[0] else f"{python} (from Airflow {first} on)")
+        pythons.append(python if first == airflows[0] else f"{python} (Airflow >= {first})")
     return f"Airflow {', '.join(airflows)}; Python {', '.join(pythons)}."
 
 
