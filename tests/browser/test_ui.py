@@ -122,7 +122,10 @@ def test_from_the_form_to_the_result(
     task = f"{airflow.url}/dags/{DAG}/runs/{quote(run)}/tasks/{TASK}"
     page.goto(task)
     expect(page.get_by_text("68 deleted").first).to_be_visible()
+    page.keyboard.press("w")  # long lines are wrapped
+    page.set_viewport_size({"width": 1400, "height": 500})
     shoot("log")
+    page.set_viewport_size({"width": 1400, "height": 900})
     assert SECRET not in page.content()
     page.goto(f"{task}/xcom")
     expect(page.get_by_text("return_value")).to_be_visible()
