@@ -115,10 +115,10 @@ def test_a_person_approves_a_plan(
     page.get_by_role("link", name="Deletion").click()
     bar = page.get_by_role("progressbar", name="Done")
     expect(bar).to_be_visible()
-    page.set_viewport_size({"width": 1280, "height": 400})
-    shoot("deletion-running")
     seen = bar.get_attribute("value")
     expect(bar).not_to_have_attribute("value", seen or "", timeout=60_000)
+    page.set_viewport_size({"width": 1280, "height": 400})
+    shoot("deletion-running")
     ims_emulator.drop_faults()
     expect(page.get_by_role("heading", level=1)).to_have_text(
         f"{plan['selected']} of {plan['selected']} deleted", timeout=60_000
