@@ -70,8 +70,7 @@ compatibility: $(VENV)/ready  ## the wheel on each Python beside each Airflow, i
 
 test-pythons: $(VENV)/ready  ## the quick tests on other Pythons that are on the machine; PYTHONS="3.13" for one
 	@for version in $(PYTHONS); do \
-		found=$$($(BIN)/uv python find --no-python-downloads $$version 2>/dev/null) \
-			|| { echo "Python $$version is not on this machine: skipped"; continue; }; \
+		found=$$($(BIN)/python dev/find_python.py $$version) || { echo "Skipped"; continue; }; \
 		$(MAKE) --no-print-directory .venv-py$$version/ready PYTHON=$$found \
 			&& .venv-py$$version/bin/python -m pytest $(QUICK) $(PYTHON_TESTS) || exit 1; \
 	done
@@ -173,6 +172,7 @@ figures: $(VENV)/ready .venv-databases/ready /usr/bin/pg_ctlcluster /usr/sbin/ma
 	$(BIN)/python -m tests.faults.figures
 	$(BIN)/python -m tests.retention.figures
 	$(BIN)/python -m tests.files.figures
+	$(BIN)/python -m tests.web.figures
 	$(BIN)/python -m tests.sharding_figures
 	$(BIN)/python tests/triggers/figures.py
 	.venv-databases/bin/python -m tests.databases

@@ -144,6 +144,21 @@ def show_where_to_read_on() -> None:
     print("  python -m airflow_provider_ims.emulator --help   the local IMS, for tests of your own DAGs")
 
 
+def connect(airflow: LocalAirflow, ims: Emulator) -> None:
+    """Put the connection to the local IMS where Admin > Connections shows it."""
+    airflow.create_connection(
+        "ims_default",
+        conn_type="alibaba_ims",
+        description="The local IMS of this demo",
+        login=ims.access_key_id,
+        password=ims.access_key_secret,
+        host=ims.endpoint,
+        # Airflow 3.3.1 and 3.3.2 test none without: https://github.com/apache/airflow/pull/73298
+        port=ims.endpoint.rpartition(":")[2],
+        extra=json.dumps({"region": REGION, "oss_endpoint": ims.oss.endpoint}),
+    )
+
+
 def stay(airflow: LocalAirflow, ims: Emulator, after: books.Books) -> None:
     """Keep everything running until Ctrl-C, and say how to use it."""
     conf = {"media_ids": sorted(after.media)[:3], "input_urls": [], "folder": REPORTS}
@@ -173,17 +188,7 @@ def demonstrate(home: Path, *, ui: bool, say: Progress) -> bool:
         say(f"a local IMS runs at {ims.endpoint} with {len(work.media)} media")
         say("starting Airflow: API server, scheduler, DAG processor, triggerer ...")
         with LocalAirflow(home, EXAMPLE_DAGS) as airflow:
-            airflow.create_connection(
-                "ims_default",
-                conn_type="alibaba_ims",
-                description="The local IMS of this demo",
-                login=ims.access_key_id,
-                password=ims.access_key_secret,
-                host=ims.endpoint,
-                # https://github.com/apache/airflow/pull/73298
-                port=ims.endpoint.rpartition(":")[2],
-                extra=json.dumps({"region": REGION, "oss_endpoint": ims.oss.endpoint}),
-            )
+            connect(airflow, ims)
             before = books.read(ims)
             ids, urls = len(work.conf["media_ids"]), len(work.conf["input_urls"])
             say(f"Airflow is up; running {DAG_ID} with {ids} ids and {urls} URLs ...")

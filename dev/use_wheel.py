@@ -13,6 +13,7 @@ import contextlib
 import json
 import logging
 import os
+import secrets
 import sys
 import tempfile
 import threading
@@ -22,6 +23,9 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+
+from packaging.version import Version
 
 with contextlib.redirect_stdout(sys.stderr):
     import airflow.providers_manager as managers
@@ -36,7 +40,8 @@ with contextlib.redirect_stdout(sys.stderr):
 
 CONNECTION_TYPE = "alibaba_ims"
 FILE = Path(__file__).parent / "wheel_dags" / "wheel.py"
-AIRFLOW_3 = version("apache-airflow") >= "3"
+AIRFLOW_VERSION = Version(version("apache-airflow"))
+AIRFLOW_3 = AIRFLOW_VERSION.major >= 3
 LAG = 2.0
 """Seconds for which there is something to wait for."""
 
@@ -58,9 +63,9 @@ def main() -> None:
             os.environ["AIRFLOW_CONN_IMS_DEFAULT"] = emulator.airflow_connection(
                 extra={"region": "cn-shanghai"}
             )
-            # What needs a newer Airflow (pages: 3.1) gets its line here. Deferral does not: ``dag.test()`` drops what
-            # is handed to ``defer(kwargs=)``; the system tests have real processes.
-            for suite in (deletion, sensors, plan):
+            # Not deferral: ``dag.test()`` drops what is handed to ``defer(kwargs=)``; the system tests have real
+            # processes.
+            for suite in (deletion, sensors, plan, pages):
                 emulator.reset()
                 seen[suite.__name__] = suite(emulator)
     print(json.dumps(seen))
@@ -76,7 +81,7 @@ def form() -> str:
     logging.getLogger().removeHandler(handler)
     # Airflow 3.0 and early 3.1 make fields for any provider only where the FAB provider is installed.
     lacking = (
-        not fields and "3" <= version("apache-airflow") < "3.1.8" and find_spec("flask_appbuilder") is None
+        not fields and (3,) <= AIRFLOW_VERSION.release < (3, 1, 8) and find_spec("flask_appbuilder") is None
     )
     expect(lacking or fields == list(CONNECTION_FIELDS), f"the form has {fields}")
     about = [line for line in said if "ims" in line.lower()]
@@ -137,10 +142,42 @@ def plan(emulator: Emulator) -> str:
     return f"{len(unwanted)} of {len(unwanted) + len(rest)} media"
 
 
-def run(dag_id: str, **conf: Any) -> None:
+def pages(emulator: Emulator) -> str:
+    """The pages, from Airflow's own API server: for who is logged in, and for nobody else."""
+    if AIRFLOW_VERSION.release < (3, 1):
+        return "none before 3.1"
+    password = secrets.token_urlsafe()
+    with tempfile.TemporaryDirectory() as folder:
+        passwords = Path(folder, "passwords.json")
+        passwords.write_text(json.dumps({"admin": password}))
+        os.environ["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"] = str(passwords)
+        os.environ["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"] = "admin:admin"
+        from airflow.api_fastapi.app import create_app
+        from fastapi.testclient import TestClient
+
+        old = {"created": "2024-01-31T08:00:00Z", "tags": "unwanted"}
+        media = emulator.seed([{**old, "url": f"oss://b/old-{number}"} for number in range(5)])
+        emulator.seed([{"url": "oss://b/new"}])
+        run_id = quote(run("plan", folder=folder), safe="")
+        client = TestClient(create_app())
+        login = client.post("/auth/token", json={"username": "admin", "password": password})
+        token = {"Authorization": f"Bearer {login.json()['access_token']}"}
+        shown = 0
+        for page in ("plan/-1/plan", "delete/-1/deletion"):
+            url = f"/ims/dags/plan/runs/{run_id}/tasks/{page}"
+            expect(client.get(url).status_code == 401, f"{page} is for everybody")
+            answer = client.get(url, headers=token)
+            expect(answer.status_code == 200, f"{page}: {answer.status_code} {answer.text[:500]}")
+            shown += sum(media_id in answer.text for media_id in media)
+        expect(shown == 2 * len(media), f"the pages show {shown} rows, and should {2 * len(media)}")
+    return f"{shown} rows"
+
+
+def run(dag_id: str, **conf: Any) -> str:
     run = dags()[dag_id].test(run_conf=conf, **({"logical_date": None} if AIRFLOW_3 else {}))
     states = {task.task_id: str(task.state) for task in run.get_task_instances()}
     expect(set(states.values()) == {"success"}, f"the tasks of {dag_id} ended as {states}")
+    return str(run.run_id)
 
 
 def dags() -> dict[str, Any]:
