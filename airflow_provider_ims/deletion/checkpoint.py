@@ -1,4 +1,4 @@
-"""What a run saves, so that the next try goes on where it was cut.
+"""What a run saves, so that the next try resumes where it was cut.
 
 A checkpoint alone says what is done. It is saved behind the run: of the batches that it does not call done, no more
 than ``unconfirmed`` have ever been handed out, because a run starts another batch only while that holds. They are
@@ -104,7 +104,7 @@ class Row(NamedTuple):
 class Checkpoint:
     """All that the next try needs, small whatever the size of the run.
 
-    :param input: tells the same run again: what is deleted, how and where.
+    :param input: tells the same run again: a digest of what is deleted, how and where.
     :param requested: how many targets there are.
     :param attempt: number of the report's folder; 0 without a report.
     :param unconfirmed: how many of the first batches that are not done may have been sent.

@@ -167,21 +167,23 @@ class DeletionRun:
         :raises IMSError: when the report can't be written, or the run was stopped.
         """
         self._began = time.monotonic()
-        self._stats_before = self.client.tally
+        self._stats_before = self.client.stats
         self._announce()
         record = self._record
+        # Not in this thread: Airflow ends a task whose time is over by an exception out of nowhere in it, and
+        # between counting a target and writing its line is no place for one; nor is where threads are started.
         try:
-            record.open(self._window())
+            run_interruptible(
+                lambda: record.open(self._window()), name="ims-run", cancel=self._stop_writing.set
+            )
+            self._progress = Progress(len(self.targets), record.judged)
+            try:
+                run_interruptible(self._run, name="ims-run", cancel=self._stop_writing.set)
+            except BaseException as error:
+                self._log_early_end(str(error) or type(error).__name__)
+                raise
         except BaseException:
             record.close()
-            raise
-        self._progress = Progress(len(self.targets), record.judged)
-        # Not in this thread: Airflow ends a task whose time is over by an exception out of nowhere in it, and
-        # between counting a target and writing its line is no place for one.
-        try:
-            run_interruptible(self._run, name="ims-run", cancel=self._stop_writing.set)
-        except BaseException as error:
-            self._log_early_end(str(error) or type(error).__name__)
             raise
         if self._error:
             self._log_early_end(str(self._error))
@@ -247,7 +249,7 @@ class DeletionRun:
     @property
     def _stats(self) -> RequestStats:
         """The requests of this try."""
-        return self.client.tally - self._stats_before
+        return self.client.stats - self._stats_before
 
     @property
     def _seconds(self) -> float:

@@ -56,8 +56,14 @@ class ManifestReader:
         return self._hash.hexdigest()
 
     def __iter__(self) -> Iterator[Row]:
+        # Before, so that nothing is said of another file's lines; and after, as it may have changed meanwhile.
         if self._approved_digest is not None and self.path.is_file():
             check_digest(_file_digest(self.path), approved=self._approved_digest)
+        yield from self._rows()
+        if self._approved_digest is not None:
+            check_digest(self.digest, approved=self._approved_digest)
+
+    def _rows(self) -> Iterator[Row]:
         for number, line in text_lines(self.path, self._hash):
             if not line.startswith("{"):
                 if self.plan_header is not None:

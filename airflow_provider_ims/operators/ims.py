@@ -61,7 +61,7 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
         ``verify_files``.
     :param preview: do everything but delete; ``deleted`` then counts what would be. (templated)
     :param report: folder for the report, a line for each target in JSON lines; any object storage path. (templated)
-    :param durable: go on where an earlier try was cut (Airflow >= 3.3; before that, a try starts over).
+    :param durable: resume an earlier try that was killed or failed (Airflow >= 3.3; before that, a try starts over).
     :param max_concurrency: requests in flight at most, 1 to 64.
     :param wait_for_completion: wait until what was deleted is gone from reads, ``execution_timeout`` at most.
     :param poll_interval: seconds between two looks while waiting.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_ims.api.errors import IMSTransientError
@@ -18,12 +17,10 @@ from airflow_provider_ims.compat import (
 )
 from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.triggers.events import WaitTimedOut, raise_unless_over
+from airflow_provider_ims.triggers.wait import LogInterval
 
 if TYPE_CHECKING:
     from airflow_provider_ims.compat import Context
-
-# How often a sensor that pokes says what is still to be waited for, in seconds.
-LOG_SECONDS = 60.0
 
 
 class IMSBaseSensor(IMSTask, BaseSensorOperator):
@@ -51,7 +48,7 @@ class IMSBaseSensor(IMSTask, BaseSensorOperator):
         self.deferrable = deferrable
         self._started: float | None = None
         self._went_through = False
-        self._logged = -inf
+        self._log_interval = LogInterval()
 
     @abstractmethod
     def _look(self) -> dict[str, Any] | None:
@@ -84,8 +81,7 @@ class IMSBaseSensor(IMSTask, BaseSensorOperator):
         self._went_through = True
         if result is not None:
             return PokeReturnValue(is_done=True, xcom_value=self._timed(result, context, self._started))
-        if time.monotonic() - self._logged >= LOG_SECONDS:
-            self._logged = time.monotonic()
+        if self._log_interval.is_over():
             self.log.info(self._describe())
         if self.deferrable:
             self._defer(self._started, self._started + self.timeout)
@@ -129,7 +125,8 @@ def _first_reschedule(sensor: BaseSensorOperator, context: Context) -> float | N
     ti: Any = context["ti"]
     if hasattr(ti, "get_first_reschedule_date"):
         first = ti.get_first_reschedule_date(context)
-    else:  # Airflow 2
+    else:
+        # As BaseSensorOperator.execute() in airflow/sensors/base.py of Airflow 2.11 does; no public name tells it.
         from airflow.sensors.base import _orig_start_date  # type: ignore[import-not-found]
 
         first = _orig_start_date(

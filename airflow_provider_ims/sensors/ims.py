@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
@@ -22,14 +23,15 @@ if TYPE_CHECKING:
 
 # So many failures are named in an error.
 _MAX_NAMED = 20
+_NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class IMSMediaDeletedSensor(IMSBaseSensor):
     """Waits until all of some media are gone: no longer shown by reads, or shown as deleted beyond doubt.
 
     Exactly one of ``media_ids``, ``input_urls`` and ``manifest`` is given. Naming no medium is success.
-    Deferred, the sensor carries up to 500 ids or a file's path, which the triggerer must be able to read; a longer
-    list without a file is waited for in the worker, until no more than 500 are left.
+    Deferred, the sensor carries up to 500 ids or a file's path, which the triggerer must be able to read, for up to
+    200,000; what is more, and a longer list without a file, is waited for in the worker until no more are left.
 
     :param media_ids: a list of media ids, text with commas or line ends between them, or what Jinja makes of a
         list. (templated)
@@ -83,6 +85,7 @@ class IMSMediaDeletedSensor(IMSBaseSensor):
             (target.value for target in targets),
             path=None if self.manifest is None else str(self.manifest),
             digest=targets.digest,
+            log_interval=self._log_interval,
         )
 
     def _look(self) -> dict[str, Any] | None:
@@ -289,4 +292,14 @@ class IMSTranscodeJobSensor(_IMSJobSensor):
 
 
 def _files(things: Iterable[JobFile | JobPart], *names: str) -> list[dict[str, str | None]]:
-    return [{name: getattr(thing, name) for name in names or ("media_id", "url")} for thing in things]
+    return [
+        {name: _storable(getattr(thing, name)) for name in names or ("media_id", "url")} for thing in things
+    ]
+
+
+def _storable(text: str | None) -> str | None:
+    r"""Return what the service says as every database of Airflow's takes it in JSON.
+
+    PostgreSQL refuses NUL, and nothing can send half of a pair of surrogates: they become ``\uXXXX``.
+    """
+    return text and _NOT_STORABLE.sub(lambda found: rf"\u{ord(found[0]):04x}", text)

@@ -3,6 +3,9 @@
 Once a second it takes what is due, up to 20 media to a request, and no more requests than it needs to be round in
 time. The event loop only does that; requests are made by a few threads, with the same client and at the same pace
 that operators use, and the connection is read in one of these threads too.
+
+Who waits for very many media, those of a report, is not part of these rounds: all of them are asked for side by side,
+as fast as the pace allows, and what is left again after the interval.
 """
 
 from __future__ import annotations
@@ -12,10 +15,11 @@ import contextvars
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from heapq import nsmallest
+from itertools import islice
 from math import ceil, inf
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
@@ -38,6 +42,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 THREADS = 8
+# A task that waits for more than this has looks of its own, of so many requests at a time, those of all such tasks of
+# a connection together.
+MANY, MANY_THREADS = 500, 24
 # Requests a second, relative to what a round needs: the rest is there to catch up.
 HEADROOM = 1.25
 # The part of a second that its requests are spread over.
@@ -64,10 +71,11 @@ class WaitResult(NamedTuple):
 
 
 class PollRequest(NamedTuple):
-    """One request to make: ``values`` of one kind."""
+    """One request to make: ``values`` of one kind; ``waiter``, if it is for one task alone."""
 
     kind: SubjectKind
     values: tuple[str, ...]
+    waiter: Waiter | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -216,6 +224,9 @@ class Poller:
         self._waiters: set[Waiter] = set()
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(THREADS, "ims-poller")
+        self._pool_for_many = ThreadPoolExecutor(MANY_THREADS, "ims-poller")
+        self._turns_for_many = asyncio.Semaphore(MANY_THREADS)
+        self._connected = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._connection: _Connection | None = None
         self._reading = asyncio.Lock()
@@ -263,18 +274,20 @@ class Poller:
         if not waiter.pending:
             return WaitResult(0)
         self._waiters.add(waiter)
+        looks = self._start(self._look_at_many(waiter)) if waiter.total > MANY else None
         try:
-            for number, value in enumerate(values, 1):
+            for value in () if looks else values:
                 self._schedule.add(waiter, value, self._second())
-                if number % 1000 == 0:
-                    await asyncio.sleep(0)
             assert waiter.result is not None
             async with asyncio.timeout_at(None if until == inf else until + LAST_LOOK_SECONDS):
                 return await waiter.result
         except TimeoutError:
             return WaitResult(len(waiter.pending))
         finally:
-            self._schedule.leave(waiter, self._second())
+            if looks:
+                looks.cancel()
+            else:
+                self._schedule.leave(waiter, self._second())
             self._waiters.discard(waiter)
             if not self._waiters:
                 self._retire()
@@ -290,6 +303,7 @@ class Poller:
         try:
             self._connection = await self._in_thread(lambda: _connect(self._ims_conn_id, self._region))
             self._read_at = self._loop.time()
+            self._connected.set()
             while self._waiters:
                 now = self._second()
                 await self._make_requests(now)
@@ -303,6 +317,7 @@ class Poller:
         finally:
             self._retire()
             self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool_for_many.shutdown(wait=False, cancel_futures=True)
             if self._tasks:
                 await asyncio.wait(self._tasks)
             if self._connection:
@@ -320,10 +335,39 @@ class Poller:
             # By the clock: a loop that is late each time would need more than the second for many requests.
             await asyncio.sleep(begun + SPREAD * number / len(requests) - self._loop.time())
 
-    def _start_soon(self, work: Any) -> None:
+    async def _look_at_many(self, waiter: Waiter) -> None:
+        """Look at all that a task waits for, then after each interval at what is left, last at the deadline."""
+        await self._connected.wait()
+        size = MAX_AT_ONCE[waiter.kind]
+        while waiter.pending:
+            began = self._loop.time()
+            pending = tuple(waiter.pending)
+            pieces = (pending[start : start + size] for start in range(0, len(pending), size))
+            requests = (PollRequest(waiter.kind, piece, waiter) for piece in pieces)
+            # The first answer is waited for, so that a refusal is one.
+            await self._make_each(islice(requests, 1), int(began))
+            await asyncio.gather(*(self._make_each(requests, int(began)) for _ in range(MANY_THREADS)))
+            if self._loop.time() >= waiter.deadline:
+                _end(waiter)
+                return
+            await asyncio.sleep(min(began + waiter.interval, waiter.deadline) - self._loop.time())
+
+    async def _make_each(self, requests: Iterator[PollRequest], asked: int) -> None:
+        """Make one request after the other, in turns with what others make for tasks that wait for many."""
+        for request in requests:
+            async with self._turns_for_many:
+                async with self._reading:
+                    if self._stop.is_set():
+                        return
+                    ask = self._start_soon(self._ask(request, asked))
+                # Whoever cancels this does not cancel what is asked.
+                await asyncio.wait([ask])
+
+    def _start_soon(self, work: Any) -> asyncio.Task[None]:
         task = self._start(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await sync_to_async(work, thread_sensitive=False, executor=self._pool)()
@@ -332,9 +376,10 @@ class Poller:
         connection = self._connection
         assert connection is not None
         pending: Collection[str]
+        pool = self._pool_for_many if request.waiter else self._pool
         try:
             pending = await asyncio.wrap_future(
-                self._pool.submit(still_pending, connection.client, request.kind, request.values, self._stop)
+                pool.submit(still_pending, connection.client, request.kind, request.values, self._stop)
             )
             looked_at = float(asked)
         except CallAbandoned:
@@ -354,17 +399,27 @@ class Poller:
         concerned: set[Waiter] = set()
         for value in request.values:
             is_pending = value in pending
-            waiters = self._schedule.answered(request.kind, value, asked, pending=is_pending)
+            waiters = self._answered(request, value, asked, pending=is_pending)
             concerned |= waiters
             if not is_pending:
                 for waiter in waiters:
                     waiter.pending.discard(value)
         for waiter in concerned:
-            at_the_end = waiter.deadline <= looked_at and self._schedule.is_looked_at(waiter, asked)
+            at_the_end = (
+                not request.waiter
+                and waiter.deadline <= looked_at
+                and self._schedule.is_looked_at(waiter, asked)
+            )
             if at_the_end or not waiter.pending:
                 _end(waiter)
             else:
                 self._log_pending(waiter)
+
+    def _answered(self, request: PollRequest, value: str, asked: int, *, pending: bool) -> set[Waiter]:
+        """Note an answer; return who waits for it."""
+        if request.waiter:
+            return {request.waiter}
+        return self._schedule.answered(request.kind, value, asked, pending=pending)
 
     async def _refused(self, request: PollRequest, asked: int, error: Exception) -> None:
         """Tell those whom a refusal concerns."""
@@ -377,9 +432,9 @@ class Poller:
         elif len(request.values) > 1:
             # One value may be at fault, and the others belong to other tasks.
             for value in request.values:
-                await self._ask(PollRequest(request.kind, (value,)), asked)
+                await self._ask(request._replace(values=(value,)), asked)
         else:
-            for waiter in self._schedule.answered(request.kind, request.values[0], asked, pending=False):
+            for waiter in self._answered(request, request.values[0], asked, pending=False):
                 _end(waiter, error)
 
     async def _has_changed(self, connection: _Connection) -> bool:

@@ -6,8 +6,9 @@ import json
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,7 +17,7 @@ from airflow_provider_ims.api.errors import IMSTransientError
 from airflow_provider_ims.deletion.threads import run_interruptible
 from airflow_provider_ims.triggers.events import WaitTimedOut
 from airflow_provider_ims.triggers.ims import IMSMediaDeletedTrigger
-from airflow_provider_ims.triggers.status import MAX_AT_ONCE, SubjectKind, describe_pending, still_pending
+from airflow_provider_ims.triggers.status import MAX_AT_ONCE, SubjectKind, describe_gone, still_pending
 
 if TYPE_CHECKING:
     from airflow_provider_ims.compat import BaseOperator
@@ -26,12 +27,13 @@ if TYPE_CHECKING:
 # Trigger arguments are stored in a text column: 64 KiB on MySQL, where they lie encrypted and a third longer.
 MAX_CARRIED = 500
 MAX_CARRIED_BYTES = 40_000
-# A trigger holds all that it waits for in memory, beside thousands of others.
-MAX_READ = 50_000
+# A trigger holds all that it waits for in memory, beside others: 57 MiB for so many, its reading included.
+MAX_READ = 200_000
 # Airflow's own time-out of a deferral is there for when no triggerer runs; the trigger's comes first.
 TRIGGERER_GRACE = timedelta(minutes=2)
-LOOKING_THREADS = 8
-# How often a task that waits says how many are still shown, in seconds.
+# Requests in flight at most; how many there are follows from the pace and the answers' delay.
+LOOKING_THREADS = 32
+# How often a task that waits says how many are gone, in seconds.
 LOG_SECONDS = 60.0
 
 T = TypeVar("T")
@@ -52,27 +54,69 @@ def interruptible(work: Callable[[threading.Event], T]) -> T:
     return results[0]
 
 
-def look(hook: IMSHook, kind: SubjectKind, values: Sequence[str]) -> list[str]:
+def look(
+    hook: IMSHook,
+    kind: SubjectKind,
+    values: Sequence[str],
+    on_answer: Callable[[int, int], None] = lambda asked, left: None,
+) -> list[str]:
     """Ask once which of ``values`` must be waited for any longer, in their order.
 
+    Requests go side by side once the first was answered, so that a refusal is one.
+
+    :param on_answer: is told, in another thread, after how many values how many are left.
     :raises IMSAPIError: what the service says instead; one refusal ends the look.
     """
     client = hook.client
 
     def ask_all(stop: threading.Event) -> list[str]:
         def ask(piece: Sequence[str]) -> list[str]:
-            left = still_pending(client, kind, piece, stop)
-            return [value for value in piece if value in left]
+            pending = still_pending(client, kind, piece, stop)
+            return [value for value in piece if value in pending]
+
+        left: list[str] = []
+        asked = 0
+        # Not all at once: a million ids are 50,000 requests.
+        answers: deque[Future[list[str]]] = deque()
+
+        def take(count: int) -> None:
+            nonlocal asked
+            for _ in range(count):
+                left.extend(answers.popleft().result())
+                asked = min(asked + MAX_AT_ONCE[kind], len(values))
+                on_answer(asked, len(left))
 
         pool = ThreadPoolExecutor(LOOKING_THREADS, "ims-look")
         try:
-            answers = pool.map(ask, _pieces(values, MAX_AT_ONCE[kind]))
-            return [value for left in answers for value in left]
+            for piece in _pieces(values, MAX_AT_ONCE[kind]):
+                answers.append(pool.submit(ask, piece))
+                # Twice as many, so that one slow answer does not leave threads idle.
+                take(1 if not asked or len(answers) > 2 * LOOKING_THREADS else 0)
+            take(len(answers))
+            return left
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
 
     return interruptible(ask_all)
+
+
+class LogInterval:
+    """Says when a task that waits shall log again how far it is: once a minute."""
+
+    def __init__(self) -> None:
+        self._last = -inf
+
+    def is_over(self, since: float = -inf) -> bool:
+        """Return whether a minute has passed since this was last True.
+
+        :param since: and since this moment of the monotonic clock.
+        """
+        now = time.monotonic()
+        if now - max(self._last, since) < LOG_SECONDS:
+            return False
+        self._last = now
+        return True
 
 
 class MediaWait:
@@ -83,6 +127,7 @@ class MediaWait:
     :param values: the media that are waited for.
     :param path: a manifest or report that names the same media, for a trigger to read if they are too many.
     :param digest: of the targets that ``path`` names, for the trigger to know if the file was changed.
+    :param log_interval: of the task, for looks that take long.
     :ivar pending: what the last look left; before it, everything.
     """
 
@@ -93,7 +138,9 @@ class MediaWait:
         values: Iterable[str],
         path: str | None = None,
         digest: str | None = None,
+        log_interval: LogInterval | None = None,
     ) -> None:
+        self.log_interval = log_interval or LogInterval()
         self.pending = list(values)
         self._total = len(self.pending)
         self._hook = hook
@@ -102,13 +149,19 @@ class MediaWait:
         self._digest = digest
 
     def is_over(self) -> bool:
-        """Look once."""
-        self.pending = look(self._hook, self._kind, self.pending)
+        """Look once; a look that takes minutes logs how far it is."""
+        began, count = time.monotonic(), len(self.pending)
+
+        def log_progress(asked: int, left: int) -> None:
+            if self.log_interval.is_over(since=began):
+                log.info(describe_gone(self._total - count + asked - left, self._total))
+
+        self.pending = look(self._hook, self._kind, self.pending, log_progress)
         return not self.pending
 
     def describe(self) -> str:
-        """Return a sentence for the log: how many are still shown."""
-        return describe_pending(self._kind, self.pending, self._total)
+        """Return a sentence for the log: how many are gone."""
+        return describe_gone(self._total - len(self.pending), self._total)
 
     def trigger(self, *, poll_interval: float, deadline: float) -> IMSMediaDeletedTrigger | None:
         """Make a trigger for what the last look left; None when it can't carry so much."""
@@ -148,10 +201,8 @@ def wait_until_gone(
     :raises WaitTimedOut: when the deadline has passed and some are still there.
     """
     over = wait.is_over()
-    logged = -inf
     while not over:
-        if time.monotonic() - logged >= LOG_SECONDS:
-            logged = time.monotonic()
+        if wait.log_interval.is_over():
             log.info(wait.describe())
         if time.time() >= deadline:
             raise WaitTimedOut(len(wait.pending))

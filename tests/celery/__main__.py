@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "dev"))
 
 from airflow_provider_ims.emulator.server import Emulator
 from tests.celery.celery_airflow import CeleryAirflow
-from tests.celery.servers import run_postgresql, run_redis
 from tests.celery.work import Traffic, check, measure, seed
 from tests.long_run import run_in_folder, say
+from tests.servers import run_postgresql, run_redis
 
 EXAMPLES = Path(__file__).parents[2] / "example_dags"
 DAG_ID = "ims_delete_sharded"

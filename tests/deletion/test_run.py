@@ -205,12 +205,9 @@ def test_looking_again_promises_no_time(
     library = ims_emulator.generate(60)
     ims_emulator.protect(library[:3], undeletable=True)
     run(library)
-    lines = [line for line in caplog.messages if " of 60 done" in line]
-    assert lines
-    assert all(
-        line == "57 of 60 done (95 %), asking again about the last 3 targets: 57 deleted"
-        for line in lines[1:]
-    )
+    lines = [line for line in caplog.messages if "asking again" in line]
+    assert "57 of 60 done (95 %), asking again about the last 3 targets: 57 deleted" in lines
+    assert not [line for line in lines if "a second" in line or "left" in line]
     assert lines[1:]
 
 
@@ -500,4 +497,4 @@ def test_a_service_that_takes_connections_and_never_answers_is_given_up_whatever
                 max_concurrency=concurrency,
             ).execute()
         assert time.monotonic() - began < 10
-        assert client.tally.requests <= 8  # one at a time, until the first answer
+        assert client.stats.requests <= 8  # one at a time, until the first answer

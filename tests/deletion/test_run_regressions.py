@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import threading
@@ -13,9 +14,16 @@ import pytest
 
 from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.deletion.checkpoint import KEY, Checkpoint, NumberSet, Row
-from airflow_provider_ims.deletion.record import MAX_OPEN, MAX_UNWRITTEN
-from airflow_provider_ims.deletion.resolve import Outcome
-from airflow_provider_ims.deletion.targets import read_targets
+from airflow_provider_ims.deletion.record import (
+    MAX_OPEN,
+    MAX_REQUEST_ID,
+    MAX_SAMPLES,
+    MAX_UNWRITTEN,
+    _add_sample,
+    _rows,
+)
+from airflow_provider_ims.deletion.resolve import Outcome, TargetResult
+from airflow_provider_ims.deletion.targets import MAX_BATCH, Target, read_targets
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.exceptions import IMSAuthError, IMSError, IMSThrottlingError
 from airflow_provider_ims.files.storage import storage_path
@@ -65,6 +73,18 @@ def test_lines_that_no_state_knows_are_counted_once_over_two_kills(
     result = run(ids, store=MortalStore(kept, Life()), report_base=storage_path(str(tmp_path)))
     assert counts(result) == {"deleted": 1000}
     assert sorted(line["media_id"] for line in lines_of(result["report"])) == sorted(ids)
+
+
+def test_a_run_goes_on_however_long_the_path_of_its_report(
+    ims_emulator: Emulator, run: Run, die: Any, tmp_path: Path
+) -> None:
+    ids = ims_emulator.generate(200)
+    kept: dict[str, str] = {}
+    base = tmp_path.joinpath(*["long" * 50] * 12)
+    die(ids, kept, base, "settle", 4, max_concurrency=4)
+    result = run(ids, store=MortalStore(kept, Life()), report_base=storage_path(str(base)))
+    assert result["resumed"]
+    assert counts(result) == {"deleted": 200}
 
 
 def test_a_try_that_fails_at_once_does_not_forget_what_a_killed_one_left_in_doubt(
@@ -160,6 +180,36 @@ def test_a_checkpoint_stays_small_however_far_the_others_are_ahead_of_one() -> N
         checkpoint.open,
         checkpoint.unwritten,
     )
+
+
+def test_the_largest_checkpoint_fits_and_is_read_again() -> None:
+    """Whatever comes together: no packet that MySQL ever took by default is smaller than 1 MiB."""
+    answers = 64 * MAX_BATCH
+    targets = [Target(number, f"{number:032x}") for number in range(MAX_UNWRITTEN + answers)]
+    outcomes = itertools.cycle((Outcome.FORBIDDEN, Outcome.FAILED))
+    results = [
+        TargetResult(target, next(outcomes), False, "𠀀" * 100, "𠀀" * 500, file="unknown")
+        for target in targets
+    ]
+    samples: list[str] = []
+    for _ in range(MAX_SAMPLES):
+        _add_sample(samples, "长" * 40)
+    checkpoint = Checkpoint(
+        input="x" * 64,
+        requested=10**7,
+        unconfirmed=128,
+        done=NumberSet(range(0, 2 * answers, 2)),
+        counts=dict.fromkeys(Outcome, 10**6),
+        open={2 * number: number % 4 == 0 for number in range(MAX_OPEN + answers)},
+        unwritten=list(_rows(results, 2**31)),
+        journal=[("a" * 32, 1000)] * 30,
+        samples={name: samples for name in (*Outcome, "files_left")},
+        request_ids=["r" * MAX_REQUEST_ID] * MAX_SAMPLES,
+    )
+    assert len(checkpoint.unwritten) == len(targets)
+    saved = checkpoint.to_json()
+    assert len(json.dumps(saved)) < 2**20
+    assert Checkpoint.from_json(saved, targets=10**8).to_json() == saved
 
 
 def test_a_result_stays_small_with_urls_beyond_ascii(ims_emulator: Emulator, run: Run) -> None:

@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException
+from hypothesis import given
+from hypothesis import strategies as st
 
+from airflow_provider_ims.api.jobs import Job, JobFile, JobPart
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.exceptions import IMSAPIError, IMSJobFailedError
 from airflow_provider_ims.hooks.ims import IMSHook
@@ -158,6 +161,18 @@ def test_an_output_in_the_very_source_can_be_seen(ims_emulator: Emulator, start:
     job_id = start("convert", outputs=[{"media_id": source, "name": "hd"}], source=source, seconds=0)
     result = finish(done("convert", job_id))
     assert result["inputs"][0]["media_id"] == result["outputs"][0]["media_id"] == source
+
+
+@in_every_kind
+@given(text=st.text(st.characters(exclude_categories=[]), min_size=1))
+def test_every_database_takes_what_a_job_tells(kind: str, text: str) -> None:
+    """PostgreSQL refuses NUL in JSON, and half of a pair of surrogates can't be sent at all."""
+    part = JobPart(f"a{text}", "Success", f"b{text}", f"c{text}", f"oss://d/{text}")
+    job = Job("media convert job", "id", "Success", inputs=(JobFile(text, text),), outputs=(part,))
+    result = done(kind, "id")._result(job)
+    told = json.dumps(result, ensure_ascii=False)
+    told.encode()
+    assert r"\u0000" not in told.replace(r"\\", "")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What waiting costs: 5,000 triggers at one connection, 1,000 for jobs, a withdrawn key, faults, cancellations.
+"""What waiting costs: 5,000 triggers, 1,000 for jobs, one for a long report, a withdrawn key, faults, cancellations.
 
 ``python tests/triggers/figures.py`` prints a line for each figure and fails if one is missed; scenarios can be named,
 and ``--json FILE`` writes ``{scenario: {figure: value}}``. The triggers run in Airflow's own runner, and ask an
@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -48,6 +49,8 @@ LATE_AT_MOST = 100
 JOBS = 1000
 # A job is over at this look; there is no request that reads many.
 LOOKS = 4
+# A report's lines, and how many of its media are still shown at first.
+LINES, SHOWN = 200_000, 1_000
 FAULTY = 400
 FAULTY_INTERVAL = 3.0
 # Three kinds, each of which would strike so often; where two would strike one request, one does.
@@ -291,6 +294,38 @@ async def jobs(emulator: Emulator, figures: Figures) -> None:
     )
 
 
+async def report(emulator: Emulator, figures: Figures) -> None:
+    """Let one trigger wait for the 200,000 media of a report, some of which are still shown at its first look."""
+    shown = await off_loop(lambda: emulator.generate(SHOWN))
+    emulator.add_fault("delay", action="BatchGetMediaInfos", milliseconds=ANSWER_MILLISECONDS, when="before")
+    with tempfile.TemporaryDirectory() as folder:
+        with (Path(folder) / "part-00001.jsonl").open("w") as lines:
+            for media_id in (*(f"{number:032x}" for number in range(LINES - SHOWN)), *shown):
+                lines.write(json.dumps({"media_id": media_id, "outcome": "deleted"}) + "\n")
+        triggerer = Triggerer()
+        late = Lateness()
+        began, before = time.monotonic(), psutil.Process().memory_info().rss
+        (task,) = await triggerer.start(
+            [IMSMediaDeletedTrigger(manifest=folder, poll_interval=INTERVAL, deadline=time.time() + 600)]
+        )
+        most = 0
+        while await off_loop(asked, emulator) < LINES // 20:
+            most = max(most, psutil.Process().memory_info().rss)
+            await asyncio.sleep(0.5)
+        figures.add("seconds of the first look", time.monotonic() - began)
+        figures.add("MiB more than before it", (most - before) / 2**20, at_most=100)
+        await off_loop(delete, emulator, shown)
+        events = await triggerer.events([task])
+    await late.stop(figures, Lateness.of_sleepers)
+    # A look at all, and one or two at what was left.
+    requests, left = LINES // 20, SHOWN // 20
+    asked_in_all = await off_loop(asked, emulator)
+    figures.add("requests", asked_in_all, at_least=requests + left, at_most=requests + 2 * left)
+    figures.add(
+        "triggers that did not succeed", sum(event["status"] != "over" for event in events), at_most=0
+    )
+
+
 async def sleeping(_: Emulator, figures: Figures) -> None:
     """Let 5,000 sleep and nothing else, for comparison: how late the loop of any triggerer is."""
     late = Lateness()
@@ -382,7 +417,8 @@ def connect(emulator: Emulator, key_id: str, secret: str) -> None:
 
 
 SCENARIOS = {
-    scenario.__name__: scenario for scenario in (sleeping, waiting, jobs, withdrawn, faults, cancellations)
+    scenario.__name__: scenario
+    for scenario in (sleeping, waiting, jobs, report, withdrawn, faults, cancellations)
 }
 
 

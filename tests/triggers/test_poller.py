@@ -296,7 +296,7 @@ def test_each_task_s_log_says_once_a_minute_how_many_are_shown(
     monkeypatch.setattr(triggers.log, "filters", [note])
     with caplog.at_level(logging.INFO, triggers.__name__):
         run(main)
-    assert sorted(said) == [("one", "1 of 1 media is still shown."), ("two", "2 of 3 media are still shown.")]
+    assert sorted(said) == [("one", "0 of 1 media are gone."), ("two", "1 of 3 media is gone.")]
 
 
 def test_a_missing_permission_is_told_to_those_who_need_it(
@@ -315,6 +315,23 @@ def test_a_missing_permission_is_told_to_those_who_need_it(
     assert by_id == {"status": "timed_out", "pending": 2}
     with pytest.raises(IMSPermissionError, match="ice:GetMediaInfo"):
         raise_unless_over(by_url)
+
+
+def test_a_strict_service_refuses_one_task_and_tells_the_others_what_is_gone(ims_emulator: Emulator) -> None:
+    ids = ims_emulator.generate(30)
+    ims_emulator.add_fault("otherwise", unknown_ids="refused", malformed_ids="refused")
+
+    async def main() -> list[Event]:
+        tasks = start(gone(media_id) for media_id in [*ids[:13], "no.id", *ids[13:]])
+        await asyncio.sleep(1.5)
+        await asyncio.to_thread(delete, ids)
+        return await asyncio.gather(*tasks)
+
+    events = run(main)
+    refused = events.pop(13)
+    with pytest.raises(IMSAPIError, match=r"no\.id"):
+        raise_unless_over(refused)
+    assert events == [OVER] * 30
 
 
 def test_a_value_that_the_service_refuses_is_its_own_tasks_trouble(
@@ -514,3 +531,82 @@ def test_a_manifest_that_can_not_be_read_is_an_error_with_words(tmp_path: Path) 
     event = run(lambda: event_of(gone(manifest=str(tmp_path / "none.txt"))))
     with pytest.raises(ValueError, match=r"none\.txt does not exist"):
         raise_unless_over(event)
+
+
+@pytest.fixture
+def many(ims_emulator: Emulator, tmp_path: Path) -> tuple[list[str], IMSMediaDeletedTrigger]:
+    """2,000 media, all but the last 1,000 of them gone, and a trigger that reads them from a file."""
+    ids = ims_emulator.generate(2000)
+    delete(ids[:1000])
+    manifest = tmp_path / "ids.txt"
+    manifest.write_text("\n".join(ids))
+    ims_emulator.add_fault("delay", milliseconds=30, action="BatchGetMediaInfos")
+    return ids, gone(manifest=str(manifest))
+
+
+def test_many_are_asked_for_side_by_side_and_then_only_what_is_left(
+    ims_emulator: Emulator, many: tuple[list[str], IMSMediaDeletedTrigger], caplog: pytest.LogCaptureFixture
+) -> None:
+    ids, trigger = many
+
+    async def main() -> list[Event]:
+        (task,) = start([trigger])
+        while len(asked(ims_emulator)) < 100:
+            await asyncio.sleep(0.05)
+        # Others go on meanwhile.
+        (single,) = start([gone(ids[0])])
+        await asyncio.to_thread(delete, ids[1000:])
+        return [await task, await single]
+
+    with caplog.at_level("INFO"):
+        assert run(main) == [OVER, OVER]
+    requests = asked(ims_emulator)
+    first = requests[:100]
+    assert sorted(target for request in first for target in request["targets"]) == sorted(ids)
+    assert {target for request in requests[100:] for target in request["targets"]} <= {*ids[1000:], ids[0]}
+    ended = max(request["at"] + request["seconds"] for request in first)
+    assert ended - first[0]["at"] < 0.25 * sum(request["seconds"] for request in first)
+    assert caplog.text.count("of 2,000 media are gone") == 1
+
+
+def test_many_that_stay_are_counted_at_the_deadline(
+    ims_emulator: Emulator, many: tuple[list[str], IMSMediaDeletedTrigger]
+) -> None:
+    _, trigger = many
+    trigger.deadline, trigger.poll_interval = time.time() + 4, 60
+
+    async def main() -> list[Event]:
+        return await asyncio.gather(*start([trigger]))
+
+    assert run(main) == [{"status": "timed_out", "pending": 1000}]
+    # The first look at all, and the last one at what was left.
+    assert len(asked(ims_emulator)) == 100 + 50
+
+
+def test_many_are_refused_once(
+    ims_emulator: Emulator, many: tuple[list[str], IMSMediaDeletedTrigger], connection: MakeConnection
+) -> None:
+    connection(password="wrong")
+    before = ims_emulator.stats()["requests"]
+
+    async def main() -> list[Event]:
+        return await asyncio.gather(*start([many[1]]))
+
+    (event,) = run(main)
+    assert event["error"]["type"] == "IMSAuthError"
+    assert ims_emulator.stats()["requests"] - before == 1
+
+
+def test_many_are_waited_for_through_trouble_and_an_end_in_between(
+    ims_emulator: Emulator, many: tuple[list[str], IMSMediaDeletedTrigger]
+) -> None:
+    ims_emulator.add_fault("reset", action="BatchGetMediaInfos", every=5)
+
+    async def main() -> list[Event]:
+        task, cut = start([many[1], many[1]])
+        await asyncio.sleep(0.5)
+        cut.cancel()
+        await asyncio.to_thread(delete, many[0][1000:])
+        return [await task]
+
+    assert run(main) == [OVER]

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import faulthandler
 import random
+import re
 import signal
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -137,4 +139,54 @@ def test_a_worker_that_waits_says_how_many_are_shown(
     ids = ims_emulator.generate(3)
     with caplog.at_level("INFO"), pytest.raises(WaitTimedOut):
         wait([*ids, "absent"], deadline=time.time() + 1.2)
-    assert caplog.text.count("3 of 4 media are still shown.") == 1
+    assert caplog.text.count("1 of 4 media is gone.") == 1
+
+
+def overlap(ims_emulator: Emulator, action: str = "BatchGetMediaInfos") -> float:
+    """For how long requests came, relative to what they would have taken one after the other."""
+    requests = ims_emulator.requests(action)
+    ended = max(request["at"] + request["seconds"] for request in requests)
+    return float((ended - requests[0]["at"]) / sum(request["seconds"] for request in requests))
+
+
+def test_a_look_at_many_asks_side_by_side(ims_emulator: Emulator) -> None:
+    ids = ims_emulator.generate(2000)
+    ims_emulator.add_fault("delay", milliseconds=30)
+    wait = MediaWait(IMSHook(), "media_id", [*ids, *(f"absent-{number}" for number in range(2000))])
+    assert not wait.is_over()
+    assert wait.pending == ids
+    assert overlap(ims_emulator) < 0.25
+
+
+def test_a_long_look_says_how_far_it_is(
+    ims_emulator: Emulator, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_ims.triggers.wait.LOG_SECONDS", 0.5)
+    ims_emulator.add_fault("limit", rate=100)
+    shown = ims_emulator.generate(20)
+    wait = MediaWait(IMSHook(), "media_id", [*shown, *(f"absent-{number}" for number in range(3000))])
+    began = time.monotonic()
+    with caplog.at_level("INFO"):
+        assert not wait.is_over()
+    told = [
+        (int(gone.replace(",", "")), total)
+        for gone, total in re.findall(r"([\d,]+) of ([\d,]+) media are gone\.", caplog.text)
+    ]
+    assert 2 <= len(told) <= (time.monotonic() - began) / 0.5
+    assert {total for _, total in told} == {"3,020"}
+    assert sorted(told) == told
+    assert 0 < told[0][0] < told[-1][0] < 3000
+    assert wait.describe() == "3,000 of 3,020 media are gone."
+
+
+def test_a_look_at_a_report_of_200000_lines_needs_little_memory(
+    monkeypatch: pytest.MonkeyPatch, connection: MakeConnection
+) -> None:
+    monkeypatch.setattr("airflow_provider_ims.triggers.wait.still_pending", lambda *_: set())
+    wait = MediaWait(IMSHook(), "media_id", (f"{number:032x}" for number in range(200_000)))
+    tracemalloc.start()
+    try:
+        assert wait.is_over()
+        assert tracemalloc.get_traced_memory()[1] < 3e6
+    finally:
+        tracemalloc.stop()
