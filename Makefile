@@ -13,7 +13,7 @@ DECLARED := apache-airflow alibabacloud-credentials alibabacloud-tea asgiref pen
 # Never look for the metadata of a cloud machine: off the cloud that only waits.
 export ALIBABA_CLOUD_ECS_METADATA_DISABLED := true
 
-.PHONY: demo ui test test-system test-airflow2 test-lineage test-browser faults kills million celery test-databases figures live live-check wheel compatibility test-pythons test-lowest release workflow check format clean bench bench-check docs
+.PHONY: demo ui test test-system test-airflow2 test-lineage test-azure test-browser test-databases faults kills million celery figures live live-check wheel compatibility test-pythons test-lowest release workflow check format clean bench bench-check docs
 
 demo: $(VENV)/ready  ## a real Airflow deletes media in a local IMS, and says what became of each
 	$(BIN)/python dev/demo.py
@@ -33,6 +33,9 @@ test-airflow2: .venv-airflow2/ready  ## the same tests on Airflow 2.11, and a de
 
 test-lineage: .venv-lineage/ready  ## what OpenLineage makes of a deletion, with its own provider
 	.venv-lineage/bin/python -m pytest tests/operators/test_lineage.py
+
+test-azure: .venv-azure/ready .venv-azure/node_modules/.bin/azurite-blob  ## the whole work on Azure's Blob Storage: abfs://, asked of Azurite
+	.venv-azure/bin/python -m pytest --store azure tests/files/test_runs_on_stores.py
 
 test-browser: $(VENV)/ready /usr/bin/chromium  ## the connection form in a real browser
 	$(BIN)/python -m pytest tests/browser
@@ -67,8 +70,7 @@ compatibility: $(VENV)/ready  ## the wheel on each Python beside each Airflow, i
 
 test-pythons: $(VENV)/ready  ## the quick tests on other Pythons that are on the machine; PYTHONS="3.13" for one
 	@for version in $(PYTHONS); do \
-		found=$$($(BIN)/uv python find --no-python-downloads $$version 2>/dev/null) \
-			|| { echo "Python $$version is not on this machine: skipped"; continue; }; \
+		found=$$($(BIN)/python dev/find_python.py $$version) || { echo "Skipped"; continue; }; \
 		$(MAKE) --no-print-directory .venv-py$$version/ready PYTHON=$$found \
 			&& .venv-py$$version/bin/python -m pytest $(QUICK) $(PYTHON_TESTS) || exit 1; \
 	done
@@ -127,6 +129,20 @@ $(VENV)/ready: pyproject.toml constraints/airflow-3.txt
 		--editable '.[emulator]' --group dev --group lineage
 	touch $@
 
+.venv-azure/ready: pyproject.toml constraints/airflow-3.txt $(VENV)/ready
+	$(PYTHON) -m venv .venv-azure
+	$(BIN)/uv pip install --quiet --python .venv-azure/bin/python --constraint constraints/airflow-3.txt \
+		--editable '.[emulator]' --group dev --group azure
+	touch $@
+
+# The server that Microsoft gives out for tests.
+.venv-azure/node_modules/.bin/azurite-blob: .venv-azure/ready /usr/bin/npm
+	npm install --silent --no-audit --no-fund --prefix .venv-azure azurite@3
+	touch $@
+
+/usr/bin/npm:
+	apt-get update -qq && apt-get install -qq --yes --no-install-recommends npm
+
 .venv-celery/ready: pyproject.toml constraints/airflow-3.txt $(VENV)/ready
 	$(PYTHON) -m venv .venv-celery
 	$(BIN)/uv pip install --quiet --python .venv-celery/bin/python --constraint constraints/airflow-3.txt \
@@ -156,6 +172,7 @@ figures: $(VENV)/ready .venv-databases/ready /usr/bin/pg_ctlcluster /usr/sbin/ma
 	$(BIN)/python -m tests.faults.figures
 	$(BIN)/python -m tests.retention.figures
 	$(BIN)/python -m tests.files.figures
+	$(BIN)/python -m tests.web.figures
 	$(BIN)/python -m tests.sharding_figures
 	$(BIN)/python tests/triggers/figures.py
 	.venv-databases/bin/python -m tests.databases
@@ -183,4 +200,4 @@ $(VENV)/docs-ready: $(VENV)/ready
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-airflow2 .venv-lineage .venv-celery .venv-databases .venv-py* .venv-lowest build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .venv-bench
+	rm -rf $(VENV) .venv-airflow2 .venv-lineage .venv-azure .venv-celery .venv-databases .venv-py* .venv-lowest build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .venv-bench

@@ -174,7 +174,7 @@ def _extra(connection: Connection) -> Mapping[str, Any]:
     # starts like that.
     try:
         extra = json.loads(connection.extra or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         extra = None
     if not isinstance(extra, Mapping):
         raise ValueError("extra is no JSON object")
@@ -312,7 +312,7 @@ def _json_text(extra: Mapping[str, Any], field: str) -> str | None:
             return None
         try:
             value = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
     if not isinstance(value, Mapping):
         raise ValueError(f"extra {field!r} is no JSON object")

@@ -94,7 +94,7 @@ def ims_emulator_session() -> Iterator[Emulator]:
 
 @pytest.fixture
 def ims_emulator(ims_emulator_session: Emulator) -> Emulator:
-    """An emulated IMS on this machine: no media, no requests in its books, no faults. See ``Emulator``.
+    """An emulated IMS on this machine: no media, no requests in its log, no faults. See ``Emulator``.
 
     Faults by name: ``ims_emulator.add_fault("throttle", every=3)``; ``ims-emulator --help`` lists them.
     """

@@ -1,7 +1,8 @@
 """One manifest -> shards that many tasks delete, and their results -> one again.
 
 A shard is a manifest of the same kind: of an id list an id list, of a plan a plan. Which shard an id goes to depends
-on the id and on how many shards there are, so duplicates meet in one shard, where the deletion drops them.
+on the id, however it is spelled, and on how many shards there are, so duplicates meet in one shard, where the
+deletion drops them.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
-from airflow_provider_ims.api.identifiers import check_media_id
+from airflow_provider_ims.api.identifiers import check_media_id, match_key
 from airflow_provider_ims.arguments import is_nothing
-from airflow_provider_ims.deletion.policies import OutcomePolicies, OutcomePolicy
-from airflow_provider_ims.deletion.record import MAX_SAMPLES
+from airflow_provider_ims.deletion.policies import FILES_LEFT, OutcomePolicies, OutcomePolicy
+from airflow_provider_ims.deletion.record import MAX_SAMPLES, add_sample
 from airflow_provider_ims.deletion.resolve import Outcome
 from airflow_provider_ims.exceptions import IMSDeletionError, raised_for_airflow
 from airflow_provider_ims.files.manifest import ManifestReader, Row
@@ -88,7 +89,7 @@ class _Spool:
 
 def shard_of(media_id: str, shards: int) -> int:
     """Tell which of so many shards an id belongs to, from 0; the same on every machine."""
-    digest = hashlib.blake2b(media_id.strip().encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(match_key(media_id).encode(), digest_size=8).digest()
     return int.from_bytes(digest) % shards
 
 
@@ -128,16 +129,22 @@ def split_manifest(
             media_id = check_media_id(row.media_id, f"{reader.path}, line {row.line}")
             spools[shard_of(media_id, shards)].add(row)
         total = sum(spool.rows for spool in spools)
-        _check(reader, total)
-        suffix = "txt" if reader.plan_header is None else "jsonl"
+        if (plan := reader.plan_header) is not None:
+            # Where it may be deleted is known to the tasks that delete.
+            check_plan(plan, region=plan.get("region"), host=plan.get("host", ""), rows=total)
+        suffix = "txt" if plan is None else "jsonl"
         arguments = []
         for number, spool in enumerate(spools, start=1):
             path = base / f"shard-{number:03d}-of-{shards:03d}.{suffix}"
             first = b""
-            if reader.plan_header is not None:
+            if plan is not None:
                 place = {"number": number, "of": shards, "plan": reader.digest}
-                first = to_line({**spool.header(reader.plan_header), "shard": place})
-            digest = _write(path, first, spool.file)
+                first = to_line({**spool.header(plan), "shard": place})
+            spool.file.seek(0)
+            # Whole or not at all: a try that was thought dead may write while the next one's shards are deleted.
+            digest = write_whole(
+                path, itertools.chain([first], iter(partial(spool.file.read, PIECE_BYTES), b""))
+            )
             arguments.append({"manifest": str(path), "manifest_digest": digest, "max_media": spool.rows})
     log.info(
         "Split %s (%s lines, SHA-256 %s) into %s shards of %s to %s lines in %s.",
@@ -159,19 +166,21 @@ def merge_results(
     *,
     on_forbidden: OutcomePolicy = "fail",
     on_missing: OutcomePolicy = "warn",
+    on_files_left: OutcomePolicy = "warn",
 ) -> dict[str, Any]:
     """Make one result of those of all shards, and judge it as if one task had deleted them all.
 
     :param shards: what :func:`split_manifest` gave; None if it failed.
     :param results: what the deletions of the shards returned, those that failed with ``IMSDeletionError`` too; None
         if there is none.
-    :param on_forbidden: ``fail``, ``warn`` or ``ignore``, as the deletions had it; so is ``on_missing``.
+    :param on_forbidden: ``fail``, ``warn`` or ``ignore``, as the deletions had it; so are ``on_missing`` and
+        ``on_files_left``.
     :returns: the same as the operator, summed up, with the number of ``shards``. ``seconds`` are those of the shard
         that took longest, ``report`` is the folder that all reports lie in.
     :raises IMSDeletionError: a shard has no result, the counts don't add up, or there are outcomes that the policies
         don't accept. It carries the merged result.
     """
-    policies = OutcomePolicies(on_forbidden, on_missing)
+    policies = OutcomePolicies(on_forbidden, on_missing, on_files_left)
     found = [result for result in results or () if result]
     merged = _sum_up(found, len(shards or ()))
     if shards is None:
@@ -194,37 +203,20 @@ def merge_results(
     return merged
 
 
-def _check(reader: ManifestReader, rows: int) -> None:
-    """Refuse what must not be deleted; where it may be deleted is known to the tasks that delete."""
-    if (plan := reader.plan_header) is not None:
-        check_plan(plan, region=plan.get("region"), host=plan.get("host", ""), rows=rows)
-
-
-def _write(path: ObjectStoragePath, first: bytes, rest: IO[bytes]) -> str:
-    """Write a file that appears whole or not at all; give its SHA-256.
-
-    A try that was thought dead may still be writing while the next one's shards are being deleted.
-    """
-    rest.seek(0)
-    return write_whole(path, itertools.chain([first], iter(partial(rest.read, PIECE_BYTES), b"")))
-
-
-def _verified(results: Sequence[Mapping[str, Any]]) -> list[int]:
-    return [left for result in results if (left := result.get("files_left")) is not None]
-
-
 def _sum_up(results: Sequence[Mapping[str, Any]], shards: int) -> dict[str, Any]:
     samples: dict[str, list[str]] = {}
     for result in results:
         for outcome, names in result["samples"].items():
-            samples[outcome] = [*samples.get(outcome, []), *names][:MAX_SAMPLES]
+            for name in names:
+                add_sample(samples.setdefault(outcome, []), name)
     request_ids = itertools.chain.from_iterable(result["request_ids"] for result in results)
     # Each lies in ``<folder>/map_index=<n>/attempt=<n>``; empty shards have none.
     folders = {result["report"].partition("/map_index=")[0] for result in results if result["report"]}
+    verified = [left for result in results if (left := result.get(FILES_LEFT)) is not None]
     one: Mapping[str, Any] = results[0] if results else {}
     return {
         **{name: sum(result[name] for result in results) for name in SUMS},
-        "files_left": sum(verified) if (verified := _verified(results)) else None,
+        FILES_LEFT: sum(verified) if verified else None,
         "preview": one.get("preview", False),
         "region": one.get("region"),
         "delete_physical_files": one.get("delete_physical_files", False),

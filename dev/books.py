@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,7 @@ from media_team import Cleanup
 from airflow_provider_ims.emulator.server import EmulatedOSS, Emulator
 
 BATCH_LIMIT = 20
+OUTCOMES = ("deleted", "missing", "forbidden", "failed", "unknown", "kept")
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,16 @@ def report_lines(report: str | Path, oss: EmulatedOSS | None = None) -> Iterator
 
 
 def compare(
-    work: Cleanup, before: Books, after: Books, results: Mapping[str, Mapping[str, Any]]
+    work: Cleanup,
+    before: Books,
+    after: Books,
+    results: Mapping[str, Mapping[str, Any]],
+    oss: EmulatedOSS | None = None,
 ) -> Iterator[tuple[str, bool]]:
-    """Hold the tasks' results against the books: a sentence and whether it is true, each."""
+    """Hold the tasks' results and reports against the books: a sentence and whether it is true, each.
+
+    :param oss: where reports under ``oss://`` lie.
+    """
     by_id, by_url = results["delete_by_id"], results["delete_by_url"]
     gone = before.media.keys() - after.media.keys()
     kept_files = {d["media_id"] for d in after.deletions if not d["files"]}
@@ -93,8 +102,11 @@ def compare(
         and work.by_id.items() <= by_id.items()
         and work.by_url.items() <= by_url.items(),
     )
+    for task, result in results.items():
+        lines = Counter(line["outcome"] for line in report_lines(result["report"], oss))
+        counts = {outcome: result[outcome] for outcome in OUTCOMES if result[outcome]}
+        yield f"the report of {task} has {lines.total()} lines, one for every target", lines == counts
 
 
 def _adds_up(result: Mapping[str, Any]) -> bool:
-    outcomes = ("deleted", "missing", "forbidden", "failed", "unknown", "kept")
-    return bool(result["requested"] == sum(result.get(outcome, 0) for outcome in outcomes))
+    return bool(result["requested"] == sum(result.get(outcome, 0) for outcome in OUTCOMES))

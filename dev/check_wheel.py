@@ -1,8 +1,8 @@
 """Build sdist and wheel, look into both, and use the wheel in bare environments of several Airflow releases.
 
 Each environment starts with Airflow alone, in the versions that the release came with (``constraints/``). The wheel
-and its emulator are then installed without any constraint, as a user may do, and must leave every version that was
-there.
+with its extra ``oss``, and then its emulator, are installed without any constraint, as a user may do, and must leave
+every version that was there.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ import zipfile
 from pathlib import Path
 
 import constraints
+from airflow_provider_ims.emulator.oss import LocalOSS
 
 ROOT = Path(__file__).parent.parent
+USE = ROOT / "dev" / "use_wheel.py"
 UV = [sys.executable, "-m", "uv"]
 PACKAGE = "airflow_provider_ims"
 RELEASES = ("2.11.0", "3.0.0", "3.1.8", "3.3.2")
@@ -94,6 +96,9 @@ def use(wheel: Path, release: str, folder: Path, python: str = sys.executable) -
     versions = ["--constraint", str(constraints.path_of(release))]
     run(*install, f"apache-airflow=={release}", *versions)
     before = frozen(installed)
+    environment = environment_of(folder / "airflow")
+    run(*install, f"{wheel}[oss]")
+    seen = {"store": use_store(installed, environment)}
     run(*install, f"{wheel}[emulator,oss]")
     after = frozen(installed)
     changed = {
@@ -107,8 +112,33 @@ def use(wheel: Path, release: str, folder: Path, python: str = sys.executable) -
         flush=True,
     )
 
-    home = folder / "airflow"
-    environment = {
+    home = environment["AIRFLOW_HOME"]
+    providers = run(str(folder / "bin" / "airflow"), "providers", "list", env=environment, cwd=Path(home))
+    expect("airflow-provider-ims" in providers, f"airflow providers list does not show it:\n{providers}")
+    printed = run(installed, str(USE), env=environment, cwd=Path(home))
+    return {**json.loads(printed.splitlines()[-1]), **seen}
+
+
+def use_store(python: str, environment: dict[str, str]) -> str:
+    """Run a plain task with ``oss://`` paths where there is nothing but Airflow, the wheel and its extra ``oss``.
+
+    The local OSS that it asks is in this process, from an environment of its own.
+    """
+    with LocalOSS("team") as oss:
+        for number in range(2500):
+            oss.put("team", f"base/many/{number}")
+        environment = {**environment, "AIRFLOW_CONN_OSS_TEAM": oss.airflow_connection()}
+        home = Path(environment["AIRFLOW_HOME"])
+        run(python, str(USE), "--only-store", "oss://oss_team@team/base", env=environment, cwd=home)
+        operations = {request["operation"] for request in oss.requests}
+        expect("UploadPart" in operations and not oss.uploads, f"no file was written in pieces: {operations}")
+        return f"{len(oss.requests)} requests"
+
+
+def environment_of(home: Path) -> dict[str, str]:
+    """What a process of a bare Airflow is told; its home is made."""
+    home.mkdir()
+    return {
         **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PYTHON"))},
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -116,11 +146,6 @@ def use(wheel: Path, release: str, folder: Path, python: str = sys.executable) -
         "ALIBABA_CLOUD_ECS_METADATA_DISABLED": "true",
         "NO_PROXY": "127.0.0.1,localhost",
     }
-    home.mkdir()
-    providers = run(str(folder / "bin" / "airflow"), "providers", "list", env=environment, cwd=home)
-    expect("airflow-provider-ims" in providers, f"airflow providers list does not show it:\n{providers}")
-    printed = run(installed, str(ROOT / "dev" / "use_wheel.py"), env=environment, cwd=home)
-    return dict(json.loads(printed.splitlines()[-1]))
 
 
 def frozen(python: str) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Use the wheel on each Python beside each Airflow, and write what came of it into ``docs/compatibility.md``.
 
-Results are kept in ``docs/compatibility.json``; a run replaces those of the pairs that it was asked for. The README's
+Results are kept in ``docs/compatibility.json``; a run replaces those of the pairs that it was asked for. The READMEs'
 line on what was tested follows from them too. Nothing of it is typed in.
 """
 
@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import check_wheel
+from find_python import find_python
 
 import constraints
 
 DOCS = Path(__file__).parent.parent / "docs"
 RESULTS, PAGE = DOCS / "compatibility.json", DOCS / "compatibility.md"
-README = DOCS.parent / "README.md"
+READMES = [DOCS.parent / "README.md", DOCS.parent / "README.zh-CN.md"]
 MARK = "<!-- tested -->"
 CLAIM = re.compile(rf"{MARK}\n(?:.+\n)?")
 PYTHONS = ("3.11", "3.12", "3.13")
@@ -58,14 +59,6 @@ def main() -> None:
     sys.exit(failed)
 
 
-def find_python(version: str) -> str | None:
-    """The interpreter of that version, if one is here; none is fetched."""
-    try:
-        return check_wheel.run(*check_wheel.UV, "python", "find", "--no-python-downloads", version).strip()
-    except SystemExit:
-        return None
-
-
 def attempt(wheel: Path, release: str, folder: Path, python: str) -> dict[str, str]:
     try:
         return {ENVIRONMENT: "yes", **check_wheel.use(wheel, release, folder, python)}
@@ -87,7 +80,8 @@ def keep(python: str, release: str, seen: dict[str, str]) -> None:
 
 def write() -> None:
     PAGE.write_text(page(results()))
-    README.write_text(CLAIM.sub(f"{MARK}\n{claim(results())}\n", README.read_text()))
+    for readme in READMES:
+        readme.write_text(CLAIM.sub(f"{MARK}\n{claim(results())}\n", readme.read_text()))
 
 
 def page(rows: list[dict[str, Any]]) -> str:
@@ -99,7 +93,8 @@ def page(rows: list[dict[str, Any]]) -> str:
         "The wheel in a bare environment of each Airflow release, in the versions that the release came with",
         "(`constraints/`). *installs*: `pip check` is clean, and no version changed. *form*: the connection form's",
         "own fields, without a warning. *deletion*, *sensors*, *plan*, *store*: DAGs run with `dag.test()` against",
-        "the local IMS and OSS. A warning from a line of this package is an error. Written by `make compatibility`.",
+        "the local IMS and OSS. *pages*: those of a plan and its deletion, from Airflow's own API server. A warning",
+        "from a line of this package is an error. Written by `make compatibility`.",
         "",
         "| Airflow | Python | " + " | ".join(suites) + " | date |",
         "|---" * (len(suites) + 3) + "|",
@@ -111,10 +106,13 @@ def page(rows: list[dict[str, Any]]) -> str:
 
 
 def claim(rows: list[dict[str, Any]]) -> str:
-    """What the README may say."""
+    """What the READMEs may say, in any language."""
     worked = [row for row in rows if "failed" not in row["seen"]]
     airflows = sorted({row["airflow"] for row in worked}, key=_numbers)
-    pythons = sorted({row["python"] for row in worked}, key=_numbers)
+    pythons = []
+    for python in sorted({row["python"] for row in worked}, key=_numbers):
+        first = min((row["airflow"] for row in worked if row["python"] == python), key=_numbers)
+        pythons.append(python if first == airflows[0] else f"{python} (Airflow >= {first})")
     return f"Airflow {', '.join(airflows)}; Python {', '.join(pythons)}."
 
 

@@ -6,7 +6,8 @@ secret and region), and trigger the DAG with the media that are to go, in the fo
     {"media_ids": ["a1b2...", "c3d4..."], "input_urls": ["oss://my-bucket/raw/take-1.mp4"]}
 
 Both lists are empty by default, and an empty list means *nothing to delete*: running the example as it is
-deletes nothing.
+deletes nothing. What became of each medium stands in a report, JSON lines in a folder of each task's own: name a
+place that every worker sees, such as ``oss://my-bucket/ims`` (needs the extra ``oss``).
 """
 
 from __future__ import annotations
@@ -37,6 +38,13 @@ with DAG(
             title="URLs",
             description="These leave the media library, and their files are deleted from the bucket.",
         ),
+        "folder": Param(
+            "/tmp/ims-reports",
+            type="string",
+            minLength=1,
+            title="Folder",
+            description="Where reports go; any object storage path that every worker sees.",
+        ),
     },
     tags=["ims", "example"],
     doc_md=__doc__,
@@ -47,16 +55,15 @@ with DAG(
         # A list longer than this is a mistake somewhere upstream: the task fails before the first deletion.
         max_media=500,
         # Media that the service refuses to delete (a bucket's owner may protect them) fail the task by default.
-        # Here they are expected, and the rest shall go on: the log and the result name each of them.
+        # Here they are expected, and the rest shall go on: the report names each of them.
         on_forbidden="warn",
+        report="{{ params.folder }}",
     )
 
-    # Reads may show a medium for a while after its deletion. What was refused stays, so don't wait for that;
-    # the result names up to 100 of the refused ones.
+    # Reads may show a medium for a while after its deletion. What was refused stays, so don't wait for that.
     wait_until_gone = IMSMediaDeletedSensor(
         task_id="wait_until_gone",
-        media_ids="{{ params.media_ids"
-        " | reject('in', ti.xcom_pull(task_ids='delete_by_id')['samples'].get('forbidden', [])) | list }}",
+        manifest="{{ ti.xcom_pull(task_ids='delete_by_id')['report'] }}",  # those that the report calls deleted
         poke_interval=10,
         timeout=600,
         deferrable=True,  # waits in the triggerer, and occupies no worker
@@ -69,6 +76,7 @@ with DAG(
         delete_physical_files=True,
         max_media=100,
         on_forbidden="warn",
+        report="{{ params.folder }}",
     )
 
     delete_by_id >> wait_until_gone

@@ -8,7 +8,7 @@ secret and region), and trigger the DAG with a text file of one media id a line,
 1. ``split`` reads the manifest once and writes its shards next to each other. The same id always goes to the same
    shard. If ``manifest_digest`` is given, any other file than the one with this SHA-256 is refused before that.
 2. ``delete`` is mapped over the shards, on as many workers as there are. Each of its tasks has a report of its own
-   and, from Airflow 3.3 on, goes on where it was cut. Only paths, digests and counts travel between tasks.
+   and, from Airflow 3.3 on, resumes after a kill. Only paths, digests and counts travel between tasks.
 3. ``merge`` adds the results up, and fails if they don't account for every line of the manifest.
 
 The request limit is the account's, and the tasks share it without knowing of each other: shards make a run faster

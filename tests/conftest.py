@@ -33,6 +33,8 @@ os.environ |= {
     "no_proxy": "127.0.0.1,localhost",
 }
 
+# It sets up logging, and would drop the handlers of the test that is the first to import it.
+import airflow  # noqa: E402, F401
 import pytest  # noqa: E402
 
 from airflow_provider_ims.api.client import IMSClient  # noqa: E402

@@ -26,6 +26,7 @@ from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.credentials import FetchedCredentials, StaticCredentials
 from airflow_provider_ims.api.endpoints import parse_host
 from airflow_provider_ims.api.errors import ERROR_RULES
+from airflow_provider_ims.deletion import run as run_module
 from airflow_provider_ims.deletion.policies import OutcomePolicies
 from airflow_provider_ims.deletion.run import DeletionRun
 from airflow_provider_ims.deletion.targets import read_targets
@@ -363,6 +364,7 @@ def manifests(world: World) -> Iterator[Provocation]:
     yield "report.jsonl", manifest("report.jsonl", '{"media_id": "a", "outcome": "deleted"}')
     yield "headless.jsonl", manifest("headless.jsonl", '{"media_id": "a"}')
     yield "idless.jsonl, line 2", manifest("idless.jsonl", f'{header}\n{{"id": "a"}}')
+    yield "dateless.jsonl, line 2", manifest("dateless.jsonl", f'{header}\n{{"media_id": "a", "created": 5}}')
     yield "latin.txt, line 1", manifest("latin.txt", b"\xff\xfe")
     yield "long.txt, line 1", manifest("long.txt", b"a" * (2**21))
     yield "words.txt, line 2", manifest("words.txt", "an-id\ntwo words")
@@ -631,6 +633,11 @@ def runs(world: World) -> Iterator[Provocation]:
         targets = read_targets(media_ids=ids[:3] + library)
         DeletionRun(client, targets, max_concurrency=2, policies=OutcomePolicies()).execute()
 
+    def hopeless() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(run_module, "MAX_OPEN", 3)
+            unreadable()
+
     def strangers() -> Any:
         library = world.emulator.generate(3)
         world.emulator.protect(library[:1])
@@ -647,6 +654,7 @@ def runs(world: World) -> Iterator[Provocation]:
     yield "forbidden", forbidden
     yield "failed", failed
     yield "unknown", unreadable
+    yield "Too many", hopeless
     yield "request", strangers
     yield "targets", stopped
     refused = {"kind": "refuse", "action": "DeleteMediaInfos", "code": "OperationDenied", "skip": 1}
@@ -816,6 +824,12 @@ def object_stores(world: World) -> Iterator[Provocation]:
 
     yield "oss", healed(lost_on_the_way)
 
+    def refused_besides() -> Any:
+        refused = {"kind": "refuse", "action": "DeleteMediaInfos", "code": "OperationDenied", "skip": 1}
+        return world.with_fault(lost_on_the_way, refused)()
+
+    yield "Besides", healed(refused_besides)
+
     def left_lying() -> Any:
         base = by_key(actions=["oss:Get*", "oss:Put*", "oss:ListObjects"])()
         return delete(media_ids=world.emulator.generate(1), report=f"{base}bucket/reports")
@@ -846,12 +860,22 @@ def files_that_stay(world: World) -> Iterator[Provocation]:
     yield "3 of 3 files left", verified
     yield "3 of 3 files left", lambda: verified(on_files_left="fail")
     yield "on_files_left", lambda: verified(on_files_left="never")
+    yield "verify_files looks", lambda: delete(media_ids=["a"], verify_files=True)
+    yield "on_files_left", lambda: delete(media_ids=["a"], on_files_left="fail")
 
     def without_region() -> Any:
         world.connect(extra={"region": ""})
         return delete(media_ids=["a"], delete_physical_files=True, verify_files=True)
 
     yield "verify_files", without_region
+
+    def unrecorded() -> Any:
+        folder = world.folder / "unrecorded"
+        folder.mkdir()
+        (folder / "part-00001.jsonl").write_text('{"media_id": "a", "outcome": null}\n')
+        return gone(manifest=str(folder)).execute({"ti": Task()})  # type: ignore[typeddict-item]
+
+    yield "unrecorded", unrecorded
 
     def unwritten() -> Any:
         folder = world.folder / "unwritten"

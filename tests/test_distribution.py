@@ -123,11 +123,12 @@ def test_each_list_of_a_release_is_that_release_s() -> None:
         assert f"apache-airflow=={name}" in lists[name].split()
 
 
-def test_the_page_and_the_readme_claim_what_was_tested() -> None:
+def test_the_page_and_the_readmes_claim_what_was_tested() -> None:
     """And no more: ``make compatibility`` writes both."""
     rows = compatibility.results()
     assert compatibility.PAGE.read_text() == compatibility.page(rows)
-    assert f"{compatibility.MARK}\n{compatibility.claim(rows)}\n" in compatibility.README.read_text()
+    for readme in compatibility.READMES:
+        assert f"{compatibility.MARK}\n{compatibility.claim(rows)}\n" in readme.read_text()
     assert [row for row in rows if "failed" in row["seen"]] == []
     pythons = {row["python"] for row in rows}
     assert pythons == {name.rpartition(" ")[2] for name in PROJECT["classifiers"] if "Python :: 3." in name}

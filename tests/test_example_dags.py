@@ -67,12 +67,12 @@ def test_deletes_nothing_as_it_is(file: Path, ims_emulator: Emulator) -> None:
     assert ims_emulator.requests("DeleteMediaInfos") == []
 
 
-def test_delete_media(ims_emulator: Emulator) -> None:
+def test_delete_media(ims_emulator: Emulator, tmp_path: Path) -> None:
     work = cleanup()
     ims_emulator.seed(work.media)
     dag = load(FOLDER / "ims_delete_media.py")["ims_delete_media"]
     before = books.read(ims_emulator)
-    finished = run(dag, work.conf)
+    finished = run(dag, {**work.conf, "folder": str(tmp_path)})
     assert set(states(finished).values()) == {"success"}
     task = finished.get_task_instance("delete_by_id")
     results = {name: task.xcom_pull(task_ids=name) for name in ("delete_by_id", "delete_by_url")}

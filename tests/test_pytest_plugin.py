@@ -235,15 +235,16 @@ def test_nothing_heavy_is_loaded_where_it_is_not_used(project: pytest.Pytester) 
     project.runpytest_subprocess().assert_outcomes(passed=1)
 
 
-def test_the_plugin_costs_less_than_a_hundredth_of_a_second() -> None:
-    """Beyond what pytest has loaded by itself."""
+def test_the_plugin_costs_little_beside_pytest_itself() -> None:
+    """Everybody who has the package installed pays for it in each run of pytest."""
     script = """
 import time
+began = time.process_time()
 import pytest
-began = time.perf_counter()
+pytest_itself = time.process_time() - began
 import airflow_provider_ims.pytest_plugin
-print(time.perf_counter() - began)
+print((time.process_time() - began - pytest_itself) / pytest_itself)
 """
     command = [sys.executable, "-c", script]
     tries = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(3)]
-    assert min(float(done.stdout) for done in tries) < 0.01
+    assert min(float(done.stdout) for done in tries) < 0.1

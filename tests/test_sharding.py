@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import tempfile
 import tracemalloc
 from collections import Counter
 from pathlib import Path
@@ -13,14 +14,19 @@ from typing import Any
 import fsspec
 import pytest
 from airflow.sdk.io import attach
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.errors import GuardError
+from airflow_provider_ims.api.identifiers import is_missing
 from airflow_provider_ims.deletion.policies import check_guards
+from airflow_provider_ims.deletion.record import MAX_SAMPLE_BYTES
 from airflow_provider_ims.deletion.run import DeletionRun
 from airflow_provider_ims.deletion.targets import read_targets
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.exceptions import IMSDeletionError, IMSGuardError
+from airflow_provider_ims.files import manifest as manifest_module
 from airflow_provider_ims.files.manifest import ManifestReader
 from airflow_provider_ims.retention.plan import check_plan
 from airflow_provider_ims.sharding import MAX_SHARDS, merge_results, shard_of, split_manifest
@@ -75,6 +81,36 @@ def test_each_id_is_in_the_shard_that_it_hashes_to(tmp_path: Path, manifest: Pat
 def test_where_an_id_goes_never_changes() -> None:
     """Releases of one deployment may differ between tries; an id must not be in two shards for that."""
     assert [shard_of(media_id, 8) for media_id in IDS[:12]] == [1, 3, 0, 7, 6, 4, 7, 2, 4, 6, 7, 2]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(
+        st.from_regex(r"[0-9a-fA-F]{1,4}|[A-Za-z_.][A-Za-z0-9_.-]{0,3}", fullmatch=True).filter(
+            lambda media_id: not is_missing(media_id)
+        ),
+        min_size=1,
+        max_size=40,
+    ),
+    st.integers(1, 8),
+    st.randoms(use_true_random=False),
+)
+def test_all_spellings_of_an_id_meet_in_one_shard(
+    media_ids: list[str], shards: int, rng: random.Random
+) -> None:
+    """So as many media are deleted, and as many duplicates dropped, as by one task."""
+    spelled = [f"{form(media_id)}{rng.choice(['', ' ', chr(9)])}" for media_id in media_ids for form in
+               (str, str.lower, str.upper, str.swapcase)]  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "ids.txt")
+        path.write_text("\n".join(spelled))
+        whole = read_targets(manifest=str(path))
+        parts = [
+            read_targets(manifest=shard["manifest"])
+            for shard in split_manifest(str(path), f"{folder}/shards", shards)
+        ]
+    assert sum(map(len, parts)) == len(whole)
+    assert sum(part.duplicates for part in parts) == whole.duplicates
 
 
 def test_shards_are_about_as_large(tmp_path: Path) -> None:
@@ -187,6 +223,20 @@ def test_only_what_was_approved_is_split(tmp_path: Path, manifest: Path) -> None
     refused(manifest, tmp_path / "2", IMSGuardError, "not the one that was approved", manifest_digest=digest)
 
 
+def test_a_manifest_that_changes_after_its_digest_was_checked_is_not_split(
+    tmp_path: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
+
+    def then_it_changes(path: Any, first_reading: Any = manifest_module._file_digest) -> str:
+        found: str = first_reading(path)
+        manifest.write_text(manifest.read_text() + "one-more\n")
+        return found
+
+    monkeypatch.setattr(manifest_module, "_file_digest", then_it_changes)
+    refused(manifest, tmp_path / "1", IMSGuardError, "not the one that was approved", manifest_digest=digest)
+
+
 # --- plans ---
 
 
@@ -235,10 +285,11 @@ def test_a_plan_that_must_not_be_deleted_is_not_split(
 
 def test_a_plan_that_is_cut_is_not_split(tmp_path: Path, plan: Path) -> None:
     whole = plan.read_bytes()
-    for length in (len(whole) - 1, len(whole) - 30, whole.rfind(b"\n", 0, -1) + 1, whole.find(b"\n") + 1):
+    plan.write_bytes(whole[:-1])  # only the last line end is missing: every medium is there
+    made = split_manifest(str(plan), str(tmp_path / "whole"), 4)
+    assert sum(shard["max_media"] for shard in made) == 100
+    for length in (len(whole) - 2, len(whole) - 30, whole.rfind(b"\n", 0, -1) + 1, whole.find(b"\n") + 1):
         plan.write_bytes(whole[:length])
-        if length == len(whole) - 1:  # only the last line end is missing: every medium is there
-            continue
         with pytest.raises((IMSGuardError, ValueError), match=r"cut|says that it names"):
             split_manifest(str(plan), str(tmp_path / "shards"), 4)
         assert not (tmp_path / "shards").exists()
@@ -298,6 +349,37 @@ def test_merging_judges_like_one_task(sharded: Any) -> None:
     assert failed.value.result["deleted"] == 145
     with pytest.raises(IMSDeletionError, match="4 of 154 missing"):
         merge_results(*sharded, on_forbidden="ignore", on_missing="fail")
+
+
+def test_files_that_were_left_are_judged_like_those_of_one_task(sharded: Any) -> None:
+    shards, results = sharded
+    addresses = [f"oss://bucket/{number}.mp4" for number in range(6)]
+    for number, result in enumerate(results):
+        own = addresses[2 * number : 2 * number + 2]
+        result |= {"files_left": 2, "samples": result["samples"] | {"files_left": own}}
+    merged = merge_results(shards, results, on_forbidden="ignore")
+    assert (merged["files_left"], merged["samples"]["files_left"]) == (6, addresses)
+    with pytest.raises(IMSDeletionError, match="6 of 154 files left"):
+        merge_results(shards, results, on_forbidden="ignore", on_files_left="fail")
+    with pytest.raises(ValueError, match="on_files_left is 'never'"):
+        merge_results(shards, results, on_files_left="never")  # type: ignore[arg-type]
+
+
+def test_what_can_be_added_is_added(sharded: Any) -> None:
+    shards, results = sharded
+    merged = merge_results(shards, results, on_forbidden="ignore")
+    numbers = {name for name, value in results[0].items() if type(value) is int}
+    assert {name: merged[name] for name in numbers} == {
+        name: sum(result[name] for result in results) for name in numbers
+    }
+
+
+def test_the_samples_of_all_shards_are_as_small_as_those_of_one(sharded: Any) -> None:
+    shards, results = sharded
+    for result in results:
+        result["samples"] = {"deleted": [f"oss://bucket/{'ä' * 200}/{number}" for number in range(4)]}
+    merged = merge_results(shards, results, on_forbidden="ignore")
+    assert 0 < len(json.dumps(merged["samples"]["deleted"])) <= MAX_SAMPLE_BYTES
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception, sleep_using_event, wait_random_exponential
 
 from airflow_provider_ims import __version__
 from airflow_provider_ims.api import signing
@@ -33,6 +33,7 @@ from airflow_provider_ims.api.errors import (
 from airflow_provider_ims.api.forks import start_anew_in_children
 from airflow_provider_ims.api.rate_limit import RateLimiter
 from airflow_provider_ims.api.responses import Response, is_plausible, read_answer
+from airflow_provider_ims.api.times import write_time
 from airflow_provider_ims.api.transport import Transport
 
 API_VERSION = "2020-11-09"
@@ -110,7 +111,7 @@ class IMSClient:
         )
         self._proxy_secrets = self._transport.secrets
         self._clock_offset = timedelta()
-        self._tally = RequestStats()
+        self._stats = RequestStats()
         self.last_answer_at = float("-inf")
         self.last_error: IMSAPIError | None = None
         """Why the last request failed; None if it did not."""
@@ -125,10 +126,10 @@ class IMSClient:
         self._silence = _Silence(self.retry_seconds, self._min_tries)
 
     @property
-    def tally(self) -> RequestStats:
+    def stats(self) -> RequestStats:
         """All that was sent so far."""
         with self._lock:
-            return self._tally
+            return self._stats
 
     @property
     def window(self) -> int | None:
@@ -185,7 +186,7 @@ class IMSClient:
             retry=retry_if_exception(state.worth_another_try),
             stop=state.spent,
             wait=state.pause,
-            sleep=lambda seconds: _sleep(seconds, cancel),
+            sleep=sleep_using_event(cancel),
             reraise=True,
         )
         with silence:
@@ -211,18 +212,15 @@ class IMSClient:
     ) -> Response[T]:
         """Send once."""
         permit = self._pace.acquire(cancel) if self._pace else None
-        if cancel.is_set():
-            if self._pace and permit is not None:
-                self._pace.release(permit, answered=False)
-            if stop and stop.is_set():
-                raise CallAbandoned
-            raise self._silence.error_for(action)
         error: IMSAPIError | None = None
         answer: Response[T] | None = None
         is_sent = False
         began = time.monotonic()
         try:
+            # Both its turn and a key may have been long in coming.
+            self._raise_if_cancelled(cancel, stop, action)
             key = self._usable_credentials(action)
+            self._raise_if_cancelled(cancel, stop, action)
             headers = self._sign(action, query, key)
             is_sent = True
             status, answer_headers, body = self._transport.send(action, query, headers, stop)
@@ -240,8 +238,7 @@ class IMSClient:
             if self._pace and permit is not None:
                 self._pace.release(
                     permit,
-                    throttled=throttled,
-                    answered=bool(answer) or throttled,
+                    throttled=throttled if answer or throttled else None,
                     retry_after=error.retry_after if error else None,
                 )
         is_refused = bool(error and error.http_status) and not isinstance(error, IMSTransientError)
@@ -263,9 +260,16 @@ class IMSClient:
         self.last_answer_at = time.monotonic()
         return answer._replace(answer_lost=state.answer_lost)
 
+    def _raise_if_cancelled(self, cancel: _Cancel, stop: threading.Event | None, action: str) -> None:
+        if not cancel.is_set():
+            return
+        if stop and stop.is_set():
+            raise CallAbandoned
+        raise self._silence.error_for(action)
+
     def _count(self, more: RequestStats) -> None:
         with self._lock:
-            self._tally = RequestStats(*map(int.__add__, self._tally, more))
+            self._stats = RequestStats(*map(int.__add__, self._stats, more))
 
     def _usable_credentials(self, action: str) -> Credentials:
         key = self._credentials.current()
@@ -287,7 +291,7 @@ class IMSClient:
             access_key_id=key.access_key_id,
             access_key_secret=key.access_key_secret,
             security_token=key.security_token,
-            date=(datetime.now(UTC) + self._clock_offset).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            date=write_time(datetime.now(UTC) + self._clock_offset),
             nonce=secrets.token_hex(16),
         )
         return headers | {
@@ -422,18 +426,18 @@ class _RetryState:
         self.answer_lost |= error.answer_lost
 
     def worth_another_try(self, error: BaseException) -> bool:
-        """Apply the remedy that the table of errors names; each correction once in a call."""
+        """Apply the correction that the table of errors names; each correction once in a call."""
         if not isinstance(error, IMSAPIError):
             return False
         if isinstance(error, IMSTransientError):
             return True
-        remedy = classify(error.code, error.http_status or 0).remedy
-        if remedy in self._used_up:
+        action = classify(error.code, error.http_status or 0).retry_action
+        if action in self._used_up:
             return False
-        self._used_up.add(remedy)
-        if remedy is RetryAction.RENEW_CREDENTIALS:
+        self._used_up.add(action)
+        if action is RetryAction.RENEW_CREDENTIALS:
             return self._credentials.renew()
-        if remedy is RetryAction.CORRECT_CLOCK and error.service_date and is_plausible(error.service_date):
+        if action is RetryAction.CORRECT_CLOCK and error.service_date and is_plausible(error.service_date):
             self._take_over_clock(error.service_date)
             return True
         return False
@@ -452,7 +456,7 @@ class _RetryState:
         if self._paced and isinstance(error, IMSThrottlingError):
             return 0  # the pace makes everybody wait
         if (
-            classify(error.code, error.http_status or 0).remedy is RetryAction.RETRY_AT_ONCE
+            classify(error.code, error.http_status or 0).retry_action is RetryAction.RETRY_AT_ONCE
             and self.tries == 1
         ):
             return 0
@@ -473,10 +477,6 @@ def encode_params(params: Mapping[str, Any]) -> dict[str, str]:
         elif value is not None:
             raise ValueError(f"parameter {name}: {type(value).__name__} can't be sent, only text and numbers")
     return encoded
-
-
-def _sleep(seconds: float, cancel: _Cancel) -> None:
-    cancel.wait(seconds)
 
 
 def _signature(headers: Mapping[str, str]) -> str:

@@ -13,6 +13,9 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, NamedTuple
 
+# Refusals that may be about one target of a batch. Whether one bad id fails a whole call is not documented.
+TARGET_CODES = ("invalidparameter", "invalidmedia", "invalidinputurl", "resourcenotfound", "medianot")
+
 
 class IMSError(Exception):
     """Every error of this package that can be caught as one."""
@@ -75,6 +78,11 @@ class IMSAPIError(IMSError):
         self.service_date = service_date
         self.connection: str | None = None
 
+    @property
+    def is_about_target(self) -> bool:
+        """Whether it may be one id or URL that is refused, so that the request would be taken without it."""
+        return self.code.lower().startswith(TARGET_CODES)
+
     def __str__(self) -> str:
         status = f", HTTP {self.http_status}" if self.http_status else ""
         request = f", request id {self.request_id}" if self.request_id else ""
@@ -118,14 +126,14 @@ class RetryAction(Enum):
 
 
 class ErrorRule(NamedTuple):
-    """One row: codes that begin with ``prefix`` are of type ``error``, and worth ``remedy``.
+    """One row: codes that begin with ``prefix`` are of type ``error``, and to be met by ``retry_action``.
 
     ``hint`` says what a person does about it, where the service's own words don't.
     """
 
     prefix: str
     error: type[IMSAPIError]
-    remedy: RetryAction
+    retry_action: RetryAction
     hint: str = ""
 
 

@@ -6,8 +6,8 @@ import re
 from json import loads
 from typing import Any
 
-# Far above the size of any file; more digits are no number but an attack on whoever reads them.
-_MAX_DIGITS = 18
+LARGEST_NUMBER = 2**63 - 1
+"""Above this a number is none that the service means: no file has so many bytes, no library so many media."""
 
 
 def text(value: Any) -> str | None:
@@ -16,16 +16,31 @@ def text(value: Any) -> str | None:
 
 
 def number(value: Any) -> int | None:
-    """Return a whole number, or one that came as text; None for anything else."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value if abs(value) < 10**_MAX_DIGITS else None
-    is_number = isinstance(value, str) and re.fullmatch(rf"\s*\d{{1,{_MAX_DIGITS}}}\s*", value)
-    return int(value) if is_number else None
+    """Return a count or a size, also one that came as text; None for anything else, negative and absurd ones too."""
+    # Bounded first: Python refuses to read thousands of digits.
+    if isinstance(value, str) and re.fullmatch(rf"\s*\d{{1,{len(str(LARGEST_NUMBER))}}}\s*", value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value <= LARGEST_NUMBER else None
 
 
 def mapping(value: Any) -> dict[str, Any]:
     """Return an object; an empty one for anything else."""
     return value if isinstance(value, dict) else {}
+
+
+def texts(body: dict[str, Any], name: str) -> tuple[str, ...]:
+    """Return a list of texts, which may be null or absent.
+
+    :raises ValueError: if it is anything else.
+    """
+    values = body.get(name)
+    if values is None:
+        return ()
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ValueError(f"its {name} is no list of texts")
+    return tuple(values)
 
 
 def objects(body: dict[str, Any], name: str) -> list[dict[str, Any]]:

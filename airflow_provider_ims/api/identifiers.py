@@ -13,6 +13,10 @@ import re
 import reprlib
 from urllib.parse import unquote
 
+MAX_MEDIA_PER_CALL = 20
+"""Ids or URLs that one request can name: documented for DeleteMediaInfos. For BatchGetMediaInfos nothing is
+published, so the same is used."""
+
 # More than the documented 32 hexadecimal digits, but nothing that separates, quotes or encloses.
 _MEDIA_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _URL_SCHEMES = ("http", "https", "oss")

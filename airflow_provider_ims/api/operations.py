@@ -13,17 +13,25 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Literal
 
 from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.errors import IMSAPIError
-from airflow_provider_ims.api.identifiers import check_input_url, check_media_id, show
+from airflow_provider_ims.api.fields import number, objects, text, texts, unsigned
+from airflow_provider_ims.api.identifiers import (
+    MAX_MEDIA_PER_CALL,
+    check_input_url,
+    check_media_id,
+    match_key,
+    show,
+)
 from airflow_provider_ims.api.responses import Response
 from airflow_provider_ims.api.sanitize import escape
-from airflow_provider_ims.api.times import read_time
+from airflow_provider_ims.api.times import read_time, write_time
 
-# Documented for DeleteMediaInfos; for BatchGetMediaInfos nothing is published, so the same is used.
-MAX_MEDIA_PER_CALL = 20
+# Of a batch that is refused: asking for so few each by itself costs no more than halving it further.
+MAX_MEDIA_ONE_BY_ONE = 5
 MAX_PAGE = 100
 # The service signs the URLs in its answers for this many seconds at least. They are dropped, so: the least.
 SIGNED_URL_SECONDS = 1
@@ -44,8 +52,7 @@ LIVING_STATUSES = frozenset(
     {"init", "preparing", "preparefail", "normal", "uploading", "uploadsucc", "uploadfail"}
     | {"transcoding", "transcodefail", "checking", "blocked"}
 )
-# Above this a number is none that the service means: no file has so many bytes, no library so many media.
-LARGEST_NUMBER = 2**63 - 1
+_SECOND = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +99,18 @@ class MediaInfo:
         if created is None or deleted is None or self.status is None:
             return False
         return deleted > created and self.status.casefold() not in LIVING_STATUSES
+
+
+@dataclass(frozen=True, slots=True)
+class FoundMedia:
+    """What reads say of some media, by the ids or URLs that were asked for. What is in neither is gone.
+
+    :param shown: those that are there.
+    :param refused: those of which the service tells nothing, and its refusal.
+    """
+
+    shown: dict[str, MediaInfo]
+    refused: dict[str, IMSAPIError]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +185,10 @@ def delete_play_info(
 def batch_get_media_infos(
     client: IMSClient, media_ids: Sequence[str], *, stop: threading.Event | None = None
 ) -> Response[tuple[MediaInfo, ...]]:
-    """Read up to 20 media. One that is not in the answer does not exist."""
+    """Read up to 20 media in one request. One that is not in the answer does not exist.
+
+    Whether one bad id fails the whole request is not documented: :func:`find_media` gets along with both.
+    """
     return client.call(
         "BatchGetMediaInfos",
         {"MediaIds": _joined("media_ids", media_ids, check_media_id), "AuthTimeout": SIGNED_URL_SECONDS},
@@ -202,6 +224,54 @@ def get_media_info(
         if error.code.lower().startswith("resourcenotfound") and error.request_id:
             return Response(None, error.request_id, error.answer_lost)
         raise
+
+
+def find_media(
+    client: IMSClient,
+    values: Sequence[str],
+    *,
+    by: Literal["media_id", "input_url"] = "media_id",
+    stop: threading.Event | None = None,
+) -> Response[FoundMedia]:
+    """Find out which media are there: up to 20 ids with one request, or URLs one by one.
+
+    A service that refuses a batch because of one id in it is asked again: for its halves, then for each id of what
+    is small, by ``GetMediaInfo``, whose refusal of one that does not exist is known. So one id costs no other its
+    answer.
+
+    :raises IMSAPIError: when the service does not answer, or refuses for a reason that is not one id or URL.
+    """
+    found = FoundMedia({}, {})
+    request_id, lost = "", False
+    batches, alone = ([tuple(values)], list[str]()) if by == "media_id" else ([], list(values))
+    while batches:
+        batch = batches.pop()
+        try:
+            answer = batch_get_media_infos(client, batch, stop=stop)
+        except IMSAPIError as error:
+            if not error.is_about_target:
+                raise
+            middle = len(batch) // 2
+            if len(batch) <= MAX_MEDIA_ONE_BY_ONE:
+                alone += batch
+            else:
+                batches += [batch[middle:], batch[:middle]]
+            continue
+        request_id, lost = answer.request_id, lost or answer.answer_lost
+        media = {match_key(medium.media_id): medium for medium in answer.value if not medium.is_gone}
+        found.shown.update({value: media[key] for value in batch if (key := match_key(value)) in media})
+    for value in alone:
+        try:
+            one = get_media_info(client, **{by: value}, stop=stop)
+        except IMSAPIError as error:
+            if not error.is_about_target:
+                raise
+            found.refused[value] = error
+            continue
+        request_id, lost = one.request_id, lost or one.answer_lost
+        if one.value and not one.value.is_gone:
+            found.shown[value] = one.value
+    return Response(found, request_id, lost)
 
 
 def list_media_basic_infos(
@@ -241,8 +311,8 @@ def list_media_basic_infos(
             "AuthTimeout": SIGNED_URL_SECONDS,
         },
         lambda body: MediaPage(
-            tuple(_media(item) for item in _objects(body, "MediaInfos")),
-            _number(body.get("TotalCount")),
+            tuple(_media(item) for item in objects(body, "MediaInfos")),
+            number(body.get("TotalCount")),
             _page_token(body.get("NextToken")),
         ),
         stop=stop,
@@ -250,14 +320,57 @@ def list_media_basic_infos(
 
 
 def list_all_media(client: IMSClient, **filters: Any) -> Iterator[MediaInfo]:
-    """List page after page, with the filters of :func:`list_media_basic_infos`.
+    """List page after page, with the filters of :func:`list_media_basic_infos`; each medium once.
 
-    :raises IMSAPIError: also when the service hands out a page token that it gave before.
+    The documentation says that a listing shows the first 100 matches only, and offers page tokens as well. If the
+    pages end before as many media were shown as the service counts (``TotalCount``), the listing goes on from the
+    creation time of the last one. A service that tells no ``TotalCount`` is taken at its word.
+
+    What is deleted or added meanwhile may be among them or not.
+
+    :raises IMSAPIError: with code ``IncompleteListing`` when media are counted that can't be reached that way, so
+        that a listing never ends short without a word; and when the service gives out a page token twice.
     """
+    bound = "start_time" if str(filters.get("sort_by")).lower() == "asc" else "end_time"
+    near = dict[str, datetime]()  # The media next to the last one, which may be shown once more behind it.
+    while True:
+        again = set(near)
+        shown, new, last, is_sorted = 0, 0, None, True
+        total: int | None = None
+        for page in _pages(client, filters):
+            total = page.total
+            for medium in page.media:
+                created = read_time(medium.created)
+                if created and last and created != last:
+                    is_sorted = is_sorted and (created > last) == (bound == "start_time")
+                    near = {name: at for name, at in near.items() if abs(at - created) <= _SECOND}
+                last = created
+                shown += medium.media_id in again or medium.media_id not in near
+                if medium.media_id not in near:
+                    new += 1
+                    yield medium
+                again.discard(medium.media_id)
+                if created:
+                    near[medium.media_id] = created
+        if total is None or shown >= total:
+            return
+        if not (new and last and is_sorted):
+            raise IMSAPIError(
+                f"the service counts {total:,} media (TotalCount) where it shows {shown:,}; list shorter times, by "
+                "start_time and end_time",
+                code="IncompleteListing",
+                action="ListMediaBasicInfos",
+            )
+        filters[bound] = write_time(
+            last if bound == "end_time" else last - _SECOND
+        )  # start_time is exclusive
+
+
+def _pages(client: IMSClient, filters: dict[str, Any]) -> Iterator[MediaPage]:
     token, seen = None, set()
     while True:
         page = list_media_basic_infos(client, **filters, next_token=token).value
-        yield from page.media
+        yield page
         token = page.next_token
         if not token:
             return
@@ -283,50 +396,11 @@ def _checked_bool(delete_physical_files: bool) -> bool:
     return delete_physical_files
 
 
-def _texts(body: dict[str, Any], name: str) -> tuple[str, ...]:
-    values = body.get(name)
-    if values is None:
-        return ()
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise ValueError(f"its {name} is no list of texts")
-    return tuple(values)
-
-
-def _objects(body: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    values = body.get(name)
-    if values is None:
-        return []
-    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
-        raise ValueError(f"its {name} is no list of objects")
-    return values
-
-
-def _text(value: Any) -> str | None:
-    return value.strip() or None if isinstance(value, str) else None
-
-
-def _number(value: Any) -> int | None:
-    """Read a count or a size; what is none, negative ones and absurd ones included, is unknown."""
-    if isinstance(value, str):
-        digits = value.strip()
-        # Python refuses to read numbers of thousands of digits.
-        value = int(digits) if digits.isdecimal() and len(digits) <= len(str(LARGEST_NUMBER)) else None
-    if isinstance(value, bool) or not isinstance(value, int):
-        return None
-    return value if 0 <= value <= LARGEST_NUMBER else None
-
-
 def _page_token(value: Any) -> str | None:
     """Taking an unreadable token for the last page's would pass a part of the library off as all of it."""
     if not isinstance(value, str | None):
         raise ValueError("its NextToken is no text")
-    return _text(value)
-
-
-def _unsigned(url: Any) -> str | None:
-    """Drop the query, which carries the signature."""
-    text = _text(url)
-    return text.split("?", 1)[0] if text else None
+    return text(value)
 
 
 def _read_deletion(body: dict[str, Any]) -> Deletion:
@@ -335,14 +409,14 @@ def _read_deletion(body: dict[str, Any]) -> Deletion:
     # Neither list is there when all were deleted; then nothing else may be. Beside them, a new field may.
     if others and ("MediaInfos" in body or not {"IgnoredList", "ForbiddenList"} & body.keys()):
         raise ValueError(f"it is of another operation, for it has {escape(others[0][:100])}")
-    return Deletion(_texts(body, "IgnoredList"), _texts(body, "ForbiddenList"))
+    return Deletion(texts(body, "IgnoredList"), texts(body, "ForbiddenList"))
 
 
 def _read_batch(body: dict[str, Any]) -> tuple[MediaInfo, ...]:
     # Without either list nothing is said of any medium; to take that for "all gone" would be a guess.
     if "MediaInfos" not in body and "IgnoredList" not in body:
         raise ValueError("it has neither MediaInfos nor IgnoredList")
-    return tuple(_media(item) for item in _objects(body, "MediaInfos"))
+    return tuple(_media(item) for item in objects(body, "MediaInfos"))
 
 
 def _read_one(body: dict[str, Any]) -> MediaInfo | None:
@@ -358,20 +432,20 @@ def _media(item: dict[str, Any]) -> MediaInfo:
     basic = item.get("MediaBasicInfo") or {}
     if not isinstance(basic, dict):
         raise ValueError("a MediaBasicInfo is no object")
-    media_id = _text(item.get("MediaId")) or _text(basic.get("MediaId"))
+    media_id = text(item.get("MediaId")) or text(basic.get("MediaId"))
     if not media_id:
         raise ValueError("a medium has no MediaId")
     tags = basic.get("MediaTags")
     return MediaInfo(
         media_id=media_id,
-        input_url=_unsigned(basic.get("InputURL")),
-        title=_text(basic.get("Title")),
-        media_type=_text(basic.get("MediaType")),
-        source=_text(basic.get("Source")),
-        business_type=_text(basic.get("BusinessType")),
-        status=_text(basic.get("Status")),
-        created=_text(basic.get("CreateTime")),
-        deleted=_text(basic.get("DeletedTime")),
+        input_url=unsigned(basic.get("InputURL")),
+        title=text(basic.get("Title")),
+        media_type=text(basic.get("MediaType")),
+        source=text(basic.get("Source")),
+        business_type=text(basic.get("BusinessType")),
+        status=text(basic.get("Status")),
+        created=text(basic.get("CreateTime")),
+        deleted=text(basic.get("DeletedTime")),
         tags=tuple(tag.strip() for tag in tags.split(",") if tag.strip()) if isinstance(tags, str) else None,
         size=_size(item),
     )
@@ -382,6 +456,6 @@ def _size(item: dict[str, Any]) -> int | None:
     if not isinstance(files, list) or not files:
         return None
     basics = [file.get("FileBasicInfo") if isinstance(file, dict) else None for file in files]
-    sizes = [_number(basic.get("FileSize")) if isinstance(basic, dict) else None for basic in basics]
+    sizes = [number(basic.get("FileSize")) if isinstance(basic, dict) else None for basic in basics]
     known = [size for size in sizes if size is not None]
     return sum(known) if len(known) == len(sizes) else None

@@ -1,8 +1,9 @@
 """How fast to ask: finds the service's request limit, which is not published, and stays just under it.
 
-``RateControl`` is the law; it knows no clock, no threads and no sleeping, so that it can be simulated (``python -m
-tests.api.rate_limit_simulation``). ``RateLimiter`` lets the threads of one client wait by it. The law is that of TCP
-CUBIC (RFC 9438), as in botocore's adaptive retry mode, for requests per second instead of segments in flight:
+``RateControl`` is the control law; it knows no clock, no threads and no sleeping, so that it can be simulated
+(``python -m tests.api.rate_limit_simulation``). ``RateLimiter`` lets the threads of one client wait by it. The
+control law is that of TCP CUBIC (RFC 9438), as in botocore's adaptive retry mode, for requests per second instead
+of segments in flight:
 
 **Slow start.** One request; each good answer lets one more be in flight, which doubles them every answer time (RFC
 5681, 3.1). A short run is over before anything else matters. The first throttle ends it and costs no more requests
@@ -31,10 +32,10 @@ last second says where the limit is (Westwood, Mascolo et al. 2001): the rate fa
 **What is not used does not grow.** ``t`` is counted in starts, and stands still while less than half of the rate is
 asked for (RFC 7661; botocore has the same factor).
 
-**Throttles and lost answers at any rate.** Lost answers change nothing. Throttles that don't come from the rate are
-met at any, so the law would give in to them; below ``MINIMUM_RATE`` it doesn't. (Among eight tasks, one that takes
-throttles for accidental brings the others to do the same: every more clever rule that was tried ended so.) A limit
-below that rate is kept to by pauses alone.
+**Throttles and lost answers at any rate.** Lost answers change nothing. Throttles that don't come from the rate
+are met at any, so the control law would give in to them; below ``MINIMUM_RATE`` it doesn't. (Among eight tasks,
+one that takes throttles for accidental brings the others to do the same: every more clever rule that was tried
+ended so.) A limit below that rate is kept to by pauses alone.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ INITIAL_RATE = 5.0
 """Requests per second after slow start, if nothing better was seen."""
 MINIMUM_RATE = 3.0
 """Requests per second below which only pauses slow down. Eight tasks at a limit of 50 a second need 6 each."""
-SLOW_START_SECONDS = 0.5
+SEARCH_SECONDS = 0.5
 """A search grows e-fold in this time. From 5/s to 50/s: 1.2 s, at a loss of 35 requests."""
 SEARCH_BETA = 0.5
 """What is left at least of the rate when a search has overshot (RFC 5681: half of what was in flight)."""
@@ -239,8 +240,8 @@ class RateControl:
         elif self.rate <= 2 * self._started.rate(now):
             self._grow()
 
-    def no_answer(self) -> None:
-        """Note that one will never come, which says nothing about the limit."""
+    def forget(self) -> None:
+        """Note that a request is over whose outcome says nothing about the limit."""
         self._in_flight -= 1
 
     @property
@@ -272,7 +273,7 @@ class RateControl:
 
     def _grow(self) -> None:
         if self._growth is None:
-            self._set_rate(self.rate + 1 / SLOW_START_SECONDS)
+            self._set_rate(self.rate + 1 / SEARCH_SECONDS)
         else:
             self._set_rate(self._growth.advance(1 / self.rate))
 
@@ -337,22 +338,21 @@ class RateLimiter:
         self,
         permit: Permit,
         *,
-        throttled: bool = False,
-        answered: bool = True,
+        throttled: bool | None = False,
         retry_after: float | None = None,
     ) -> None:
         """Learn what became of the request.
 
-        :param throttled: the service refused it because there were too many.
-        :param answered: False if no answer came (reset, time-out), which says nothing about the limit.
+        :param throttled: the service refused it because there were too many; None if that can't be told, for no
+            answer came (reset, time-out) or it was refused for another reason, which says nothing about the limit.
         :param retry_after: seconds for which the service asks not to be called (``x-acs-retry-after`` / 1000).
         """
         with self._changed:
             before = self._control.next_start()
-            if answered:
-                self._control.answer(permit, self._clock(), throttled=throttled, retry_after=retry_after)
+            if throttled is None:
+                self._control.forget()
             else:
-                self._control.no_answer()
+                self._control.answer(permit, self._clock(), throttled=throttled, retry_after=retry_after)
             # Who waits less looks by itself; waking every thread for every answer would cost more than it brings.
             if self._control.next_start() < before - LONGEST_NAP:
                 self._changed.notify_all()

@@ -90,7 +90,7 @@ def _refusal(
         message = "a redirect, which a signed request does not follow: is the host an IMS endpoint?"
     elif not code:
         message = "an error without an IMS code, perhaps of a proxy in between"
-    elif rule.remedy is RetryAction.RENEW_CREDENTIALS:
+    elif rule.retry_action is RetryAction.RENEW_CREDENTIALS:
         # The gateway repeats the string to sign here, with the security token in it.
         message = re.split(r"(?i)\bserver", message, maxsplit=1)[0].strip(" \n,.;:") or "refused"
     # Whoever else repeats it.
@@ -102,7 +102,7 @@ def _refusal(
         message = f"{message}; the key needs the RAM action {denied or f'ice:{action}'}"
     if rule.hint:
         message = f"{message}; {rule.hint}"
-    if rule.remedy is RetryAction.CORRECT_CLOCK and service_date and not is_plausible(service_date):
+    if rule.retry_action is RetryAction.CORRECT_CLOCK and service_date and not is_plausible(service_date):
         message = f"{message}, and that of the answer by more than a day, so it is not taken over"
     return rule.error(
         message,

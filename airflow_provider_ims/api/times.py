@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 
-def read_time(text: str | None) -> datetime | None:
-    """Return what the service shows as a moment; None for what names no moment for sure."""
+def read_time(text: object) -> datetime | None:
+    """Return what the service, or a plan, shows as a moment; None for what names no moment for sure."""
+    if not isinstance(text, str):
+        return None
     try:
-        moment = datetime.fromisoformat(text) if text else None
-        return moment.astimezone(UTC) if moment and moment.tzinfo else None
+        moment = datetime.fromisoformat(text)
+        return moment.astimezone(UTC) if moment.tzinfo else None
     except (ValueError, OverflowError):  # the first year in a zone east of Greenwich lies before all time
         return None
 

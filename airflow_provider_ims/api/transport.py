@@ -25,6 +25,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from requests.utils import get_auth_from_url
 
+from airflow_provider_ims.api.errors import CallAbandoned
 from airflow_provider_ims.api.forks import start_anew_in_children
 from airflow_provider_ims.api.transport_errors import (
     AnswerTooLong,
@@ -128,7 +129,8 @@ class Transport:
     ) -> Answer:
         """Send one request with an empty body, and read its whole answer.
 
-        :param stop: once set, the answer has :data:`STOP_GRACE_SECONDS` left to come.
+        :param stop: once set, nothing is written, and an answer has :data:`STOP_GRACE_SECONDS` left to come.
+        :raises CallAbandoned: when ``stop`` was set before the request was written.
         :raises IMSTransientError: when none came; ``answer_lost`` tells whether the request may have been read.
         :raises IMSAPIError: when none can ever come this way.
         """
@@ -209,6 +211,11 @@ class Exchange:
 
     def __exit__(self, *_: object) -> None:
         _current.exchange = None
+
+    def raise_if_stopped(self) -> None:
+        """Raise ``CallAbandoned`` if ``stop`` is set: nothing is written any more. What is written is answered."""
+        if self._stop and self._stop.is_set():
+            raise CallAbandoned
 
     def read(self, sock: Any, buffer: Any) -> int:
         """Return how many bytes of the answer came; wait for some, but not too long.
@@ -313,6 +320,7 @@ class _Bounded:
                 raise ProxyRefused(int(refused[1])) from error
             raise
         _current.exchange.is_connecting = False
+        _current.exchange.raise_if_stopped()
 
 
 class BoundedAdapter(HTTPAdapter):

@@ -1,4 +1,4 @@
-"""What a run saves, so that the next try goes on where it was cut.
+"""What a run saves, so that the next try resumes where it was cut.
 
 A checkpoint alone says what is done. It is saved behind the run: of the batches that it does not call done, no more
 than ``unconfirmed`` have ever been handed out, because a run starts another batch only while that holds. They are

@@ -50,18 +50,22 @@ class OutcomePolicies:
             if policy not in get_args(OutcomePolicy):
                 raise ValueError(f"{name} is {policy!r}, not one of {', '.join(get_args(OutcomePolicy))}")
 
-    def enforce(self, result: dict[str, Any], *, host: str | None = None) -> None:
+    def enforce(
+        self, result: dict[str, Any], *, host: str | None = None, reason_failed: str | None = None
+    ) -> None:
         """Log how a run went, and raise if an outcome is not accepted.
 
         :param result: of the run.
         :param host: that was asked, if it is known.
+        :param reason_failed: why the first of those that failed did, if that is known.
         :raises OutcomeError: when there are outcomes that are not accepted. It carries the result.
         """
         asked = {"region": result["region"], "host": host}
         where = ", ".join(f"{name} {value}" for name, value in asked.items() if value) or "an unknown host"
+        why = f": {reason_failed}" if reason_failed else ""
         broken = []
         for outcome, policy, meaning in (
-            ("failed", "fail", "still there although the service was asked twice to delete them"),
+            ("failed", "fail", f"still there although the service was asked to delete them{why}"),
             ("unknown", "fail", "could not be read, so nobody knows"),
             (
                 "forbidden",

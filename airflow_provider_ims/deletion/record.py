@@ -13,14 +13,16 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_ims.api.client import RequestStats
+from airflow_provider_ims.api.times import write_time
 from airflow_provider_ims.deletion.checkpoint import Checkpoint, CheckpointStore, Row, StateStore
 from airflow_provider_ims.deletion.policies import FILES_LEFT, outcomes_in_words
 from airflow_provider_ims.deletion.resolve import Outcome, TargetResult
-from airflow_provider_ims.deletion.targets import Batch, Target, Targets, batches, read_targets
+from airflow_provider_ims.deletion.targets import Batch, Target, Targets, batches, read_report
 from airflow_provider_ims.deletion.verify import FileState
 from airflow_provider_ims.files.report import (
     ReportWriter,
@@ -100,6 +102,8 @@ class RunRecord:
         self._unsaved = self._being_saved = 0
         self._saved_at = time.monotonic()
         self.resumed = False
+        self.reason_failed: str | None = None
+        """Why the first target failed that did so in this try; None if none has."""
 
     # Beginning, and end
 
@@ -121,7 +125,7 @@ class RunRecord:
         if self._report_base is not None and not checkpoint.attempt:
             checkpoint.attempt = free_attempt(self._report_base, self._attempt)
         if self.resumed:
-            log.info("Going on where an earlier try was cut: %s so far.", self.summary())
+            log.info("Resuming an earlier try: %s so far.", self.summary())
             self._learn_what_was_left_alone()
         # Of the batches that are not done, the first that an earlier try may have sent.
         self._unconfirmed = checkpoint.unconfirmed
@@ -143,11 +147,10 @@ class RunRecord:
         self._save(in_flight=0, window=window)
         self._wait_until_saved()
 
-    def finish(self, stats: RequestStats, seconds: float, *, all_are_back: bool) -> None:
-        """Leave checkpoint and report as the end of this try has them.
+    def finish(self, stats: RequestStats, seconds: float) -> None:
+        """Leave checkpoint and report as the end of this try has them: what is open was recorded, all of it.
 
         :param stats: of this try's requests; ``seconds`` it has taken.
-        :param all_are_back: nothing is in flight any more, so what is open is known exactly.
         """
         self._take_in_effort(stats, seconds)
         report, is_over = self._report, not self.left
@@ -157,14 +160,14 @@ class RunRecord:
             ):  # else the parts are written at once, and the journal is not needed any more
                 report.flush()
         finally:
-            self._save(in_flight=0, window=0, exactly=all_are_back)
+            self._save(in_flight=0, window=0)
             self._wait_until_saved()
         if not report:
             return
         report.write_parts(self._report_lines)
         if is_over or not self._store.saves:
             self._checkpoint.reported = is_over
-            self._save(in_flight=0, window=0, exactly=True)
+            self._save(in_flight=0, window=0)
             self._wait_until_saved()
             remove_journal(report.folder, self._checkpoint.journal)
 
@@ -239,20 +242,22 @@ class RunRecord:
         """
         checkpoint, now = self._checkpoint, int(time.time())
         known = [result for result in results if result.outcome is not Outcome.UNKNOWN]
-        for result in known:
-            checkpoint.open.pop(result.target.ordinal, None)
-            self._count(result)
         for result in results:
             if result.outcome is Outcome.UNKNOWN:
                 self._unread[result.target.ordinal] = result
         for target, lost in still_open.items():
             checkpoint.open[target.ordinal] = lost
-        if self._report:
-            lines = ((result.target.ordinal, self._line(result, now)) for result in known)
-            self._report.add(lines, _rows(known, now))
+        # In doubt until its line is kept: the disk may be full.
+        checkpoint.open |= {result.target.ordinal: True for result in known}
         if batch:
             checkpoint.done.add(batch.number)
             self._unsaved += 1
+        if self._report:
+            lines = ((result.target.ordinal, self._line(result, now)) for result in known)
+            self._report.add(lines, _rows(known, now))
+        for result in known:
+            del checkpoint.open[result.target.ordinal]
+            self._count(result)
 
     @property
     def busy(self) -> set[Future[None]]:
@@ -294,12 +299,12 @@ class RunRecord:
         self._take_in_effort(stats, seconds)
         checkpoint = self._checkpoint
         counts = {outcome.value: checkpoint.counts.get(outcome, 0) for outcome in Outcome}
-        counts["unknown"] = len(self._unread)
+        counts["unknown"] = self.left
         samples = dict(checkpoint.samples)
         if self._unread:
             samples["unknown"] = []
             for unread in self._unread.values():
-                _add_sample(samples["unknown"], unread.target.value)
+                add_sample(samples["unknown"], unread.target.value)
         return {
             "requested": len(self._targets),
             "duplicates": self._targets.duplicates,
@@ -329,11 +334,17 @@ class RunRecord:
     def gone(self) -> Iterable[str] | None:
         """Return the targets that reads must stop showing, in all tries: those deleted, and those that were missing.
 
-        None when that is not known: an earlier try left more alone than a checkpoint names, and there is no report.
+        None when that is not known: an earlier try left more alone than a checkpoint names, and there is no report,
+        or it does not tell what became of all.
+
+        :raises StorageError: if the report can't be read, or is not as it was written.
         """
         if self._report_base is not None:
             folder = attempt_folder(self._report_base, self._checkpoint.attempt)
-            return (target.value for target in read_targets(manifest=folder, from_report=True))
+            deleted = read_report(folder, lines=len(self._targets))
+            if len(deleted) == self._checkpoint.counts.get(Outcome.DELETED, 0):
+                return (target.value for target in deleted)
+            deleted.close()
         if not self._left_alone_is_known:
             return None
         return (target.value for target in self._targets if target.value not in self._left_alone)
@@ -342,14 +353,16 @@ class RunRecord:
 
     def _count(self, result: TargetResult) -> None:
         checkpoint, outcome, value = self._checkpoint, result.outcome, result.target.value
+        if outcome is Outcome.FAILED:
+            self.reason_failed = self.reason_failed or result.reason
         if outcome in LEFT_ALONE:
             self._left_alone.add(value)
         checkpoint.counts[outcome] = checkpoint.counts.get(outcome, 0) + 1
         checkpoint.inferred += result.inferred
         if result.file == FileState.LEFT:
             checkpoint.files_left += 1
-            _add_sample(checkpoint.samples.setdefault(FILES_LEFT, []), result.url or value)
-        _add_sample(checkpoint.samples.setdefault(outcome.value, []), value)
+            add_sample(checkpoint.samples.setdefault(FILES_LEFT, []), result.url or value)
+        add_sample(checkpoint.samples.setdefault(outcome.value, []), value)
         ids = checkpoint.request_ids
         request_id = _cut(result.request_id, MAX_REQUEST_ID)
         if request_id and len(ids) < MAX_SAMPLES and request_id not in ids[-8:]:
@@ -411,7 +424,7 @@ class RunRecord:
             "outcome": result.outcome.value,
             "inferred": result.inferred,
             "request_id": result.request_id,
-            "at": None if at is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at)),
+            "at": None if at is None else write_time(datetime.fromtimestamp(at, UTC)),
         }
         if result.file:
             line["file"] = result.file
@@ -429,7 +442,7 @@ class RunRecord:
             for ordinal in range(spool.lines):
                 yield spool.get(ordinal) or b""
             return
-        known = self._known_outcomes()
+        known, others = self._known_outcomes()
         lost = {target.ordinal for target in self._targets_without_line()}
         for target in self._targets:
             if unread := self._unread.get(target.ordinal):
@@ -437,26 +450,25 @@ class RunRecord:
             elif line := spool.get(target.ordinal):
                 yield line
             elif target.ordinal in lost:
-                outcome = known.get(target.value, Outcome.DELETED) if known is not None else None
+                outcome = known.get(target.value, others)
                 about = self._line(TargetResult(target, Outcome.DELETED, reason=LINE_LOST), None)
                 yield to_line(about | {"outcome": outcome, "inferred": None})
 
-    def _known_outcomes(self) -> dict[str, Outcome] | None:
-        """Return the targets that are not deleted, as far as the samples name all of them; else None."""
-        known = {}
-        for outcome, count in self._checkpoint.counts.items():
-            if outcome == Outcome.DELETED:
-                continue
-            named = self._checkpoint.samples.get(outcome, [])
-            if len(named) != count:
-                return None
-            known.update(dict.fromkeys(named, Outcome(outcome)))
-        return known
+    def _known_outcomes(self) -> tuple[dict[str, Outcome], Outcome | None]:
+        """Return the outcomes of the targets that samples name; and that of all others, None if it is not certain."""
+        samples, counts = self._checkpoint.samples, self._checkpoint.counts
+        known = {value: outcome for outcome in Outcome for value in samples.get(outcome, [])}
+        all_are_named = all(
+            len(samples.get(outcome, [])) == count
+            for outcome, count in counts.items()
+            if outcome != Outcome.DELETED
+        )
+        return known, Outcome.DELETED if all_are_named else None
 
-    def _save(self, *, in_flight: int, window: int, exactly: bool = False) -> None:
+    def _save(self, *, in_flight: int, window: int) -> None:
         checkpoint = self._checkpoint
         # Those of an earlier try that are not handed out yet come next.
-        checkpoint.unconfirmed = in_flight + max(self._unconfirmed, 0 if exactly else window)
+        checkpoint.unconfirmed = in_flight + max(self._unconfirmed, window)
         if self._report:
             checkpoint.unwritten, checkpoint.journal = self._report.unwritten, self._report.journal
         self._store.save(checkpoint)
@@ -502,7 +514,7 @@ def _cut(text: str | None, most: int) -> str | None:
     return kept
 
 
-def _add_sample(samples: list[str], value: str) -> None:
+def add_sample(samples: list[str], value: str) -> None:
     """Add one if there is room for it, as XCom spells it: six bytes for a character beyond ASCII."""
     # The first two are quick to tell.
     if (

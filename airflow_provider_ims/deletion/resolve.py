@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from airflow_provider_ims.api import operations
@@ -35,9 +34,6 @@ from airflow_provider_ims.deletion.targets import Target, TargetKind
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-# Refusals that may be about one target of a batch. Whether one bad id fails a whole call is not documented.
-TARGET_CODES = ("invalidparameter", "invalidmedia", "invalidinputurl", "resourcenotfound", "medianot")
 
 
 class Outcome(StrEnum):
@@ -79,7 +75,7 @@ class BatchResult(NamedTuple):
     recheck: tuple[Target, ...] = ()
     open: tuple[Target, ...] = ()
     unconfirmed: bool = False
-    error: IMSError | None = None
+    error: Exception | None = None
 
     def __add__(self, other: BatchResult) -> BatchResult:  # type: ignore[override]
         return BatchResult(
@@ -128,8 +124,8 @@ class BatchDeleter:
     def preview(self, targets: Sequence[Target], unconfirmed: bool = False) -> BatchResult:
         """Only look: what would be deleted is called deleted."""
         with _BatchResultBuilder(targets, unconfirmed) as building:
-            shown, request_id = self._read(targets)
-            for target in targets:
+            shown, request_id = self._read(building)
+            for target in building.left:
                 medium = shown.get(target)
                 reason = self._reason_to_keep(target, medium)
                 outcome = Outcome.KEPT if reason else Outcome.DELETED if medium else Outcome.MISSING
@@ -156,8 +152,8 @@ class BatchDeleter:
 
     def _read_and_delete(self, targets: Sequence[Target], unconfirmed: bool) -> BatchResult:
         with _BatchResultBuilder(targets, unconfirmed) as building:
-            shown, request_id = self._read(targets)
-            for target in targets:
+            shown, request_id = self._read(building)
+            for target in building.left:
                 if target not in shown:
                     building.add(_gone(target, unconfirmed, request_id))
                 elif reason := self._reason_to_keep(target, shown[target]):
@@ -181,20 +177,16 @@ class BatchDeleter:
         """Read back: what is gone is judged, what is still shown is looked at again."""
         with _BatchResultBuilder(targets, unconfirmed) as building:
             try:
-                shown, read_id = self._read(targets)
+                shown, request_id = self._read(building, request_id)
             except IMSTransientError as error:
                 if isinstance(error, IMSThrottlingError) or not self._others_are_answered(building.halfway):
                     raise
-                for target in targets:
-                    building.add(
-                        TargetResult(
-                            target, Outcome.UNKNOWN, False, request_id, f"could not be read: {error}"
-                        )
-                    )
+                for target in building.left:
+                    building.add(_unread(target, error, request_id))
             else:
-                for target in targets:
+                for target in building.left:
                     if target not in shown:
-                        building.add(_gone(target, unconfirmed, request_id or read_id))
+                        building.add(_gone(target, unconfirmed, request_id))
                 building.look_again()
         return building.result
 
@@ -209,7 +201,7 @@ class BatchDeleter:
                 # Never answered, while others are: find out by reading.
                 return self.look(targets, building.unconfirmed)
             except IMSAPIError as error:
-                if not error.code.lower().startswith(TARGET_CODES):
+                if not error.is_about_target:
                     building.unconfirmed |= error.answer_lost
                     raise
                 return self._isolate(targets, building.unconfirmed or error.answer_lost, error)
@@ -289,26 +281,21 @@ class BatchDeleter:
         ]
         return result._replace(results=result.results + refused, recheck=())
 
-    def _read(self, targets: Sequence[Target]) -> tuple[dict[Target, MediaInfo], str | None]:
-        """Find those that the service still shows."""
-        if self._kind == "media_id":
-            media_ids = [target.value for target in targets]
-            answer = self._patiently(
-                lambda: operations.batch_get_media_infos(self._client, media_ids, stop=self._stop)
-            )
-            media = {match_key(medium.media_id): medium for medium in answer.value if not medium.is_gone}
-            by_key = ((target, media.get(match_key(target.value))) for target in targets)
-            return {target: medium for target, medium in by_key if medium}, answer.request_id
-        shown: dict[Target, MediaInfo] = {}
-        request_id = None
+    def _read(
+        self, building: _BatchResultBuilder, request_id: str | None = None
+    ) -> tuple[dict[Target, MediaInfo], str | None]:
+        """Return those that the service shows; those that it refuses to read are unknown."""
+        targets = building.left
+        values = [target.value for target in targets]
+        answer = self._patiently(
+            lambda: operations.find_media(self._client, values, by=self._kind, stop=self._stop)
+        )
+        found = answer.value
         for target in targets:
-            found = self._patiently(
-                partial(operations.get_media_info, self._client, input_url=target.value, stop=self._stop)
-            )
-            request_id = found.request_id
-            if found.value and not found.value.is_gone:
-                shown[target] = found.value
-        return shown, request_id
+            if refusal := found.refused.get(target.value):
+                building.add(_unread(target, refusal, request_id or refusal.request_id))
+        shown = {target: found.shown[target.value] for target in building.left if target.value in found.shown}
+        return shown, request_id or answer.request_id or None
 
     def _reason_to_keep(self, target: Target, medium: MediaInfo | None) -> str | None:
         if not (self._why_kept and medium and target.columns):
@@ -363,3 +350,7 @@ class _BatchResultBuilder:
 def _gone(target: Target, unconfirmed: bool, request_id: str | None) -> TargetResult:
     """Judge one that no read shows: ours if an answer about it was lost, else it was never there."""
     return TargetResult(target, Outcome.DELETED if unconfirmed else Outcome.MISSING, unconfirmed, request_id)
+
+
+def _unread(target: Target, error: IMSAPIError, request_id: str | None) -> TargetResult:
+    return TargetResult(target, Outcome.UNKNOWN, False, request_id, f"could not be read: {error}")

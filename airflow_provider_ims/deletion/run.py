@@ -6,7 +6,6 @@ Requests run in a pool. Batches are made when there is room for one, never all a
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import itertools
 import logging
@@ -14,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_ims.api.client import IMSClient, RequestStats
@@ -24,7 +24,7 @@ from airflow_provider_ims.deletion.progress import Progress
 from airflow_provider_ims.deletion.record import MAX_OPEN, RunConfig, RunRecord
 from airflow_provider_ims.deletion.resolve import BatchDeleter, BatchResult, Outcome, TargetResult, WhyKept
 from airflow_provider_ims.deletion.targets import Batch, Target, Targets
-from airflow_provider_ims.deletion.threads import run_interruptible
+from airflow_provider_ims.deletion.threads import LinkedEvent, run_interruptible
 from airflow_provider_ims.deletion.verify import FileState, FileVerifier, has_file_to_look_for
 
 if TYPE_CHECKING:
@@ -117,7 +117,10 @@ class DeletionRun:
         self.client = client
         self.targets = targets
         self.max_concurrency = max_concurrency
-        self.stop = stop or threading.Event()
+        self._stop = stop or threading.Event()
+        # The run's own reasons to end: they are no stop that a caller asked for, and a report that can be written is.
+        self._stop_writing = LinkedEvent(self._stop)
+        self._stop_asking = LinkedEvent(self._stop_writing)
         self._connection = connection
         self._config = RunConfig(
             client.endpoint.url, region, delete_physical_files, preview, verifier is not None
@@ -128,7 +131,7 @@ class DeletionRun:
             client,
             kind=targets.kind,
             delete_physical_files=delete_physical_files,
-            stop=self.stop,
+            stop=self._stop_asking,
             why_kept=why_kept,
             find_urls=verifier is not None,
         )
@@ -145,9 +148,9 @@ class DeletionRun:
             attempt=attempt,
             store=store,
             retry_seconds=client.retry_seconds,
-            stop=self.stop,
+            stop=self._stop_writing,
         )
-        self._error: IMSError | None = None
+        self._error: Exception | None = None
         self._in_flight: dict[Future[BatchResult], Work] = {}
         self._recheck: list[tuple[float, int, Work]] = []
         self._order = itertools.count()
@@ -164,33 +167,35 @@ class DeletionRun:
         :raises IMSError: when the report can't be written, or the run was stopped.
         """
         self._began = time.monotonic()
-        self._stats_before = self.client.tally
+        self._stats_before = self.client.stats
         self._announce()
         record = self._record
+        # Not in this thread: Airflow ends a task whose time is over by an exception out of nowhere in it, and
+        # between counting a target and writing its line is no place for one; nor is where threads are started.
         try:
-            record.open(self._window())
+            run_interruptible(
+                lambda: record.open(self._window()), name="ims-run", cancel=self._stop_writing.set
+            )
+            self._progress = Progress(len(self.targets), record.judged)
+            try:
+                run_interruptible(self._run, name="ims-run", cancel=self._stop_writing.set)
+            except BaseException as error:
+                self._log_early_end(str(error) or type(error).__name__)
+                raise
         except BaseException:
             record.close()
-            raise
-        self._progress = Progress(len(self.targets), record.judged)
-        # Not in this thread: Airflow ends a task whose time is over by an exception out of nowhere in it, and
-        # between counting a target and writing its line is no place for one.
-        try:
-            run_interruptible(self._run, name="ims-run", cancel=self.stop.set)
-        except BaseException as error:
-            self._log_early_end(str(error) or type(error).__name__)
             raise
         if self._error:
             self._log_early_end(str(self._error))
             raise self._error
-        if record.left > len(record.unread):
+        if record.left > len(record.unread) and self._stop.is_set():
             left = targets_in_words(record.left)
             raise IMSError(f"stopped on request: {record.summary()}; {left} still without an outcome")
         result = record.result(self._stats, self._seconds)
         if record.unread:
             raise TargetsUnread(self._describe_unread(), result=result)
         if self._policies:
-            self._policies.enforce(result, host=self.client.endpoint.host)
+            self._policies.enforce(result, host=self.client.endpoint.host, reason_failed=record.reason_failed)
         return result
 
     def gone(self) -> Iterable[str] | None:
@@ -232,16 +237,19 @@ class DeletionRun:
         unread = list(self._record.unread.values())
         names = ", ".join(result.target.value for result in unread[:NAMED_IN_A_MESSAGE])
         more = f" and {len(unread) - NAMED_IN_A_MESSAGE:,} more" if len(unread) > NAMED_IN_A_MESSAGE else ""
-        asks = "asks about those alone" if self._record.goes_on else "starts over"
-        return (
-            f"{len(unread):,} of {len(self.targets):,} unknown ({unread[0].reason}): {names}{more}. "
-            f"All others have an outcome: {self._record.summary()}. The next try {asks}"
-        )
+        unknown = f"{len(unread):,} of {len(self.targets):,} unknown ({unread[0].reason}): {names}{more}"
+        if unasked := self._record.left - len(unread):
+            ends = f"Too many could not be read, so {targets_in_words(unasked)} more have no outcome either"
+        else:
+            ends = "All others have an outcome"
+        asks = f"asks about {'all of these' if unasked else 'those alone'}"
+        next_try = asks if self._record.goes_on else "starts over"
+        return f"{unknown}. {ends}: {self._record.summary()}. The next try {next_try}"
 
     @property
     def _stats(self) -> RequestStats:
         """The requests of this try."""
-        return self.client.tally - self._stats_before
+        return self.client.stats - self._stats_before
 
     @property
     def _seconds(self) -> float:
@@ -251,32 +259,38 @@ class DeletionRun:
         """Do all of it, and leave report and checkpoint behind in agreement."""
         pool = ThreadPoolExecutor(self.max_concurrency, thread_name_prefix="ims-delete")
         try:
-            try:
-                self._work_through(pool)
-            except Exception:
-                # Report or store can't be written. What is in flight still counts, and is saved if that goes.
-                self.stop.set()
-                with contextlib.suppress(Exception):
-                    self._finish_what_is_in_flight()
-                    self._finish()
-                raise
-            self._finish_what_is_in_flight()
-            self._finish()
+            for step in (partial(self._work_through, pool), self._finish_what_is_in_flight, self._finish):
+                try:
+                    step()
+                except Exception as error:  # noqa: BLE001 - execute() raises it
+                    # Report or store can't be written. What is in flight still counts, and is saved if that goes.
+                    self._stop_writing.set()
+                    self._end_by(error)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             self._record.close()
 
+    def _end_by(self, error: Exception) -> None:
+        """Send no new request because of an error. The first is the run's; the others are only logged."""
+        self._stop_asking.set()
+        if self._error is None:
+            self._error = error
+        elif str(error) != str(self._error):
+            log.error("Besides, while the run ended: %s.", str(error).rstrip(".") or type(error).__name__)
+
     def _finish(self) -> None:
-        self._record.finish(self._stats, self._seconds, all_are_back=not self._in_flight)
+        for work in self._in_flight.values():  # nobody has waited any longer, and it may be done
+            self._record.record(work.batch, [], dict.fromkeys(work.targets, True))
+        self._record.finish(self._stats, self._seconds)
 
     def _work_through(self, pool: ThreadPoolExecutor) -> None:
         new = self._new_work()
         exhausted = False
         for targets, unconfirmed in self._record.open_targets():
             self._look_again(Work(targets, unconfirmed), after=0)
-        while True:
+        while not self._stop_asking.is_set():
             window = self._window()
-            while not self.stop.is_set() and len(self._in_flight) < window:
+            while not self._stop_asking.is_set() and len(self._in_flight) < window:
                 work = self._due_work()
                 if not work and not exhausted and self._record.may_start(self._new_in_flight):
                     work = next(new, None)
@@ -286,7 +300,7 @@ class DeletionRun:
                 self._in_flight[pool.submit(self._do, work)] = work
             is_idle = not self._in_flight and not self._recheck and exhausted
             self._verify(pool, at_once=is_idle)
-            if not self._in_flight and (self.stop.is_set() or (is_idle and not self._has_files_to_verify)):
+            if is_idle and not self._has_files_to_verify:
                 return
             self._take_in(timeout=self._idle_seconds())
             self._record.catch_up(
@@ -330,13 +344,13 @@ class DeletionRun:
     def _idle_seconds(self) -> float:
         """How long to wait for something to happen."""
         seconds = min(self._progress.seconds_left, LONGEST_IDLE_SECONDS)
-        if self._recheck and len(self._in_flight) < self._window() and not self.stop.is_set():
+        if self._recheck and len(self._in_flight) < self._window():
             seconds = min(seconds, max(self._recheck[0][0] - time.monotonic(), 0.0))
         return seconds
 
     def _do(self, work: Work) -> BatchResult:
         """Ask about targets. Runs in a thread of the pool."""
-        if self.stop.is_set():
+        if self._stop_asking.is_set():
             return BatchResult([], open=work.targets, unconfirmed=work.unconfirmed)
         if self._config.preview:
             return self._deleter.preview(work.targets, work.unconfirmed)
@@ -348,13 +362,21 @@ class DeletionRun:
         """Settle what came back, or wait until something does."""
         waiting: set[Future[Any]] = {*self._in_flight, *self._verifying, *self._record.busy}
         if not waiting:
-            self.stop.wait(timeout)
+            self._stop_asking.wait(timeout)
             return
         done, _ = wait(waiting, timeout=timeout, return_when=FIRST_COMPLETED)
-        for future in done & self._in_flight.keys():
-            self._settle(self._in_flight.pop(future), future.result())
+        self._settle_all(done & self._in_flight.keys())
         for future in done & self._verifying.keys():
             self._settle_files(future.result(), self._verifying.pop(future))
+
+    def _settle_all(self, done: Iterable[Future[BatchResult]]) -> None:
+        for future in done:
+            work = self._in_flight.pop(future)
+            try:
+                came = future.result()
+            except Exception as error:  # noqa: BLE001 - a fault of ours; what was sent is sent all the same
+                came = BatchResult([], open=work.targets, unconfirmed=True, error=error)
+            self._settle(work, came)
 
     def _settle(self, work: Work, came: BatchResult) -> None:
         """Record what came of asking; note what is to be asked about again."""
@@ -377,11 +399,10 @@ class DeletionRun:
             still_open |= {result.target: True for result in results if has_file_to_look_for(result)}
             results = [result for result in results if not has_file_to_look_for(result)]
         self._record_results(work.batch, results, still_open)
-        if came.error and not isinstance(came.error, CallAbandoned) and not self._error:
-            self._error = came.error
-            self.stop.set()
+        if came.error and not isinstance(came.error, CallAbandoned):
+            self._end_by(came.error)
         if len(self._record.unread) >= MAX_OPEN:  # so many are no exception any more
-            self.stop.set()
+            self._stop_asking.set()
 
     def _record_results(
         self, batch: Batch | None, results: Sequence[TargetResult], still_open: Mapping[Target, bool]
@@ -397,7 +418,7 @@ class DeletionRun:
 
     def _verify(self, pool: ThreadPoolExecutor, *, at_once: bool) -> None:
         """Look for files: for many at a time, for one request tells of all that lie near each other."""
-        if not self._verifier or self.stop.is_set():
+        if not self._verifier or self._stop_asking.is_set():
             return
         now = time.monotonic()
         is_due = at_once or len(self._to_verify) >= FILES_AT_ONCE or now >= self._verify_at
@@ -427,8 +448,7 @@ class DeletionRun:
         end = time.monotonic() + patience
         while self._in_flight and (left := end - time.monotonic()) > 0:
             done, _ = wait(self._in_flight, timeout=left, return_when=FIRST_COMPLETED)
-            for future in done:
-                self._settle(self._in_flight.pop(future), future.result())
+            self._settle_all(done)
 
     def _trouble(self) -> str | None:
         """Why nothing went through lately, None if something did."""

@@ -16,11 +16,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import quote
 
-from airflow_provider_ims.api.identifiers import check_input_url, check_media_id, match_key
+from airflow_provider_ims.api.identifiers import (
+    MAX_MEDIA_PER_CALL,
+    check_input_url,
+    check_media_id,
+    match_key,
+)
 from airflow_provider_ims.arguments import check_one_input, is_nothing, read_list
 from airflow_provider_ims.files.manifest import ManifestReader
-from airflow_provider_ims.files.report import report_lines
-from airflow_provider_ims.files.storage import is_folder, storage_path, to_line
+from airflow_provider_ims.files.report import is_report, report_lines
+from airflow_provider_ims.files.storage import StorageError, storage_path, to_line
 
 if TYPE_CHECKING:
     from airflow_provider_ims.compat import ObjectStoragePath
@@ -29,7 +34,6 @@ log = logging.getLogger(__name__)
 
 TargetKind = Literal["media_id", "input_url"]
 
-MAX_BATCH = 20
 # Everything travels in the request line. No limit is published; servers commonly take 8 KiB.
 MAX_BATCH_QUERY_BYTES = 7000
 READ_BYTES = 2**20
@@ -143,8 +147,8 @@ def read_targets(
     """
     check_one_input(media_ids=media_ids, input_urls=input_urls, manifest=manifest)
     if manifest is not None and not is_nothing(manifest):
-        if from_report and is_folder(storage_path(manifest, "manifest")):
-            return _read_report(manifest)
+        if from_report and is_report(storage_path(manifest, "manifest")):
+            return read_report(manifest)
         return _read_manifest(manifest, manifest_digest)
     if input_urls is not None:
         return _read_list("input_url", input_urls, check_input_url)
@@ -169,7 +173,7 @@ def batches(targets: Iterable[Target]) -> Iterator[Batch]:
     number, batch, size = 0, list[Target](), 0
     for target in targets:
         length = len(quote(target.value, safe="~")) + len("%2C")
-        if batch and (len(batch) == MAX_BATCH or size + length > MAX_BATCH_QUERY_BYTES):
+        if batch and (len(batch) == MAX_MEDIA_PER_CALL or size + length > MAX_BATCH_QUERY_BYTES):
             yield Batch(number, tuple(batch))
             number, batch, size = number + 1, [], 0
         batch.append(target)
@@ -189,11 +193,31 @@ def _read_manifest(path: str | ObjectStoragePath, approved_digest: str | None) -
     return targets.complete()
 
 
-def _read_report(folder: str | ObjectStoragePath) -> Targets:
+def read_report(folder: str | ObjectStoragePath, lines: int | None = None) -> Targets:
+    """Read the targets that a report calls ``deleted``.
+
+    :param lines: how many it must have, if that is known.
+    :raises ValueError: if it is not written yet, or can't be read.
+    :raises StorageError: if it can't be read just now, or has another number of lines.
+    """
     targets: Targets | None = None
+    found = unrecorded = 0
     for line in report_lines(folder):
+        found += 1
         kind: TargetKind = "media_id" if "media_id" in line else "input_url"
         targets = targets or Targets(kind)
         if line.get("outcome") == "deleted" and not line.get("preview"):
             targets.add(str(line[kind]))
+        unrecorded += line.get("outcome") is None
+    if lines is not None and found != lines:
+        raise StorageError(
+            f"the report {folder} has {found:,} lines, and {lines:,} were written; does something else write or "
+            "delete there?"
+        )
+    if unrecorded:
+        log.warning(
+            "%s targets have no outcome in the report %s, since their lines were lost; they are not waited for.",
+            f"{unrecorded:,}",
+            folder,
+        )
     return (targets or Targets("media_id")).complete()

@@ -1,4 +1,4 @@
-"""Work in a thread of its own, waited for by one that an exception may strike at any moment.
+"""Work in a thread of its own, waited for by one that an exception may strike at any moment; and its ends.
 
 Airflow ends a task whose time is over, or that is being stopped, by an exception out of a signal handler: it strikes
 the main thread between any two steps. Futures, events and ``Thread.start`` wait inside a ``Condition``, which such an
@@ -9,8 +9,38 @@ time-out. So the main thread waits on bare locks here: those are taken or not, a
 from __future__ import annotations
 
 import _thread
+import math
 import threading
+import time
 from collections.abc import Callable
+
+# How often one that waits looks at the event that another is linked to.
+_LOOK_SECONDS = 0.05
+
+
+class LinkedEvent(threading.Event):
+    """An event that counts as set, too, once another is, which stays as it is when this one is set.
+
+    :param other: it is somebody else's.
+    """
+
+    def __init__(self, other: threading.Event) -> None:
+        super().__init__()
+        self._other = other
+
+    def is_set(self) -> bool:
+        """Whether either is."""
+        return super().is_set() or self._other.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until either is set; return whether one is.
+
+        :param timeout: in seconds.
+        """
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        while not self.is_set() and (left := end - time.monotonic()) > 0:
+            super().wait(min(left, _LOOK_SECONDS))
+        return self.is_set()
 
 
 def run_interruptible(work: Callable[[], None], *, name: str, cancel: Callable[[], None]) -> None:

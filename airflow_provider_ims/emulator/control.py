@@ -28,8 +28,6 @@ _SHOWN = 50
 """How many requests, deletions and media the page shows at a time."""
 _LONGEST_BODY = 256 * 2**20
 """Bytes: a million media of ``POST /seed``."""
-_LONGEST_JOB = 10**9
-"""Seconds."""
 _OSS_CALLS = ("make_bucket", "put", "get", "remove", "names", "leave_files", "add_fault", "drop_faults")
 _GENERATOR_OPTIONS = {"count", "seed", "days", "protected", "twice", "until"}
 
@@ -65,7 +63,7 @@ POST /jobs/ID     {"statuses": ["Success", "Fail", ...], "state": text}: one sta
 POST /oss/CALL    something in the local OSS: make_bucket {"bucket"}, put {"bucket", "key", "content"},
                   get and remove {"bucket", "key"}, names {"bucket", "prefix"}, leave_files {"buckets": [...]},
                   add_fault {"kind", "operation", "every", "skip", "times", "seconds", "status", "code"}, drop_faults
-POST /reset       back to the state at the start: library, keys and rules as given then, books empty
+POST /reset       back to the state at the start: library, keys and rules as given then, request log empty
 """
 
 
@@ -140,7 +138,7 @@ class _Endpoints:
         return PlainTextResponse(GUIDE)
 
     async def overview(self, request: Request) -> Response:
-        """Answer what the page asks for every second: small, whatever the size of library and books."""
+        """Answer what the page asks for every second: small, whatever the size of library and request log."""
         records = self.service.records
         return _Answer(
             {

@@ -123,6 +123,7 @@ FAULT_KINDS: Mapping[str, FaultKind] = {
         "takes another side in what the documentation leaves open",
         {
             "unknown_ids": "ignored",
+            "malformed_ids": "unknown",
             "white_space": "trimmed",
             "duplicates": "echoed",
             "over_20": "refused",
@@ -135,6 +136,7 @@ FAULT_KINDS: Mapping[str, FaultKind] = {
         },
         {
             "unknown_ids": ("ignored", "refused"),
+            "malformed_ids": ("unknown", "refused"),
             "white_space": ("trimmed", "kept"),
             "duplicates": ("echoed", "silent"),
             "over_20": ("refused", "cut", "taken"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -30,6 +31,7 @@ def delete_media_infos(call: Call) -> Answer:
     """Delete up to 20 media, named by id or by URL."""
     targets = parameters.entries(call.params, "MediaIds")
     if targets:
+        _refuse_malformed(call, targets)
         find: Callable[[str], list[Medium]] = partial(_registered, call)
         call.records.asked(targets)
     else:
@@ -82,6 +84,14 @@ def _refuse_unknown(call: Call, targets: list[str], find: Callable[[str], list[M
         for target in targets:
             if not find(target):
                 raise invalid("MediaIds", f"{target!r} is not found.")
+
+
+def _refuse_malformed(call: Call, media_ids: list[str]) -> None:
+    """Ids are documented as 32 hexadecimal digits; whether anything else is refused is not."""
+    if call.otherwise["malformed_ids"] == "refused":
+        for media_id in media_ids:
+            if not re.fullmatch("[0-9A-Fa-f]{32}", media_id.strip()):
+                raise invalid("MediaId", f"{media_id!r} is no id.")
 
 
 def _registered(call: Call, media_id: str) -> list[Medium]:
@@ -150,6 +160,7 @@ def batch_get_media_infos(call: Call) -> Answer:
         raise missing("MediaIds")
     call.entry.targets = media_ids
     media_ids = _of_one_batch(call, "MediaIds", media_ids)
+    _refuse_malformed(call, media_ids)
     _refuse_unknown(call, media_ids, lambda media_id: [medium] if (medium := _shown(call, media_id)) else [])
     additions = parameters.entries(call.params, "AdditionType")
     for addition in additions:
@@ -183,6 +194,7 @@ def get_media_info(call: Call) -> Answer:
     lifetime = parameters.auth_timeout(call.params)
     target = media_id or url
     call.entry.targets = [target]
+    _refuse_malformed(call, [media_id] if media_id else [])
     medium = (
         call.library.shown(media_id.strip()) if media_id else next(iter(call.library.shown_at(url)), None)
     )

@@ -1,4 +1,4 @@
-"""The books: what was asked, what was answered, and, forever, what was deleted."""
+"""The request log: what was asked, what was answered, and, forever, what was deleted."""
 
 from __future__ import annotations
 

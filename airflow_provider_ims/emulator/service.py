@@ -1,6 +1,6 @@
 """The emulated service: one account in one region, and how a request goes through it.
 
-Gateway, fault rules, operation, answer: in this order, and every step of it in the books.
+Gateway, fault rules, operation, answer: in this order, and every step of it in the request log.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Service:
         self.reset()
 
     def reset(self) -> None:
-        """Go back to the state at the start: library, keys and rules as given then, books empty."""
+        """Go back to the state at the start: library, keys and rules as given then, request log empty."""
         oss = self.settings.oss
         self.library = Library(self.settings.region, files=oss)
         self.jobs = Jobs()

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from airflow_provider_ims.api.errors import GuardError
+from airflow_provider_ims.api.identifiers import show
+from airflow_provider_ims.api.times import read_time
 from airflow_provider_ims.files.storage import lines, read_chunks, storage_path
 
 if TYPE_CHECKING:
@@ -54,8 +56,14 @@ class ManifestReader:
         return self._hash.hexdigest()
 
     def __iter__(self) -> Iterator[Row]:
+        # Before, so that nothing is said of another file's lines; and after, as it may have changed meanwhile.
         if self._approved_digest is not None and self.path.is_file():
             check_digest(_file_digest(self.path), approved=self._approved_digest)
+        yield from self._rows()
+        if self._approved_digest is not None:
+            check_digest(self.digest, approved=self._approved_digest)
+
+    def _rows(self) -> Iterator[Row]:
         for number, line in text_lines(self.path, self._hash):
             if not line.startswith("{"):
                 if self.plan_header is not None:
@@ -75,13 +83,17 @@ class ManifestReader:
                 )
             elif not isinstance(fields.get("media_id"), str):
                 raise ValueError(f"{self.path}, line {number}: has no media_id; make a new plan")
+            elif read_time(created := fields.get("created")) is None:
+                raise ValueError(
+                    f"{self.path}, line {number}: its created is {show(created)}, which is no time; make a new plan"
+                )
             else:
                 yield Row(number, fields["media_id"], fields)
 
     def _object(self, number: int, line: str) -> dict[str, Any]:
         try:
             fields = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ValueError(
                 f"{self.path}, line {number}: not a whole JSON object; is the file cut?"
             ) from None

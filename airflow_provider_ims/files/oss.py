@@ -92,7 +92,7 @@ class OSSFileSystem(AbstractFileSystem):  # type: ignore[misc]
         """Return name, size and type of a file, or of a folder: what a name goes on from with a slash."""
         from alibabacloud_oss_v2 import models
 
-        bucket, key = self._split(path)
+        bucket, key = self.split_path(path)
         if key:
             with contextlib.suppress(FileNotFoundError):
                 found: Any = self.client.call("head_object", models.HeadObjectRequest(bucket, key))
@@ -113,7 +113,7 @@ class OSSFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
         """List a folder, any number of entries."""
-        bucket, key = self._split(path)
+        bucket, key = self.split_path(path)
         entries = list(self._entries(bucket, key and f"{key}/"))
         if not entries and key:
             entries = [self.info(path)]
@@ -178,7 +178,7 @@ class OSSFileSystem(AbstractFileSystem):  # type: ignore[misc]
     def _read(self, path: str, start: int, end: int | None, etag: str | None = None) -> bytes:
         from alibabacloud_oss_v2 import models
 
-        bucket, key = self._split(path)
+        bucket, key = self.split_path(path)
         if end is not None and end <= start:
             return b""
         request = models.GetObjectRequest(bucket, key, if_match=etag)
@@ -203,7 +203,7 @@ class OSSFileSystem(AbstractFileSystem):  # type: ignore[misc]
         """
         from alibabacloud_oss_v2 import models
 
-        bucket, key = self._split(path)
+        bucket, key = self.split_path(path)
         request = models.PutObjectRequest(bucket, key, body=value, content_type=content_type)
         if mode == "create":
             request.forbid_overwrite = True
@@ -213,7 +213,7 @@ class OSSFileSystem(AbstractFileSystem):  # type: ignore[misc]
         """Delete a file; OSS does not tell whether it was there."""
         from alibabacloud_oss_v2 import models
 
-        bucket, key = self._split(path)
+        bucket, key = self.split_path(path)
         self.client.call("delete_object", models.DeleteObjectRequest(bucket, key))
 
     _rm = rm_file
@@ -222,7 +222,7 @@ class OSSFileSystem(AbstractFileSystem):  # type: ignore[misc]
         """Copy a file within OSS."""
         from alibabacloud_oss_v2 import models
 
-        (from_bucket, from_key), (bucket, key) = self._split(path1), self._split(path2)
+        (from_bucket, from_key), (bucket, key) = self.split_path(path1), self.split_path(path2)
         if self.isfile(path1):
             self.client.call(
                 "copy_object",
@@ -253,7 +253,7 @@ class OSSFileSystem(AbstractFileSystem):  # type: ignore[misc]
     ) -> OSSFile:
         if "a" in mode:
             raise NotImplementedError("a file in OSS can't be appended to; write a new one")
-        self._split(path)
+        self.split_path(path)
         return OSSFile(self, path, mode, block_size, autocommit, cache_options=cache_options, **options)
 
     def _entries(self, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
@@ -274,7 +274,7 @@ class OSSFileSystem(AbstractFileSystem):  # type: ignore[misc]
             if not page.is_truncated:
                 return
 
-    def _split(self, path: str) -> tuple[str, str]:
+    def split_path(self, path: str) -> tuple[str, str]:
         """Return bucket and key.
 
         :raises ValueError: without a bucket, and for a key that can't be asked for.
@@ -319,7 +319,7 @@ class OSSFile(AbstractBufferedFile):  # type: ignore[misc]
         """Make what was written appear."""
         from alibabacloud_oss_v2 import models
 
-        bucket, key = self.fs._split(self.path)
+        bucket, key = self.fs.split_path(self.path)
         create = self.mode == "xb"
         if self._upload_id is None:
             mode = "create" if create else "overwrite"
@@ -346,7 +346,7 @@ class OSSFile(AbstractBufferedFile):  # type: ignore[misc]
         self.closed = True
         upload_id, self._upload_id = self._upload_id, None
         if upload_id is not None:
-            bucket, key = self.fs._split(self.path)
+            bucket, key = self.fs.split_path(self.path)
             request = models.AbortMultipartUploadRequest(bucket, key, upload_id=upload_id)
             # Whoever drops it has an error to tell already. OSS keeps the parts, which a lifecycle rule can drop.
             with contextlib.suppress(OSError):
@@ -355,7 +355,9 @@ class OSSFile(AbstractBufferedFile):  # type: ignore[misc]
     def _remote_checksum(self) -> str | None:
         from alibabacloud_oss_v2 import models
 
-        found: Any = self.fs.client.call("head_object", models.HeadObjectRequest(*self.fs._split(self.path)))
+        found: Any = self.fs.client.call(
+            "head_object", models.HeadObjectRequest(*self.fs.split_path(self.path))
+        )
         return None if found.hash_crc64 is None else str(found.hash_crc64)
 
     def _fetch_range(self, start: int, end: int) -> bytes:
@@ -371,7 +373,7 @@ class OSSFile(AbstractBufferedFile):  # type: ignore[misc]
     def _upload_chunk(self, final: bool = False) -> bool:
         from alibabacloud_oss_v2 import models
 
-        bucket, key = self.fs._split(self.path)
+        bucket, key = self.fs.split_path(self.path)
         if self._upload_id is None and not final:
             begin = models.InitiateMultipartUploadRequest(bucket, key, **self.kwargs)
             self._upload_id = self.fs.client.call("initiate_multipart_upload", begin).upload_id

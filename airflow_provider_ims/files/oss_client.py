@@ -116,7 +116,7 @@ class OSSClient:
             if code in _EXPIRED and renewals < _MAX_RENEWALS and self._credentials.renew():
                 renewals += 1
                 continue
-            if not _may_heal(error) or (time.monotonic() >= give_up and tries >= _MIN_TRIES):
+            if not _is_retryable(error) or (time.monotonic() >= give_up and tries >= _MIN_TRIES):
                 break
             time.sleep(random.uniform(0, min(20, 0.25 * 2 ** min(tries, 10))))
         # Out here, so that what was sent and read does not hang on the error.
@@ -157,7 +157,7 @@ class OSSClient:
             )
         if status in (401, 403):
             return PermissionError(f"OSS refuses it to {self._named}: {said or 'no reason is given'}{tail}")
-        if _may_heal(error):
+        if _is_retryable(error):
             return OSError(f"OSS did not take it in {tries} tries: {said or 'no reason is given'}{tail}")
         return OSError(f"OSS can't do it: {said or 'no reason is given'}{tail}")
 
@@ -236,7 +236,7 @@ def _innermost(error: Exception) -> Exception:
     return error
 
 
-def _may_heal(error: Exception) -> bool:
+def _is_retryable(error: Exception) -> bool:
     if isinstance(error, exceptions.ServiceError):
         return bool(
             error.status_code >= 500 or error.status_code in (408, 429) or error.code in _TRANSIENT_CODES

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import secrets
 import tempfile
 import threading
@@ -18,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from hashlib import sha256
-from itertools import chain, count, islice
+from itertools import chain, count, islice, takewhile
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import quote
 
@@ -37,6 +36,7 @@ from airflow_provider_ims.files.storage import (
     StorageError,
     delete,
     exists,
+    is_folder,
     is_local,
     list_names,
     read_whole,
@@ -84,7 +84,8 @@ def free_attempt(base: ObjectStoragePath, attempt: int) -> int:
     :raises GuardError: if the store refuses to tell, ``StorageError`` if it can't be reached.
     """
     try:
-        while list_names(attempt_folder(base, attempt)):
+        # By its name, too, for listings may be late.
+        while list_names(folder := attempt_folder(base, attempt)) or exists(_part(folder, 1)):
             attempt += 1
     except StorageError as error:
         raise _before_the_first_request(error) from error
@@ -96,30 +97,45 @@ def attempt_folder(base: ObjectStoragePath, attempt: int) -> ObjectStoragePath:
     return base / f"attempt={attempt}"
 
 
+def is_report(path: ObjectStoragePath) -> bool:
+    """Whether this is a folder, and no file; of a report's, also where a listing does not show it yet.
+
+    :raises StorageError: if the store does not tell.
+    """
+    return exists(_part(path, 1)) or is_folder(path)
+
+
 def report_lines(folder: str | ObjectStoragePath) -> Iterator[dict[str, Any]]:
     """Go through a report's lines, parts in order.
 
-    :raises ValueError: for a line that can't be read, and for a report whose run has not come to an end yet.
+    :raises ValueError: for a line that can't be read, for a report whose run has not come to an end yet, and for
+        a folder that holds something else.
     """
     parts = report_parts(folder)
-    if not parts and JOURNAL in list_names(storage_path(folder)):
-        raise ValueError(f"the report {folder} is not written yet: its run has not ended, or was cut off")
-    for _, path in parts:
+    if not parts and (names := list_names(storage_path(folder))):
+        if JOURNAL in names:
+            raise ValueError(f"the report {folder} is not written yet: its run has not ended, or was cut off")
+        raise ValueError(
+            f"the folder {folder} holds no part-00001.jsonl; a report's folder is the one whose name is attempt=<n>"
+        )
+    for path in parts:
         for number, line in text_lines(path):
             try:
                 fields = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 fields = None
             if not isinstance(fields, dict):
                 raise ValueError(f"{path}, line {number}: not a line of a report")
             yield fields
 
 
-def report_parts(folder: str | ObjectStoragePath) -> list[tuple[int, ObjectStoragePath]]:
-    """List a report folder's part files by their numbers."""
+def report_parts(folder: str | ObjectStoragePath) -> list[ObjectStoragePath]:
+    """Return a report's part files, asked for one by one, for listings may be late.
+
+    :raises StorageError: if the store does not tell.
+    """
     base = storage_path(folder)
-    numbers = (re.fullmatch(r"part-([0-9]+)\.jsonl", name) for name in list_names(base))
-    return sorted((int(number[1]), base / number[0]) for number in numbers if number)
+    return list(takewhile(exists, (_part(base, number) for number in count(1))))
 
 
 def is_written(folder: ObjectStoragePath, lines: int) -> bool:
@@ -276,7 +292,7 @@ class ReportWriter(Generic[T]):
                 part = chain([first], islice(left, LINES_IN_A_PART - 1))
                 write_whole(_part(self.folder, number), part)
 
-        self._persistently(write)
+        self._with_retries(write)
         # What they hold, or failed to, stands in the parts by now.
         wait(self._writing.values())
         self._writing.clear()
@@ -304,13 +320,13 @@ class ReportWriter(Generic[T]):
         self._next_file = now + min(FILE_SECONDS + FILE_GROWTH * (now - self._began), LONGEST_FILE_SECONDS)
         number = self._files
         self._notes.setdefault(number, [])
-        self._writing[number] = self._threads.submit(self._persistently, self._cut())
+        self._writing[number] = self._threads.submit(self._with_retries, self._cut())
 
     def _end(self, number: int) -> None:
         self._writing[number].result()
         del self._writing[number], self._notes[number]
 
-    def _persistently(self, write: Callable[[], None]) -> None:
+    def _with_retries(self, write: Callable[[], None]) -> None:
         retrying = Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, StorageError) and not error.final),
             stop=stop_after_delay(self._retry_seconds) | stop_when_event_set(self._stop),

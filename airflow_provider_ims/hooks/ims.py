@@ -240,10 +240,10 @@ class IMSHook(BaseHook):
             protects nothing, and an empty list is an ``IMSGuardError``.
         :param on_forbidden: ``fail``, ``warn`` or ``ignore`` when targets were forbidden, after all were tried.
         :param on_missing: the same for targets that were not there.
-        :param verify_files: with ``delete_physical_files``, look in OSS whether the files are gone. Needs the extra
-            ``oss`` and the right ``oss:ListObjects`` on their buckets.
+        :param verify_files: with ``delete_physical_files``, and refused without, look in OSS whether the files are
+            gone. Needs the extra ``oss`` and the right ``oss:ListObjects`` on their buckets.
         :param on_files_left: ``fail``, ``warn`` or ``ignore`` when files are still there, though their
-            media are deleted.
+            media are deleted. ``fail`` is refused without ``verify_files``.
         :param options: of :class:`~airflow_provider_ims.deletion.run.DeletionRun`, such as
             ``delete_physical_files``, ``preview``, ``max_concurrency``, ``report_base``.
         :raises IMSGuardError: when a guard forbids it, or the targets are a plan that must not be deleted from here.
@@ -260,7 +260,16 @@ class IMSHook(BaseHook):
             rows = len(targets) + targets.duplicates
             policy = check_plan(header, region=self.region, host=self.host, rows=rows)
             options["why_kept"] = partial(why_kept, policy)
-        if verify_files and options.get("delete_physical_files") and not options.get("preview"):
+        if verify_files and not options.get("delete_physical_files"):
+            raise ValueError(
+                "verify_files looks whether files are gone, but delete_physical_files is False, so that they stay; "
+                "set that to True, or leave verify_files out"
+            )
+        if on_files_left == "fail" and not verify_files:
+            raise ValueError(
+                "on_files_left is 'fail', but without verify_files nobody looks for files; set that to True too"
+            )
+        if verify_files and not options.get("preview"):
             options["verifier"] = self._file_verifier()
         return DeletionRun(
             self.client,

@@ -35,7 +35,7 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
     ``"[]"`` and ``"None"`` mean nothing to delete: the task succeeds with a warning and sends no request.
 
     Every target ends in one outcome: ``deleted``; ``missing`` (was not there, checked by a read); ``forbidden``
-    (refused by the service); ``failed`` (still there after it was asked twice); ``unknown`` (could not be read);
+    (refused by the service); ``failed`` (still there, though the service was asked); ``unknown`` (could not be read);
     ``kept`` (a plan named it, but it changed since).
 
     :param media_ids: a list of media ids, text with commas or line ends between them, or what Jinja makes of a
@@ -53,14 +53,15 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
     :param on_forbidden: ``fail``, ``warn`` or ``ignore`` when targets were forbidden, after all were tried.
         (templated)
     :param on_missing: the same for targets that were not there. (templated)
-    :param verify_files: with ``delete_physical_files``, look in OSS whether the files are gone (extra ``oss``, right
-        ``oss:ListObjects``). A target whose file is still there when reads have settled stays ``deleted``, counts in
-        the result's ``files_left``, and has ``"file": "left"`` in its report line; the others have ``"gone"``, or
-        ``"unknown"`` with the reason.
-    :param on_files_left: ``fail``, ``warn`` or ``ignore`` when there are such files.
+    :param verify_files: with ``delete_physical_files``, and refused without, look in OSS whether the files are gone
+        (extra ``oss``, right ``oss:ListObjects``). A target whose file is still there when reads have settled stays
+        ``deleted``, counts in the result's ``files_left``, and has ``"file": "left"`` in its report line; the others
+        have ``"gone"``, or ``"unknown"`` with the reason.
+    :param on_files_left: ``fail``, ``warn`` or ``ignore`` when there are such files; ``fail`` is refused without
+        ``verify_files``.
     :param preview: do everything but delete; ``deleted`` then counts what would be. (templated)
     :param report: folder for the report, a line for each target in JSON lines; any object storage path. (templated)
-    :param durable: go on where an earlier try was cut (Airflow >= 3.3; before that, a try starts over).
+    :param durable: resume an earlier try that was killed or failed (Airflow >= 3.3; before that, a try starts over).
     :param max_concurrency: requests in flight at most, 1 to 64.
     :param wait_for_completion: wait until what was deleted is gone from reads, ``execution_timeout`` at most.
     :param poll_interval: seconds between two looks while waiting.
@@ -157,8 +158,7 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
                 preview, store=self._state_store(context), **self._report_options(context)
             )
             if self.wait_for_completion and not preview:
-                if self.deferrable:
-                    context["ti"].xcom_push(key="return_value", value=result)
+                self._push(context, result)  # whatever becomes of the wait
                 self._wait(run, result, began)
         except IMSDeletionError as error:
             self._end(context, error)
@@ -284,7 +284,7 @@ class IMSDeleteMediaInfosOperator(IMSBaseOperator):
             raise IMSDeletionError(_STILL_SHOWN.format(error), result) from None
 
     def _push(self, context: Context, result: dict[str, Any]) -> None:
-        """Leave the result of a task that fails, so that one downstream with trigger rule all_done can tell."""
+        """Leave the result of a task that may fail, so that one downstream with trigger rule all_done can tell."""
         context["ti"].xcom_push(key="return_value", value=result)
 
     def _end(self, context: Context, error: IMSDeletionError | None = None) -> None:

@@ -138,9 +138,11 @@ class IMSPlanMediaRetentionOperator(IMSBaseOperator):
             hook.host,
             "; ".join(policy.describe()),
         )
+        manifest = self.storage_path("manifest")
+        assert manifest  # check_given() refuses a plan without a path
         with closing(list_whole(hook.client, until=as_of)) as media:
             plan = write_plan(
-                self.storage_path("manifest") or self.manifest,
+                manifest,
                 media,
                 policy=policy,
                 caps=caps,

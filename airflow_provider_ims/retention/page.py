@@ -79,13 +79,13 @@ def make_bars(months: Mapping[str, Sequence[int]]) -> tuple[list[Bar], str]:
     return bars, period
 
 
-def harmless(value: object, longest: int = MAX_TEXT) -> Markup:
+def escape_text(value: object, longest: int = MAX_TEXT) -> Markup:
     """Return anybody's text as HTML that is but text."""
     return Markup("<bdi>{}</bdi>").format(escape(printable(value, longest)))
 
 
 FILTERS: dict[str, Callable[..., str]] = {
-    "text": harmless,
+    "text": escape_text,
     "count": lambda number: f"{number:,}",
     "size": lambda size: file_size(size) if type(size) is int else "unknown",
 }

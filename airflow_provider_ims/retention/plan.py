@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_ims.api.errors import GuardError
 from airflow_provider_ims.api.operations import MediaInfo
+from airflow_provider_ims.api.sanitize import escape
 from airflow_provider_ims.api.times import read_time, write_time
 from airflow_provider_ims.arguments import read_percent, read_whole_number
 from airflow_provider_ims.files.storage import (
@@ -225,25 +226,29 @@ def check_plan(header: Mapping[str, Any], *, region: str | None, host: str, rows
     :raises GuardError: saying why.
     """
     if header.get("plan") != PLAN_FORMAT:
-        raise _no_go(
+        raise _guard_error(
             f"the plan has format {header.get('plan')!r}, and only {PLAN_FORMAT} is known; make a new one"
         )
     if header.get("refused") is not None or "refused" not in header:
-        raise _no_go(f"the plan is marked as not to be deleted: {header.get('refused', 'it lacks the mark')}")
+        raise _guard_error(
+            f"the plan is marked as not to be deleted: {header.get('refused', 'it lacks the mark')}"
+        )
     if (header.get("region"), header.get("host")) != (region, host):
-        raise _no_go(
+        raise _guard_error(
             f"the plan was made for {_place(header.get('region'), header.get('host'))}, "
             f"but the connection is to {_place(region, host)}"
         )
     if header.get("selected") != rows:
-        raise _no_go(f"the plan says that it names {header.get('selected')!r} media, but it names {rows:,}")
+        raise _guard_error(
+            f"the plan says that it names {header.get('selected')!r} media, but it names {rows:,}"
+        )
     try:
         return read_policy(header.get("policy"))
     except ValueError as error:
-        raise _no_go(f"the plan's policy can't be read: {error}") from None
+        raise _guard_error(f"the plan's policy can't be read: {error}") from None
 
 
-def _no_go(words: str) -> GuardError:
+def _guard_error(words: str) -> GuardError:
     return GuardError(f"{words}. Nothing was deleted")
 
 
@@ -256,7 +261,7 @@ def printable(value: object, longest: int) -> str:
     text = str(value)
     if len(text) > longest:
         text = f"{text[:longest]}… ({len(text):,} characters)"
-    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
+    return escape(text)
 
 
 def percentage(part: int, whole: int) -> float:

@@ -104,9 +104,12 @@ class RetentionPolicy:
 
     def describe(self) -> list[str]:
         """Return the policy as ends of a sentence that begins "A medium is selected if it", one for each filter."""
-        limit = f"was created before {write_time(self.created_before)}"
+        before = f"before {write_time(self.created_before)}"
+        limit = f"was created {before}"
         if self.older_than:
-            limit = f"was created more than {describe_duration(self.older_than)} before the run: {limit}"
+            limit = (
+                f"was created more than {describe_duration(self.older_than)} before the run, that is {before}"
+            )
         ends = [limit, f"has the status {' or '.join(self.status)}"]
         if self.media_type:
             ends.append(f"is of the type {' or '.join(self.media_type)}")

@@ -51,7 +51,8 @@ def write_question(plan: Plan, page: object, link: str = "") -> str:
 
 
 def _place(header: dict[str, Any]) -> str:
-    return " ".join(_code(name) for name in (header["region"], header["host"]) if name)
+    host = _code(header["host"])
+    return f"{_code(header['region'])} ({host})" if header["region"] else host
 
 
 def _spread(first: list[dict[str, Any]], last: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -125,7 +125,8 @@ def _first_reschedule(sensor: BaseSensorOperator, context: Context) -> float | N
     ti: Any = context["ti"]
     if hasattr(ti, "get_first_reschedule_date"):
         first = ti.get_first_reschedule_date(context)
-    else:  # Airflow 2
+    else:
+        # As BaseSensorOperator.execute() in airflow/sensors/base.py of Airflow 2.11 does; no public name tells it.
         from airflow.sensors.base import _orig_start_date  # type: ignore[import-not-found]
 
         first = _orig_start_date(

@@ -13,18 +13,13 @@ from airflow_provider_ims.api.jobs import Job, JobFile, JobPart, read_job
 from airflow_provider_ims.arguments import check_one_input
 from airflow_provider_ims.exceptions import IMSJobFailedError
 from airflow_provider_ims.sensors.base import IMSBaseSensor
-from airflow_provider_ims.triggers.ims import (
-    IMSJobTrigger,
-    IMSMediaConvertJobTrigger,
-    IMSMediaProducingJobTrigger,
-    IMSTranscodeJobTrigger,
-    IMSWorkflowTaskTrigger,
-)
-from airflow_provider_ims.triggers.wait import MediaWait, deferral_timeout, interruptible
 
+# The triggers and what they load are needed by a running task only: a DAG file shall not pay for them.
 if TYPE_CHECKING:
     from airflow_provider_ims.compat import Context, ObjectStoragePath
     from airflow_provider_ims.deletion.targets import Targets
+    from airflow_provider_ims.triggers.ims import IMSJobTrigger
+    from airflow_provider_ims.triggers.wait import MediaWait
 
 # So many failures are named in an error.
 _MAX_NAMED = 20
@@ -79,6 +74,8 @@ class IMSMediaDeletedSensor(IMSBaseSensor):
     @cached_property
     def _wait(self) -> MediaWait:
         """What is looked at; it remembers what is gone already."""
+        from airflow_provider_ims.triggers.wait import MediaWait
+
         targets = self._targets
         if not targets:
             self.log.warning("No media are named, so there is nothing to wait for.")
@@ -98,6 +95,8 @@ class IMSMediaDeletedSensor(IMSBaseSensor):
         return self._wait.describe()
 
     def _defer(self, started: float, deadline: float) -> None:
+        from airflow_provider_ims.triggers.wait import deferral_timeout
+
         if trigger := self._wait.trigger(poll_interval=self.poke_interval, deadline=deadline):
             self.defer(
                 trigger=trigger,
@@ -125,16 +124,24 @@ class _IMSJobSensor(IMSBaseSensor):
     result tells.
     """
 
-    trigger_class: ClassVar[type[IMSJobTrigger]]
+    trigger_name: ClassVar[str]
     required = frozenset({"job_id", "workflow_task_id", "parent_job_id"})
     accept_skipped = False
+
+    @property
+    def _trigger_class(self) -> type[IMSJobTrigger]:
+        from airflow_provider_ims.triggers import ims as triggers
+
+        return getattr(triggers, self.trigger_name)  # type: ignore[no-any-return]
 
     @abstractmethod
     def _result(self, job: Job) -> dict[str, Any]:
         """Return what the XCom tells of a job that has ended well, but for its id."""
 
     def _look(self) -> dict[str, Any] | None:
-        trigger = self.trigger_class
+        from airflow_provider_ims.triggers.wait import interruptible
+
+        trigger = self._trigger_class
         job_id = getattr(self, trigger.id_argument)
         if not isinstance(job_id, str):
             raise ValueError(f"{trigger.id_argument} is {job_id!r}, which names no {trigger.kind}")
@@ -150,14 +157,17 @@ class _IMSJobSensor(IMSBaseSensor):
         return {trigger.id_argument: job.job_id, **self._result(job)} if job.is_over else None
 
     def _describe(self) -> str:
-        trigger = self.trigger_class
+        trigger = self._trigger_class
         return f"The {trigger.kind} {getattr(self, trigger.id_argument)} is not over yet: {self._seen}."
 
     def _defer(self, started: float, deadline: float) -> None:
-        job_id = getattr(self, self.trigger_class.id_argument)
+        from airflow_provider_ims.triggers.wait import deferral_timeout
+
+        trigger = self._trigger_class
+        job_id = getattr(self, trigger.id_argument)
         self.defer(
-            trigger=self.trigger_class(
-                **{self.trigger_class.id_argument: job_id.strip()},
+            trigger=trigger(
+                **{trigger.id_argument: job_id.strip()},
                 ims_conn_id=self.hook.ims_conn_id,
                 region=self.hook.region,
                 poll_interval=self.poke_interval,
@@ -199,7 +209,7 @@ class IMSMediaConvertJobSensor(_IMSJobSensor):
     """
 
     template_fields: Sequence[str] = ("job_id", *IMSBaseSensor.template_fields)
-    trigger_class = IMSMediaConvertJobTrigger
+    trigger_name = "IMSMediaConvertJobTrigger"
 
     def __init__(self, *, job_id: str, accept_skipped: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -223,7 +233,7 @@ class IMSWorkflowTaskSensor(_IMSJobSensor):
     """
 
     template_fields: Sequence[str] = ("workflow_task_id", *IMSBaseSensor.template_fields)
-    trigger_class = IMSWorkflowTaskTrigger
+    trigger_name = "IMSWorkflowTaskTrigger"
 
     def __init__(self, *, workflow_task_id: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -243,7 +253,7 @@ class IMSMediaProducingJobSensor(_IMSJobSensor):
     """
 
     template_fields: Sequence[str] = ("job_id", *IMSBaseSensor.template_fields)
-    trigger_class = IMSMediaProducingJobTrigger
+    trigger_name = "IMSMediaProducingJobTrigger"
 
     def __init__(self, *, job_id: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -271,7 +281,7 @@ class IMSTranscodeJobSensor(_IMSJobSensor):
     """
 
     template_fields: Sequence[str] = ("parent_job_id", *IMSBaseSensor.template_fields)
-    trigger_class = IMSTranscodeJobTrigger
+    trigger_name = "IMSTranscodeJobTrigger"
 
     def __init__(self, *, parent_job_id: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)

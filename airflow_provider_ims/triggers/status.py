@@ -6,7 +6,7 @@ import threading
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Literal, get_args
 
-from airflow_provider_ims.api.identifiers import match_key
+from airflow_provider_ims.api.identifiers import MAX_MEDIA_PER_CALL
 from airflow_provider_ims.api.jobs import JobKind, read_job
 
 if TYPE_CHECKING:
@@ -16,29 +16,32 @@ MediaKind = Literal["media_id", "input_url"]
 SubjectKind = MediaKind | JobKind
 
 # How many of a kind one request can ask for.
-MAX_AT_ONCE: dict[SubjectKind, int] = {"media_id": 20, "input_url": 1, **dict.fromkeys(get_args(JobKind), 1)}
+MAX_AT_ONCE: dict[SubjectKind, int] = {
+    "media_id": MAX_MEDIA_PER_CALL,
+    "input_url": 1,
+    **dict.fromkeys(get_args(JobKind), 1),
+}
 
 
 def still_pending(
     client: IMSClient, kind: SubjectKind, values: Collection[str], stop: threading.Event | None = None
 ) -> set[str]:
-    """Ask with one request which of ``values`` must be waited for any longer.
+    """Ask, with one request if all are taken, which of ``values`` must be waited for any longer.
 
     A medium is gone when reads no longer show it, or prove its deletion (:attr:`MediaInfo.is_gone`).
 
     :param values: up to 20 media ids; or one URL; or the id of one job.
+    :raises IMSAPIError: also when the service refuses to tell of one of them.
     """
     # Imported here: `requests` costs more than all else that a DAG file of this provider loads.
     from airflow_provider_ims.api import operations
 
-    if kind == "media_id":
-        media = operations.batch_get_media_infos(client, list(values), stop=stop).value
-        shown = {match_key(medium.media_id) for medium in media if not medium.is_gone}
-        return {value for value in values if match_key(value) in shown}
+    if kind == "media_id" or kind == "input_url":
+        found = operations.find_media(client, list(values), by=kind, stop=stop).value
+        for refusal in found.refused.values():
+            raise refusal
+        return set(found.shown)
     (value,) = values
-    if kind == "input_url":
-        medium = operations.get_media_info(client, input_url=value, stop=stop).value
-        return set() if medium is None or medium.is_gone else {value}
     return set() if read_job(client, kind, value, stop=stop).is_over else {value}
 
 

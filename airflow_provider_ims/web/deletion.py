@@ -20,7 +20,7 @@ MEANINGS = {
     Outcome.DELETED: "the service took it",
     Outcome.MISSING: "was not there, checked by a read",
     Outcome.FORBIDDEN: "the service refused it",
-    Outcome.FAILED: "still there after it was asked twice",
+    Outcome.FAILED: "still there, though the service was asked",
     Outcome.UNKNOWN: "could not be read, so nobody knows",
     Outcome.KEPT: "the plan named it, but it changed since",
 }
@@ -77,7 +77,7 @@ class Deletion:
         :raises OSError: if it can't be read.
         """
         assert self.report is not None
-        lines = Lines([path for _, path in report_parts(self.report)] if self.report else [])
+        lines = Lines(report_parts(self.report) if self.report else [])
         if not lines.size and self.requested:
             raise ValueError(f"Airflow's API server finds no part files of a report in {self.report!r}")
         try:
@@ -90,9 +90,9 @@ class Deletion:
 
     @staticmethod
     def to_row(fields: Row) -> Row:
-        """Check a line: empty if it is not one of a report."""
+        """Check a line: empty if it is not one of a report. One that was lost may have None for its outcome."""
         named = isinstance(fields.get("media_id") or fields.get("input_url"), str)
-        return fields if named and fields.get("outcome") in [outcome.value for outcome in Outcome] else {}
+        return fields if named and fields.get("outcome", "") in [None, *Outcome] else {}
 
 
 class RunningDeletion:
@@ -109,7 +109,9 @@ class RunningDeletion:
         self.done = sum(counts.values())
         self.percent = 100 * self.done // self.requested if self.requested else 0
         self.shares = _shares(counts, self.requested)
-        rate = self.done / run.seconds if run.seconds else 0.0
+        age = max((datetime.now(UTC) - progress.at).total_seconds(), 0.0)
+        # Up to now: what has stood still since it was saved is not as fast as it was before.
+        rate = self.done / (run.seconds + age) if run.seconds + age else 0.0
         left = (self.requested - self.done) / rate if rate else None
         self.figures = [
             (f"{rate:,.0f}" if rate >= 10 else f"{rate:,.1f}", "a second, on average"),
@@ -120,7 +122,7 @@ class RunningDeletion:
         ]
         self.samples = {outcome: run.samples.get(outcome, []) for outcome in Outcome}
         self.rechecks = len(run.open)
-        self.age = duration_in_words(max((datetime.now(UTC) - progress.at).total_seconds(), 0))
+        self.age = duration_in_words(age)
 
 
 def _count(result: Mapping[str, Any], name: str) -> int:

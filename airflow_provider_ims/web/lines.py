@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PAGE_ROWS = 50
 SEARCH_SECONDS = 1.2
 # The first bytes that are read are about a page, then it is a search: few round trips to a store, little memory.
-FIRST_PIECE, LARGEST_PIECE = 2**16, 2**23
+FIRST_PIECE, LARGEST_PIECE = 2**16, 2**22
 
 Row = Mapping[str, Any]
 

@@ -83,7 +83,7 @@ def _result(value: Any) -> Mapping[str, Any]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
     return value if isinstance(value, dict) else {}
 
@@ -100,6 +100,7 @@ def _progress(session: Session, ids: Mapping[str, Any]) -> Progress | None:
         TypeError,
         KeyError,
         IndexError,
+        RecursionError,
     ):  # of another release, or kept elsewhere by a backend
         return None
 

@@ -258,11 +258,11 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Makes the pauses between tries short, and tells how long they would have been."""
     asked: list[float] = []
 
-    def wait_a_little(seconds: float, cancel: threading.Event) -> None:
+    def wait_a_little(seconds: float) -> None:
         asked.append(seconds)
         threading.Event().wait(min(seconds, 0.001))
 
-    monkeypatch.setattr(client_module, "_sleep", wait_a_little)
+    monkeypatch.setattr(client_module, "sleep_using_event", lambda _: wait_a_little)
     return asked
 
 

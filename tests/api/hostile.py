@@ -230,8 +230,8 @@ class _Log(logging.Handler):
 @contextmanager
 def in_a_hurry() -> Iterator[_Log]:
     """Shorten all pauses, and listen to the log."""
-    kept = client_module._sleep, run_module.LOOK_AGAIN_SECONDS, transport.STOP_GRACE_SECONDS
-    client_module._sleep = lambda *_: time.sleep(0.001)
+    kept = client_module.sleep_using_event, run_module.LOOK_AGAIN_SECONDS, transport.STOP_GRACE_SECONDS
+    client_module.sleep_using_event = lambda _: lambda _: time.sleep(0.001)
     run_module.LOOK_AGAIN_SECONDS = (0.001,) * 5
     transport.STOP_GRACE_SECONDS = 0.05
     log = _Log()
@@ -244,7 +244,7 @@ def in_a_hurry() -> Iterator[_Log]:
     try:
         yield log
     finally:
-        client_module._sleep, run_module.LOOK_AGAIN_SECONDS, transport.STOP_GRACE_SECONDS = kept
+        client_module.sleep_using_event, run_module.LOOK_AGAIN_SECONDS, transport.STOP_GRACE_SECONDS = kept
         for one, level in zip(loggers, levels, strict=True):
             one.removeHandler(log)
             one.setLevel(level)

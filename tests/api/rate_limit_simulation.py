@@ -172,7 +172,7 @@ def simulate(
                 return  # It was killed meanwhile.
             task.waiting_for -= 1
             if lost:
-                task.control.no_answer()
+                task.control.forget()
             else:
                 task.control.answer(permit, then, throttled=not admitted, retry_after=retry_after)
             (task.admitted if admitted else task.throttled).append(then)

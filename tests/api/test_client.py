@@ -143,8 +143,8 @@ class TestNoAnswer:
         assert (error.code, error.answer_lost) == ("NoConnection", False)
         assert "could not be reached" in str(error)
         assert (error.http_status, error.request_id) == (None, None)
-        assert client.tally.requests == MIN_TRIES
-        assert client.tally.lost == 0
+        assert client.stats.requests == MIN_TRIES
+        assert client.stats.lost == 0
 
     def test_unknown_host(self, connect, pauses):
         error = failing_call(connect("http://nowhere.invalid"), IMSTransientError)
@@ -203,7 +203,7 @@ class TestNoAnswer:
         assert re.search(words, str(error))
         assert "MediaIds" not in str(error)
         assert len(service.requests) == MIN_TRIES
-        assert client.tally == RequestStats(requests=8, retries=7, throttled=0, lost=8)
+        assert client.stats == RequestStats(requests=8, retries=7, throttled=0, lost=8)
         assert client.last_answer_at == float("-inf")
 
     @pytest.mark.parametrize(
@@ -355,7 +355,7 @@ class TestRefusals:
         assert (error.code, error.http_status, error.request_id) == (code, status, "R-NO")
         assert error.action == "DeleteMediaInfos"
         assert "Said so" in str(error)
-        assert len(service.requests) == client.tally.requests
+        assert len(service.requests) == client.stats.requests
         assert len(service.requests) == tries if tries else len(service.requests) > 1
         assert error.answer_lost == (kind is IMSTransientError)
 
@@ -458,7 +458,7 @@ class TestRetries:
         service = start(*[throttle] * 20, *[wire.http(502, "")] * (MIN_TRIES - 1))
         client = connect(service, retry_seconds=60)
         client.call("X", {}, dict)
-        assert client.tally == RequestStats(requests=28, retries=27, throttled=20, lost=7, answered=21)
+        assert client.stats == RequestStats(requests=28, retries=27, throttled=20, lost=7, answered=21)
 
     def test_throttling_after_a_lost_answer_ends_with_the_retry_time_too(self, start, connect, pauses, wire):
         service = start(wire.Hangup(reset=True), default=wire.refusal(400, "Throttling.User"))
@@ -595,6 +595,39 @@ class TestStop:
         time.sleep(0.2)
         assert len(service.requests) == sent
 
+    def test_while_a_key_is_fetched(self, service, connect):
+        stop = threading.Event()
+
+        class Fetched:
+            def current(self):
+                stop.set()
+                return Credentials("a", "s")
+
+        client = connect(service, Fetched())
+        with pytest.raises(CallAbandoned) as error:
+            client.call("X", {}, dict, stop=stop)
+        assert not error.value.answer_lost
+        assert (client.tally.requests, service.requests) == (0, [])
+
+    @pytest.mark.parametrize("over_tls", [False, True])
+    def test_while_a_name_is_resolved(self, start, connect, monkeypatch, certificate, over_tls):
+        service = start(tls=certificate[0] if over_tls else None)
+        stop = threading.Event()
+        resolve = socket.getaddrinfo
+
+        def slowly(*args, **options):
+            stop.set()
+            return resolve(*args, **options)
+
+        client = connect(service, verify=str(certificate[1]))
+        monkeypatch.setattr(socket, "getaddrinfo", slowly)
+        with pytest.raises(CallAbandoned) as error:
+            client.call("X", {}, dict, stop=stop)
+        assert not error.value.answer_lost
+        # A connection that was made and not used is not left for the next request either.
+        assert client.call("X", {}, dict).request_id == "R-OK"
+        assert (client.tally.requests, len(service.requests)) == (1, 1)
+
     def test_an_answer_in_flight_still_counts(self, start, connect, wire):
         stop = threading.Event()
 
@@ -660,7 +693,7 @@ class TestProxies:
         client = connect("http://ice.nowhere.invalid", proxy=proxy)
         error = failing_call(client)
         assert (error.code, error.answer_lost) == ("UnusableAddress", False)
-        assert client.tally.requests == 1
+        assert client.stats.requests == 1
         assert "word" not in everything_in(error)
 
 
@@ -670,7 +703,7 @@ class TestTLS:
         client = connect(service, retry_seconds=60)
         error = failing_call(client)
         assert (error.code, error.answer_lost, error.http_status) == ("UntrustedCertificate", False, None)
-        assert client.tally.requests == 1
+        assert client.stats.requests == 1
         assert not service.requests
 
     def test_a_certificate_for_another_name(self, start, connect, certificate):
@@ -712,7 +745,7 @@ class TestTLS:
         assert (error.code, error.answer_lost) == ("NoTLS", False)
         assert "http://" in str(error)
         assert b"MediaIds" not in b"".join(heard)
-        assert client.tally == RequestStats(requests=1)
+        assert client.stats == RequestStats(requests=1)
 
     def test_a_handshake_that_is_broken_off_was_no_request(self, start, connect, pauses, certificate):
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -721,7 +754,7 @@ class TestTLS:
             ).start()
             client = connect(f"127.0.0.1:{listener.getsockname()[1]}")
             error = failing_call(client, IMSTransientError)
-        assert (error.code, error.answer_lost, client.tally.lost) == ("NoConnection", False, 0)
+        assert (error.code, error.answer_lost, client.stats.lost) == ("NoConnection", False, 0)
 
 
 def test_sixteen_threads_share_one_client(start, connect, pauses, wire):
@@ -733,7 +766,7 @@ def test_sixteen_threads_share_one_client(start, connect, pauses, wire):
     assert [answer.request_id for answer in answers] == [str(n) for n in range(320)]
     nonces = [request.headers["x-acs-signature-nonce"] for request in service.requests]
     assert len(nonces) == len(set(nonces)) == 380
-    assert client.tally == RequestStats(requests=380, retries=60, throttled=20, lost=40, answered=340)
+    assert client.stats == RequestStats(requests=380, retries=60, throttled=20, lost=40, answered=340)
 
 
 class Recorder:
@@ -763,9 +796,9 @@ def test_the_pace_is_asked_before_and_told_after_each_request(start, connect, pa
     connect(service, pace=pace, retry_seconds=60).call("X", {}, dict)
     assert pace.asked == 3
     assert pace.heard == [
-        {"throttled": True, "answered": True, "retry_after": 2.0},
-        {"throttled": False, "answered": False, "retry_after": None},
-        {"throttled": False, "answered": True, "retry_after": None},
+        {"throttled": True, "retry_after": 2.0},
+        {"throttled": None, "retry_after": None},
+        {"throttled": False, "retry_after": None},
     ]
     assert pauses[0] == 0, "after a throttle the pace makes everybody wait"
 
@@ -969,7 +1002,7 @@ def test_refusals_name_the_connection_and_lost_answers_the_host(start, connect, 
 def test_what_could_not_be_sent_is_no_request(service, connect, renewable):
     client = connect(service, renewable(Credentials("id", "secret", "TOKEN\n")))
     failing_call(client, IMSAuthError)
-    assert client.tally == RequestStats()
+    assert client.stats == RequestStats()
 
 
 def test_interim_answers_alone_are_a_lost_answer(start, connect, pauses, wire):

@@ -81,19 +81,19 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize(("code", "status", "error", "remedy"), TABLE)
-def test_the_table(code, status, error, remedy):
+@pytest.mark.parametrize(("code", "status", "error", "retry_action"), TABLE)
+def test_the_table(code, status, error, retry_action):
     for spelling in (code, code.lower(), code.upper()):
         rule = classify(spelling, status)
-        assert (rule.error, rule.remedy) == (error, remedy)
+        assert (rule.error, rule.retry_action) == (error, retry_action)
 
 
 def test_the_code_decides_before_the_status():
-    for code, _, error, remedy in TABLE:
+    for code, _, error, retry_action in TABLE:
         if code and code != "NeverHeardOf":
             for status in (0, 200, 400, 401, 403, 404, 429, 500, 503):
                 rule = classify(code, status)
-                assert (rule.error, rule.remedy) == (error, remedy)
+                assert (rule.error, rule.retry_action) == (error, retry_action)
 
 
 def test_every_rule_has_a_row_here_and_can_be_reached():

@@ -287,7 +287,7 @@ class TestEpochs:
     def test_a_request_without_an_answer_makes_room_for_another(self) -> None:
         control = RateControl()
         control.start(0.0)
-        control.no_answer()
+        control.forget()
         assert control.next_start() <= 0.0
 
     def test_answers_to_requests_sent_before_a_decrease_are_no_news(self) -> None:
@@ -430,5 +430,5 @@ class TestRateLimiter:
         limiter = RateLimiter()
         permit = limiter.acquire()
         assert permit
-        limiter.release(permit, throttled=True, answered=False)
+        limiter.release(permit, throttled=None)
         assert limiter.rate == INITIAL_RATE

@@ -114,7 +114,7 @@ def test_what_a_proxy_refuses_with_is_told_in_our_words(quick, status, final):
         with pytest.raises(IMSAPIError) as error:
             client.call("X", {}, dict)
     assert isinstance(error.value, IMSTransientError) is not final
-    assert (error.value.answer_lost, client.tally.lost) == (False, 0)
+    assert (error.value.answer_lost, client.stats.lost) == (False, 0)
     assert str(status) in str(error.value)
     assert "SIGNED" not in str(error.value)
 
@@ -184,7 +184,7 @@ class TestSilence:
         if paced:
             assert len(service.requests) <= 10, "one at a time until something went through"
             assert sum(error.answer_lost for error in errors) < 64, "what was never sent is not called lost"
-        assert client.tally.answered == 0
+        assert client.stats.answered == 0
         assert client.last_error.code == "NoAnswer"
 
     def test_an_answer_ends_it(self, start, connect, wire, pauses):

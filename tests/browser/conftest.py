@@ -37,11 +37,15 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser, airflow: LocalAirflow) -> Page:
     """A page of Airflow's UI that is logged in."""
+    return log_in(browser, airflow, airflow.user, airflow.password)
+
+
+def log_in(browser: Browser, airflow: LocalAirflow, user: str, password: str) -> Page:
     page = browser.new_page(viewport={"width": 1400, "height": 900}, timezone_id="UTC", locale="en-GB")
     page.set_default_timeout(20_000)
     page.goto(airflow.url)
-    page.get_by_label("Username").fill(airflow.user)
-    page.get_by_label("Password").fill(airflow.password)
+    page.get_by_label("Username").fill(user)
+    page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_test_id("nav-home-link")).to_be_visible()
     return page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,12 +12,14 @@ from urllib.parse import quote
 import pytest
 from local_airflow import LocalAirflow
 from media_team import REGION, cleanup
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from airflow_provider_ims.emulator.server import Emulator
+from tests.browser.conftest import log_in
 from tests.browser.test_emulator_page import CONTRAST
 
 EXAMPLES = Path(__file__).parent.parent.parent / "example_dags"
+AUTH_MANAGER = str(Path(__file__).parent.parent / "web" / "plugins_path")
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +28,15 @@ def airflow(
 ) -> Iterator[LocalAirflow]:
     """Instead of the one with an empty connection list: the examples, and a connection to the local IMS."""
     connection = ims_emulator_session.airflow_connection(extra={"region": REGION})
+    env = {
+        "AIRFLOW_CONN_IMS_DEFAULT": connection,
+        # `clerk` may see DAGs and their runs, but no XComs.
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,clerk:viewer",
+        "AIRFLOW__CORE__AUTH_MANAGER": "strict_auth_manager.StrictAuthManager",
+        "PYTHONPATH": os.pathsep.join(filter(None, [AUTH_MANAGER, os.environ.get("PYTHONPATH")])),
+    }
     home = tmp_path_factory.mktemp("examples") / "home"
-    with LocalAirflow(home, EXAMPLES, env={"AIRFLOW_CONN_IMS_DEFAULT": connection}) as airflow:
+    with LocalAirflow(home, EXAMPLES, env=env) as airflow:
         yield airflow
 
 
@@ -38,11 +48,11 @@ def plans() -> Iterator[str]:
 
 
 def test_the_log_tells_what_became_of_each(
-    page: Page, airflow: LocalAirflow, ims_emulator: Emulator, shoot: Callable[[str], None]
+    page: Page, airflow: LocalAirflow, ims_emulator: Emulator, shoot: Callable[[str], None], plans: str
 ) -> None:
     work = cleanup()
     ims_emulator.seed(work.media)
-    run = airflow.trigger("ims_delete_media", work.conf)
+    run = airflow.trigger("ims_delete_media", {**work.conf, "folder": plans})
     assert airflow.wait("ims_delete_media", run) == "success"
 
     page.set_viewport_size({"width": 1280, "height": 600})
@@ -54,6 +64,7 @@ def test_the_log_tells_what_became_of_each(
 
 def test_a_person_approves_a_plan(
     page: Page,
+    browser: Browser,
     airflow: LocalAirflow,
     ims_emulator: Emulator,
     shoot: Callable[[str], None],
@@ -72,7 +83,7 @@ def test_a_person_approves_a_plan(
     )
     shoot("plan-page")
 
-    page.set_viewport_size({"width": 1280, "height": 720})
+    page.set_viewport_size({"width": 1280, "height": 1000})
     page.goto(f"{airflow.url}/dags/ims_retention/runs/{quote(run)}/tasks/approve/required_actions")
     expect(page.get_by_text(plan["digest"])).to_be_visible()
     shoot("approval")
@@ -94,7 +105,8 @@ def test_a_person_approves_a_plan(
     look.close()
     assert ims_emulator.deleted() == []
     page.wait_for_timeout(8_000)  # the scheduler must have noted the deferral before it is answered
-    ims_emulator.add_fault("limit", rate=1, burst=1, action="DeleteMediaInfos")
+    # So slow that it is still running when a busy machine has shown it.
+    ims_emulator.add_fault("limit", rate=0.1, burst=1, action="DeleteMediaInfos")
     page.get_by_role("button", name="Approve").click()
 
     # How far the deletion is, watched without touching anything.
@@ -103,9 +115,10 @@ def test_a_person_approves_a_plan(
     page.get_by_role("link", name="Deletion").click()
     bar = page.get_by_role("progressbar", name="Done")
     expect(bar).to_be_visible()
-    shoot("deletion-running")
     seen = bar.get_attribute("value")
-    expect(bar).not_to_have_attribute("value", seen or "")
+    expect(bar).not_to_have_attribute("value", seen or "", timeout=60_000)
+    page.set_viewport_size({"width": 1280, "height": 400})
+    shoot("deletion-running")
     ims_emulator.drop_faults()
     expect(page.get_by_role("heading", level=1)).to_have_text(
         f"{plan['selected']} of {plan['selected']} deleted", timeout=60_000
@@ -125,6 +138,17 @@ def test_a_person_approves_a_plan(
                 assert page.evaluate("document.documentElement.scrollWidth") <= width
                 assert page.evaluate(CONTRAST) == []
                 page.screenshot(path=tmp_path / f"{link.rpartition('/')[2]}-{scheme}-{width}.png")
+
+    passwords = json.loads((airflow.home / "passwords.json").read_text())
+    clerk = log_in(browser, airflow, "clerk", passwords["clerk"])
+    nobody = browser.new_page()
+    for link in ("tasks/plan/-1/plan", "tasks/delete/-1/deletion"):
+        for visitor, refusal in ((clerk, "Forbidden"), (nobody, "Unauthorized")):
+            visitor.goto(f"{airflow.url}/ims/dags/ims_retention/runs/{quote(run)}/{link}")
+            expect(visitor.get_by_role("heading", level=1)).to_have_text(refusal)
+            assert wanted["media_id"] not in visitor.content()
+    nobody.get_by_role("link", name="Log in").click()
+    expect(nobody.get_by_label("Username")).to_be_visible()
 
     assert airflow.wait("ims_retention", run, timeout=180) == "success"
     assert len(ims_emulator.deleted()) == plan["selected"] == len(library) - len(ims_emulator.media_ids())

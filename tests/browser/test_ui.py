@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from urllib.parse import quote, urlsplit
 
+import demo
 import pytest
 from local_airflow import LocalAirflow
 from playwright.sync_api import Locator, Page, expect
@@ -54,6 +55,19 @@ def press_test(page: Page, sentence: str) -> None:
     with page.expect_response(lambda answer: answer.url.endswith("/connections/test")):
         page.get_by_role("button", name="Test Connection").click()
     expect(page.get_by_text(sentence)).to_be_visible()
+
+
+def test_the_connection_of_the_demo_can_be_tested(
+    connections: Page, airflow: LocalAirflow, ims_emulator: Emulator
+) -> None:
+    page = connections
+    ims_emulator.generate(70)
+    demo.connect(airflow, ims_emulator)
+    try:
+        page.reload()
+        press_test(page, "70 media are visible to this key")
+    finally:
+        airflow.request("DELETE", "connections/ims_default")
 
 
 def test_from_the_form_to_the_result(
@@ -108,7 +122,10 @@ def test_from_the_form_to_the_result(
     task = f"{airflow.url}/dags/{DAG}/runs/{quote(run)}/tasks/{TASK}"
     page.goto(task)
     expect(page.get_by_text("68 deleted").first).to_be_visible()
+    page.keyboard.press("w")  # long lines are wrapped
+    page.set_viewport_size({"width": 1400, "height": 500})
     shoot("log")
+    page.set_viewport_size({"width": 1400, "height": 900})
     assert SECRET not in page.content()
     page.goto(f"{task}/xcom")
     expect(page.get_by_text("return_value")).to_be_visible()

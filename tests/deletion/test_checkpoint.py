@@ -14,8 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_ims.deletion.checkpoint import KEY, Checkpoint, CheckpointStore, NumberSet, Row, forget
-from airflow_provider_ims.deletion.record import LINE_LOST
+from airflow_provider_ims.deletion.policies import FILES_LEFT
+from airflow_provider_ims.deletion.record import LINE_LOST, MAX_SAMPLES
 from airflow_provider_ims.deletion.resolve import Outcome
+from airflow_provider_ims.deletion.targets import read_targets
+from airflow_provider_ims.deletion.verify import FileState
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.files.storage import storage_path
 from tests.deletion.conftest import MemoryStore, Run, counts
@@ -37,6 +40,7 @@ def rows(draw: st.DrawFn) -> Row:
         draw(st.none() | st.text(max_size=40)),
         draw(st.integers(0, 2**40)),
         draw(st.none() | st.text(max_size=40)),
+        draw(st.none() | st.sampled_from([state.value for state in FileState])),
     )
 
 
@@ -49,12 +53,15 @@ checkpoints = st.builds(
     done=st.sets(st.integers(0, 49)).map(NumberSet),
     counts=st.dictionaries(outcomes, st.integers(0, 100), max_size=4),
     inferred=st.integers(0, 100),
+    files_left=st.integers(0, 100),
     open=st.dictionaries(numbers, st.booleans(), max_size=40),
     unwritten=st.lists(rows(), max_size=10),
     journal=st.lists(
         st.tuples(st.from_regex(r"[0-9a-f]{8}", fullmatch=True), st.integers(0, 100)), max_size=3
     ),
-    samples=st.dictionaries(outcomes.map(str), st.lists(st.text(max_size=50), max_size=5), max_size=3),
+    samples=st.dictionaries(
+        outcomes.map(str) | st.just(FILES_LEFT), st.lists(st.text(max_size=50), max_size=5), max_size=3
+    ),
     request_ids=st.lists(st.text(max_size=40), max_size=5),
     requests=st.integers(0, 10**6),
     retries=st.integers(0, 10**6),
@@ -105,7 +112,11 @@ def test_a_field_of_another_kind_is_no_checkpoint_or_does_no_harm(
         ("done", [[0, 0], [2**60, 2**60 + 1]]),
         ("open", [[[0, 10**8]], []]),
         ("open", [[[0, 900]] * 1000, []]),
-        ("unwritten", [[0, 10**8, "deleted", False, None, 0, None]]),
+        ("unwritten", [list(Row(0, 10**8, Outcome.DELETED))]),
+        ("unwritten", [list(Row(7, 3, Outcome.DELETED))]),
+        ("unwritten", [list(Row(0, 1, Outcome.DELETED))[:-1]]),
+        ("unwritten", [list(Row(0, 1, Outcome.DELETED, file="f" * 10**6))]),
+        ("files_left", 10**12),
         ("journal", [["../../etc/passwd", 1]]),
         ("journal", [["a" * 8, 10**12]]),
         ("counts", {"deleted": 10**12}),
@@ -139,21 +150,29 @@ def test_a_store_that_does_not_forget_is_a_warning(caplog: pytest.LogCaptureFixt
     assert "could not be dropped (ConnectionError)" in caplog.text
 
 
-@pytest.mark.parametrize("protected", [0, 30])
+@pytest.mark.parametrize(("protected", "nowhere"), [(0, 20), (30, 20), (30, 150)])
 def test_a_report_on_a_disk_that_is_gone_loses_lines_and_no_outcome(
-    ims_emulator: Emulator, run: Run, tmp_path: Path, protected: int, caplog: pytest.LogCaptureFixture
+    ims_emulator: Emulator,
+    run: Run,
+    tmp_path: Path,
+    protected: int,
+    nowhere: int,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # So that most lines are on that disk, and not in the checkpoint.
+    monkeypatch.setattr("airflow_provider_ims.files.report.NOTES_IN_A_FILE", 1)
     library = ims_emulator.generate(600)
     ims_emulator.protect(library[:protected])
-    missing = [f"{number:032x}" for number in range(20)]
+    missing = [f"{number:032x}" for number in range(nowhere)]
     kept: dict[str, str] = {}
     disk = tmp_path / "pod"
     options: dict[str, Any] = {"report_base": storage_path(str(disk)), "max_concurrency": 2}
     with pytest.raises(Killed):
-        run(library + missing, store=MortalStore(kept, Life("keep", 10)), **options)
+        run(library + missing, store=MortalStore(kept, Life("keep", 20)), **options)
     disk.rename(tmp_path / "another machine")
     result = run(library + missing, store=MortalStore(kept, Life()), attempt=2, **options)
-    truth = {"deleted": 600 - protected, "forbidden": protected, "missing": 20}
+    truth = {"deleted": 600 - protected, "forbidden": protected, "missing": nowhere}
     found = counts(result)
     # Of the batches that were out when it was killed, what was never there is taken for ours.
     assert found.get("forbidden", 0) == protected
@@ -162,8 +181,23 @@ def test_a_report_on_a_disk_that_is_gone_loses_lines_and_no_outcome(
     assert "are not there any more; was it another machine's disk?" in caplog.text
     lines = [json.loads(line) for line in (Path(result["report"]) / "part-00001.jsonl").open()]
     assert Counter(line["media_id"] for line in lines) == Counter(library + missing)
-    assert any(line.get("reason") == LINE_LOST for line in lines)
-    assert Counter(line["outcome"] for line in lines) == Counter(found)
+    lost = [line for line in lines if line.get("reason") == LINE_LOST]
+    assert lost
+    unnamed = [line for line in lost if line["outcome"] is None]
+    if all(found.get(outcome, 0) <= MAX_SAMPLES for outcome in ("missing", "forbidden")):
+        assert Counter(line["outcome"] for line in lines) == Counter(found)
+    else:
+        # What the samples name is known all the same.
+        assert unnamed
+        assert {line["media_id"] for line in unnamed}.isdisjoint(
+            name for names in result["samples"].values() for name in names
+        )
+    caplog.clear()
+    waited_for = set(read_targets(manifest=result["report"], from_report=True))
+    assert {target.value for target in waited_for} == {
+        line["media_id"] for line in lines if line["outcome"] == "deleted"
+    }
+    assert (f"{len(unnamed):,} targets have no outcome" in caplog.text) == bool(unnamed)
 
 
 def test_a_written_report_on_a_disk_that_is_gone_is_written_again(

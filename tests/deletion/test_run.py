@@ -205,12 +205,9 @@ def test_looking_again_promises_no_time(
     library = ims_emulator.generate(60)
     ims_emulator.protect(library[:3], undeletable=True)
     run(library)
-    lines = [line for line in caplog.messages if " of 60 done" in line]
-    assert lines
-    assert all(
-        line == "57 of 60 done (95 %), asking again about the last 3 targets: 57 deleted"
-        for line in lines[1:]
-    )
+    lines = [line for line in caplog.messages if "asking again" in line]
+    assert "57 of 60 done (95 %), asking again about the last 3 targets: 57 deleted" in lines
+    assert not [line for line in lines if "a second" in line or "left" in line]
     assert lines[1:]
 
 
@@ -257,7 +254,7 @@ def test_no_more_than_the_allowed_requests_are_in_flight(ims_emulator: Emulator,
     library = ims_emulator.generate(400)
     ims_emulator.add_fault("delay", milliseconds=30)
     run(library, max_concurrency=3)
-    assert ims_emulator.stats()["peak_in_flight"] == 3
+    assert 1 < ims_emulator.stats()["peak_in_flight"] <= 3
 
 
 @pytest.mark.usefixtures("gives_up_soon")
@@ -382,7 +379,9 @@ def test_one_target_that_fails_its_whole_batch_is_found(
         return real(action, params, *args, **kwargs)
 
     client.call = call  # type: ignore[method-assign]
-    result = run(library)
+    with pytest.raises(OutcomeError, match=r"1 of 40 failed \(still there .*\(InvalidParameter") as failed:
+        run(library, policies=OutcomePolicies())
+    result = failed.value.result
     assert counts(result) == {"deleted": 39, "failed": 1}
     assert result["samples"]["failed"] == [library[13]]
 
@@ -498,4 +497,4 @@ def test_a_service_that_takes_connections_and_never_answers_is_given_up_whatever
                 max_concurrency=concurrency,
             ).execute()
         assert time.monotonic() - began < 10
-        assert client.tally.requests <= 8  # one at a time, until the first answer
+        assert client.stats.requests <= 8  # one at a time, until the first answer

@@ -24,6 +24,7 @@ from airflow_provider_ims.deletion.targets import (
 )
 
 A, B, C = ("a" * 32, "b" * 32, "c" * 32)
+CREATED = "2026-01-01T00:00:00Z"
 
 
 def values(targets: Targets) -> list[str]:
@@ -163,6 +164,10 @@ def test_a_text_file_has_one_id_a_line(tmp_path: Path) -> None:
         (b'{"media_id": "abc", "outcome": "deleted"}\n', "is a report"),
         (b'{"plan": 1}\n{"title": "x"}\n', "line 2: has no media_id"),
         (b'{"plan": 1}\n{"media_id": "ab', "line 2: not a whole JSON object"),
+        (b'{"plan": 1}\n{"media_id": "ab", "created": 5}\n', "line 2: its created is 5, which is no time"),
+        (b'{"plan": 1}\n{"media_id": "ab", "created": "soon"}\n', "line 2: its created is 'soon', which"),
+        (b'{"plan": 1}\n{"media_id": "ab"}\n', "line 2: its created is None, which is no time"),
+        (b'{"plan": 1}\n{"media_id": ' + b"[" * 100_000, "line 2: not a whole JSON object"),
         (b'{"plan": 1}\nabc\n', "line 2: not a line of a plan"),
         (b"x" * 2_000_000, "longer than"),
     ],
@@ -184,11 +189,13 @@ def test_a_manifest_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_a_plan_keeps_its_columns_and_its_first_line(tmp_path: Path) -> None:
     file = tmp_path / "plan.jsonl"
     file.write_text(
-        '{"plan": 1, "region": "cn-beijing"}\n' + json.dumps({"media_id": A, "title": "é"}) + "\n"
+        '{"plan": 1, "region": "cn-beijing"}\n'
+        + json.dumps({"media_id": A, "title": "é", "created": CREATED})
+        + "\n"
     )
     targets = read_targets(manifest=str(file))
     assert targets.plan_header == {"plan": 1, "region": "cn-beijing"}
-    assert [target.columns for target in targets] == [{"media_id": A, "title": "é"}]
+    assert [target.columns for target in targets] == [{"media_id": A, "title": "é", "created": CREATED}]
 
 
 def test_what_was_checked_is_what_is_deleted_even_if_the_file_changes(tmp_path: Path) -> None:
@@ -299,7 +306,11 @@ def test_a_path_in_nobodys_home_is_refused(path: Any) -> None:
 URL = "oss://bucket/show/2.mp4"
 PLAN = [
     {"plan": 1},
-    {"media_id": A, "input_url": "https://bucket.oss-cn-shanghai.aliyuncs.com/show/2.mp4"},
+    {
+        "media_id": A,
+        "input_url": "https://bucket.oss-cn-shanghai.aliyuncs.com/show/2.mp4",
+        "created": CREATED,
+    },
 ]
 
 

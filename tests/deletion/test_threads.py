@@ -5,21 +5,31 @@ from __future__ import annotations
 import faulthandler
 import gc
 import itertools
+import logging
 import random
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import _base as futures
+from concurrent.futures import thread as executors
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
 
+from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.deletion import threads
+from airflow_provider_ims.deletion.run import DeletionRun
+from airflow_provider_ims.deletion.targets import read_targets
 from airflow_provider_ims.deletion.threads import run_interruptible
+from airflow_provider_ims.files.storage import storage_path
+from tests.deletion.conftest import MemoryStore
 
 # What a wait runs through. From Python 3.12 on, an exception out of a trace of opcodes is not always raised.
-STRUCK = {__file__, threads.__file__, threading.__file__}
+STRUCK = {__file__, threads.__file__, threading.__file__, futures.__file__, executors.__file__}
 EVENT = "opcode" if sys.version_info < (3, 12) else "line"
 
 
@@ -45,7 +55,7 @@ def wait_apart(work: Work) -> None:
     run_interruptible(work, name="work", cancel=work.cancelled.set)
 
 
-def strike_at(step: int, work: Work) -> tuple[str, BaseException | None]:
+def strike_at(step: int, wait: Callable[[], object]) -> tuple[str, BaseException | None]:
     """Raise before the n-th step of the interpreter while waiting: where that was, and what came of it."""
     steps = itertools.count()
     where = ""
@@ -64,7 +74,7 @@ def strike_at(step: int, work: Work) -> tuple[str, BaseException | None]:
     gc.disable()
     sys.settrace(trace)
     try:
-        wait_apart(work)
+        wait()
     except BaseException as error:  # noqa: BLE001 - what it is, is the question
         return where, error
     finally:
@@ -84,7 +94,7 @@ def _no_hanging() -> Iterator[None]:
 def test_it_can_be_struck_before_any_step() -> None:
     for step in itertools.count():
         work = Work(seconds=0.02)
-        where, error = strike_at(step, work)
+        where, error = strike_at(step, lambda work=work: wait_apart(work))
         assert work.began == work.ended, f"{where}: the work still goes on"
         if not where:
             assert error is None
@@ -92,6 +102,40 @@ def test_it_can_be_struck_before_any_step() -> None:
             assert step > 20
             return
         assert isinstance(error, TaskTimeout), f"{where}: {error!r}"
+
+
+class SlowStore(MemoryStore):
+    """Takes its time to save, in which a thread of the run is at work."""
+
+    saving = 0
+
+    def set(self, key: str, value: Any) -> None:
+        self.saving += 1
+        time.sleep(0.005)
+        super().set(key, value)
+        self.saving -= 1
+
+
+def test_a_run_can_be_struck_before_any_step_also_while_it_opens(
+    client: IMSClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Report and checkpoint are opened with threads; none of them may go on when the task is over."""
+    caplog.set_level(logging.CRITICAL)
+    chance = random.Random(1)
+    step = 0
+    while True:
+        store = SlowStore()
+        base = storage_path(str(tmp_path / str(step)))
+        run = DeletionRun(client, read_targets(media_ids=["a"]), report_base=base, store=store)
+        where, error = strike_at(step, run.execute)
+        assert not store.saving, f"{where}: the checkpoint is still being saved"
+        alive = [one.name for one in threading.enumerate() if one.name.startswith("ims-")]
+        assert not alive, f"{where}: {alive} go on"
+        if not where:
+            assert step > 20
+            return
+        assert isinstance(error, TaskTimeout), f"{where}: {error!r}"
+        step += chance.randrange(1, 12)
 
 
 def test_it_can_be_struck_by_a_signal_at_any_time() -> None:

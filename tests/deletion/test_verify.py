@@ -92,6 +92,7 @@ def test_what_cant_be_looked_at_is_unknown_and_says_why(
     (elsewhere,) = ims_emulator.seed([{"url": "https://media-team.oss-cn-beijing.aliyuncs.com/a.mp4"}])
     (foreign,) = ims_emulator.seed([{"url": "https://example.com/a.mp4"}])
     ((no_bucket, _),) = seeded(ims_emulator, ["a.mp4"], bucket="not-there-any-more").items()
+    ims_oss.add_fault("error", operation="ListObjects", status=404, code="NoSuchBucket")
     result = hook.delete_media(
         [elsewhere, foreign, no_bucket],
         delete_physical_files=True,
@@ -103,16 +104,25 @@ def test_what_cant_be_looked_at_is_unknown_and_says_why(
     assert {line["outcome"] for line in lines.values()} == {"deleted"}
     assert "cn-beijing" in lines[elsewhere]["reason"]
     assert "OSS" in lines[foreign]["reason"]
-    assert lines[elsewhere]["file"] == lines[foreign]["file"] == "unknown"
+    assert "not-there-any-more" in lines[no_bucket]["reason"]
+    assert {line["file"] for line in lines.values()} == {"unknown"}
 
 
-def test_nothing_is_looked_for_when_files_are_to_stay(
-    ims_emulator: Emulator, ims_oss: EmulatedOSS, hook: IMSHook
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"verify_files": True}, "verify_files.*delete_physical_files"),
+        ({"verify_files": True, "preview": True}, "verify_files.*delete_physical_files"),
+        ({"on_files_left": "fail"}, "on_files_left.*verify_files"),
+        ({"on_files_left": "fail", "delete_physical_files": True}, "on_files_left.*verify_files"),
+    ],
+)
+def test_what_would_look_at_no_file_is_refused(
+    ims_emulator: Emulator, hook: IMSHook, options: dict[str, Any], named: str
 ) -> None:
-    media = seeded(ims_emulator, ["a.mp4"])
-    result = hook.delete_media(list(media), verify_files=True)
-    assert (result["deleted"], result["files_left"]) == (1, None)
-    assert "a.mp4" in ims_oss.names(BUCKET)
+    with pytest.raises(ValueError, match=named):
+        hook.delete_media(["an-id"], **options)
+    assert ims_emulator.requests() == []
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

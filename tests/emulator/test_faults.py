@@ -339,6 +339,9 @@ def test_every_kind_can_be_a_rule(ims_emulator):
 OTHER_SIDES = [
     ({"unknown_ids": "refused"}, "BatchGetMediaInfos", {"MediaIds": "0" * 32}, 400),
     ({"unknown_ids": "refused"}, "DeleteMediaInfos", {"MediaIds": "{id},none"}, 400),
+    ({"malformed_ids": "refused"}, "BatchGetMediaInfos", {"MediaIds": "{id},no.id"}, 400),
+    ({"malformed_ids": "refused"}, "DeleteMediaInfos", {"MediaIds": "no.id"}, 400),
+    ({"malformed_ids": "refused"}, "GetMediaInfo", {"MediaId": "no.id"}, 400),
     ({"white_space": "kept"}, "DeleteMediaInfos", {"MediaIds": " {id}"}, {"IgnoredList": [" {id}"]}),
     ({"duplicates": "silent"}, "DeleteMediaInfos", {"MediaIds": "{id},{id}"}, {"IgnoredList": []}),
     ({"over_20": "taken"}, "DeleteMediaInfos", {"MediaIds": ",".join(["{id}"] * 21)}, 200),

@@ -75,7 +75,7 @@ class Runner:
         if scenario.token:
             key_id, secret, token = TEMPORARY_KEY
             emulator.add_key(key_id, secret, security_token=token)
-        batch_size, targets.MAX_BATCH = targets.MAX_BATCH, scenario.batch_size
+        batch_size, targets.MAX_MEDIA_PER_CALL = targets.MAX_MEDIA_PER_CALL, scenario.batch_size
         kept: dict[str, str] = {}
         tries = Tries()
         result = None
@@ -96,7 +96,7 @@ class Runner:
             logging.getLogger(__name__).info("seed %d", scenario.seed, exc_info=error)
             findings = Findings([f"failed: {type(error).__name__}: {error}"])
         finally:
-            targets.MAX_BATCH = batch_size
+            targets.MAX_MEDIA_PER_CALL = batch_size
             if base is not None:
                 base.rmdir(recursive=True) if base.exists() else None
         if time.monotonic() - began > LONGEST_RUN:
@@ -168,7 +168,7 @@ class Runner:
         finally:
             life.end(LONGEST_RUN)
             record.ReportWriter = lasting_report  # type: ignore[misc]
-            tries.lost += client.tally.lost
+            tries.lost += client.stats.lost
             client.close()
             chosen.close()
         tries.ends.append("end")

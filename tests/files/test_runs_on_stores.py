@@ -17,7 +17,7 @@ from airflow_provider_ims.emulator.oss import LocalOSS
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.exceptions import IMSGuardError
 from airflow_provider_ims.files.report import column_folder
-from airflow_provider_ims.files.storage import list_names, read_whole, storage_path, write_whole
+from airflow_provider_ims.files.storage import StorageError, list_names, read_whole, storage_path, write_whole
 from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.pytest_plugin import MakeConnection
 from airflow_provider_ims.retention.listing import list_whole
@@ -178,6 +178,44 @@ def test_nothing_of_a_journal_is_left(
     written = [one["key"] for one in local_oss.requests if one["operation"] == "PutObject"]
     assert sum("_journal" in key for key in written) >= 2
     assert local_oss.names("late") == ["reports/attempt=1/part-00001.jsonl"]
+
+
+def test_a_listing_that_is_late_hides_nothing_of_a_report(
+    ims_emulator: Emulator, hook: IMSHook, local_oss: LocalOSS
+) -> None:
+    local_oss.make_bucket("late")
+    local_oss.add_fault("late_listing", seconds=60)
+    ids = ims_emulator.generate(130)
+    base = storage_path("oss://oss_store@late/reports")
+    run = hook.deletion_run(read_targets(media_ids=ids), report_base=base)
+    result = run.execute()
+    assert list(run.gone() or ()) == sorted(ids)
+    assert [target.value for target in read_targets(manifest=result["report"], from_report=True)] == sorted(
+        ids
+    )
+    # Nor is another start's report written over.
+    again = hook.delete_media(ids, report_base=base, on_missing="ignore")
+    assert again["report"] == f"{base}/attempt=2"
+
+
+def test_a_report_that_lost_lines_is_not_waited_for_as_if_it_were_whole(
+    ims_emulator: Emulator, hook: IMSHook, store: Store
+) -> None:
+    run = hook.deletion_run(read_targets(media_ids=ims_emulator.generate(45)), report_base=report_base(store))
+    part = storage_path(run.execute()["report"]) / "part-00001.jsonl"
+    write_whole(part, read_whole(part).splitlines(keepends=True)[:40])
+    with pytest.raises(StorageError, match=r"has 40 lines, and 45 were written"):
+        list(run.gone() or ())
+    part.unlink()
+    with pytest.raises(StorageError, match=r"has 0 lines, and 45 were written"):
+        list(run.gone() or ())
+
+
+def test_a_folder_that_is_no_report_is_not_taken_for_one_that_names_nobody(store: Store) -> None:
+    folder = report_base(store)
+    write_whole(folder / "attempt=1" / "part-00001.jsonl", [b'{"media_id": "a", "outcome": "deleted"}\n'])
+    with pytest.raises(ValueError, match=r"holds no part-00001\.jsonl"):
+        read_targets(manifest=str(folder), from_report=True)
 
 
 def test_shards_are_split_deleted_and_merged(ims_emulator: Emulator, hook: IMSHook, store: Store) -> None:

@@ -156,10 +156,10 @@ def test_manifests_are_read_with_their_digest(store: Store):
     reader = ManifestReader(store.base / "ids.txt")
     assert [row.media_id for row in reader] == ["id1", "id2", "id3"]
     assert reader.digest == hashlib.sha256(ids).hexdigest()
-    plan = b'{"plan": 1, "selected": 1}\n{"media_id": "id1", "title": "x"}\n'
+    plan = b'{"plan": 1, "selected": 1}\n{"media_id": "id1", "created": "2026-01-01T00:00:00Z"}\n'
     storage.write_whole(store.base / "plan.jsonl", [plan])
     reader = ManifestReader(str(store.base / "plan.jsonl"))
-    assert [(row.media_id, row.columns["title"]) for row in reader] == [("id1", "x")]
+    assert [(row.media_id, row.columns["created"]) for row in reader] == [("id1", "2026-01-01T00:00:00Z")]
     assert reader.plan_header == {"plan": 1, "selected": 1}
     assert reader.digest == hashlib.sha256(plan).hexdigest()
     with pytest.raises(ValueError, match=r"manifest .*/no.txt does not exist$"):

@@ -294,11 +294,11 @@ def test_a_role_that_may_not_be_assumed(press, serve, issuer, certificate, monke
 
 def test_the_hooks_own_client_is_left_as_it_was(hook, ims_emulator):
     used = hook()
-    client, retry_seconds, tally = used.client, used.client.retry_seconds, used.client.tally
+    client, retry_seconds, tally = used.client, used.client.retry_seconds, used.client.stats
     ims_emulator.add_fault("wrong_clock", seconds=3600)
     assert used.test_connection()[0]
     assert used.client is client
-    assert (client.retry_seconds, client.tally, client.clock_offset.total_seconds()) == (
+    assert (client.retry_seconds, client.stats, client.clock_offset.total_seconds()) == (
         retry_seconds,
         tally,
         0,

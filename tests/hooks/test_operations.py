@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from airflow_provider_ims.api.times import write_time
 from airflow_provider_ims.deletion.targets import read_targets
 from airflow_provider_ims.emulator.server import Emulator
-from airflow_provider_ims.exceptions import IMSGuardError, IMSPermissionError
+from airflow_provider_ims.exceptions import IMSAPIError, IMSGuardError, IMSPermissionError
 from airflow_provider_ims.hooks.ims import IMSHook
 
 BUCKET = "https://team.oss-cn-shanghai.aliyuncs.com"
@@ -91,3 +93,46 @@ def test_what_would_name_another_medium_is_refused_before_the_first_request(
     with pytest.raises(ValueError, match=next(iter(named))):
         hook().delete_media_infos(**named)
     assert ims_emulator.stats()["requests"] == 0
+
+
+def at(seconds: int) -> str:
+    return write_time(datetime.fromtimestamp(seconds, UTC))
+
+
+@pytest.mark.parametrize("sort_by", ["asc", "desc", None])
+@pytest.mark.parametrize("pages", ["whole", "first_100"])
+def test_a_listing_is_whole_whatever_page_tokens_are_good_for(
+    hook: Callable[..., IMSHook], ims_emulator: Emulator, sort_by: str | None, pages: str
+) -> None:
+    # A minute apart, and some seconds in which several were created.
+    crowds = [
+        {"url": f"oss://b/{n}-{one}", "created": at(n * 60)} for n in (99, 100, 299) for one in range(40)
+    ]
+    single = [{"url": f"oss://b/{n}", "created": at(n * 60)} for n in range(300)]
+    ids = ims_emulator.seed([*single, *crowds])
+    ims_emulator.add_fault("otherwise", pages=pages)
+    listed = [medium.media_id for medium in hook().list_media_basic_infos(sort_by=sort_by)]
+    assert sorted(listed) == sorted(ids)
+
+
+def test_a_listing_that_cant_be_whole_says_so(hook: Callable[..., IMSHook], ims_emulator: Emulator) -> None:
+    ims_emulator.seed([{"url": f"oss://b/{n}", "created": at(60)} for n in range(130)])
+    ims_emulator.add_fault("otherwise", pages="first_100")
+    listed = []
+    with pytest.raises(IMSAPIError, match=r"counts 130 media .* shows 100; .*IncompleteListing"):
+        listed.extend(hook().list_media_basic_infos())
+    ims_emulator.reset()
+
+
+def test_a_listing_goes_on_while_media_come_and_go(
+    hook: Callable[..., IMSHook], ims_emulator: Emulator
+) -> None:
+    ids = ims_emulator.seed([{"url": f"oss://b/{n}", "created": at(n * 60)} for n in range(250)])
+    ims_emulator.add_fault("otherwise", pages="first_100")
+    listed = hook().list_media_basic_infos()
+    seen = [next(listed).media_id]
+    ims_emulator.seed([{"url": f"oss://b/new-{n}", "created": at(10**9 + n)} for n in range(30)])
+    hook().delete_media_infos(media_ids=ids[100:115])
+    seen += [medium.media_id for medium in listed]
+    assert len(seen) == len(set(seen))
+    assert {*ids[:100], *ids[115:]} <= {*seen}

@@ -118,7 +118,7 @@ def live(run: Run, folder: Path, versions: str) -> int:
         media.region,
         media.hook.host,
         versions,
-        sum(client.tally.requests for client in media.hook.clients),
+        sum(client.stats.requests for client in media.hook.clients),
         media.made,
         tuple(sorted(set().union(*(client.actions for client in media.hook.clients)))),
         trouble,

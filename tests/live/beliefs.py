@@ -99,8 +99,7 @@ STRICT = Beliefs(
         "duplicate_ids": ("holds", "deleted, echoed 0 times"),
         "too_many_in_a_deletion": ("noted", "20 of 21 deleted"),
         "lag_after_deletion": ("holds", ...),
-        # The read that tells what is missing is refused as a whole.
-        "a_whole_deletion": ("does not hold", "it ends in IMSAPIError"),
+        "a_whole_deletion": ("holds", ...),
         "operations_of_jobs": (
             "holds",
             {

@@ -17,6 +17,7 @@ from urllib.parse import quote
 from airflow_provider_ims.api import operations
 from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.errors import IMSError, IMSPermissionError, IMSTransientError
+from airflow_provider_ims.api.identifiers import MAX_MEDIA_PER_CALL
 from airflow_provider_ims.api.rate_limit import RateLimiter
 from airflow_provider_ims.files.storage import storage_path
 from airflow_provider_ims.hooks.ims import IMSHook
@@ -258,19 +259,13 @@ class Media:
     def _there(self, media_ids: list[str], reasons: dict[str, str]) -> list[str]:
         """Return those of a batch that are shown, or of which nothing could be told."""
         try:
-            shown = operations.batch_get_media_infos(self.client, media_ids).value
-            return [medium.media_id for medium in shown if not medium.is_gone]
-        except IMSError:
-            # For one that is gone the service may refuse them all.
-            return [media_id for media_id in media_ids if self._is_there(media_id, reasons)]
-
-    def _is_there(self, media_id: str, reasons: dict[str, str]) -> bool:
-        try:
-            found = operations.get_media_info(self.client, media_id=media_id).value
-            return found is not None and not found.is_gone
+            found = operations.find_media(self.client, media_ids).value
+            unread: dict[str, IMSError] = {**found.refused}
+            there = [*found.shown, *unread]
         except IMSError as error:
-            reasons[media_id] = f"could not be read: {error}"
-            return True
+            there, unread = media_ids, dict.fromkeys(media_ids, error)
+        reasons.update({media_id: f"could not be read: {error}" for media_id, error in unread.items()})
+        return there
 
     def _delete(self, media_ids: list[str], reasons: dict[str, str]) -> bool:
         """Send one deletion; return whether the key may delete."""
@@ -288,8 +283,8 @@ class Media:
 
 
 def _batches(media_ids: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(media_ids), operations.MAX_MEDIA_PER_CALL):
-        yield media_ids[start : start + operations.MAX_MEDIA_PER_CALL]
+    for start in range(0, len(media_ids), MAX_MEDIA_PER_CALL):
+        yield media_ids[start : start + MAX_MEDIA_PER_CALL]
 
 
 def make_media(conn_id: str, base: str, run_id: str, rate: float, say: Callable[[str], None]) -> Media:

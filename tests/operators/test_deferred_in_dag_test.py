@@ -20,12 +20,12 @@ def test_operator_and_sensor_give_their_results(
     ims_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(triggers, "MIN_SECONDS", 0)
-    library = ims_emulator.generate(5)
+    library = ims_emulator.generate(10)
     ims_emulator.add_fault("lagging_reads", milliseconds=2500)
-    finished = run(load(DAG_FILE)["deferred"], {"media_ids": library})
-    assert states(finished) == {"delete": "success", "gone": "success"}
+    finished = run(load(DAG_FILE)["deferred"], {"first": library[:5], "second": library[5:]})
+    assert states(finished) == {"delete_and_wait": "success", "delete": "success", "gone": "success"}
     task = finished.get_task_instance("delete")
-    result = task.xcom_pull(task_ids="delete")
+    result = task.xcom_pull(task_ids="delete_and_wait")
     assert {name: result[name] for name in ("requested", "deleted", "missing")} == {
         "requested": 5,
         "deleted": 5,

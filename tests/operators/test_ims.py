@@ -16,7 +16,7 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_ims.emulator.server import Emulator
-from airflow_provider_ims.exceptions import IMSDeletionError, IMSGuardError
+from airflow_provider_ims.exceptions import IMSAuthError, IMSDeletionError, IMSGuardError
 from airflow_provider_ims.operators.ims import IMSDeleteMediaInfosOperator
 from airflow_provider_ims.pytest_plugin import MakeConnection
 from tests.operators.conftest import Ran
@@ -259,6 +259,17 @@ def test_media_that_dont_go_within_the_time_out_fail_with_the_result(ims_emulato
         )
     assert late.value.result["deleted"] == 3
     assert task.pushed == {"return_value": late.value.result}
+
+
+def test_a_refusal_while_it_waits_leaves_the_result_behind(ims_emulator: Emulator) -> None:
+    library = ims_emulator.generate(3)
+    ims_emulator.add_fault(
+        "refuse", code="InvalidAccessKeyId.Inactive", status=400, action="BatchGetMediaInfos"
+    )
+    task = Task()
+    with pytest.raises(IMSAuthError):
+        execute(task, media_ids=library, wait_for_completion=True)
+    assert task.pushed["return_value"]["deleted"] == 3
 
 
 def test_it_defers_only_while_something_is_still_there(ims_emulator: Emulator) -> None:

@@ -91,7 +91,7 @@ def plan_large_library(
     return {
         "seconds": time.monotonic() - started,
         "megabytes": peak_megabytes() - before_memory,
-        "requests": client.tally.requests,
+        "requests": client.stats.requests,
         "population": made.header["population"],
         "selected": made.header["selected"],
         "digest": made.digest,
@@ -131,13 +131,13 @@ def deletion_of_a_plan(emulator: Emulator, folder: str) -> None:
     client = client_of(emulator)
     made = plan(client, folder, datetime.now(UTC).replace(microsecond=0), "P365D")
     targets = read_targets(manifest=f"{folder}/plan.jsonl")
-    before = client.tally
+    before = client.stats
     result = DeletionRun(client, targets, why_kept=lambda row, now: why_kept(made.policy, row, now)).execute()
     assert result["deleted"] == made.header["selected"] == len(emulator.deleted())
     batches = -(-made.header["selected"] // 20)
     figure(
         f"requests to delete a plan of {len(targets):,}",
-        (client.tally - before).requests,
+        (client.stats - before).requests,
         1 + 2.3 * batches,
         "",
     )

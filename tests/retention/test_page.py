@@ -134,7 +134,7 @@ def test_tells_what_the_plan_tells(tmp_path: Path) -> None:
         "58.0 GB",
         "does not carry the tag legal-hold",
         "is not one of the newest 3 that fit all of this but the age",
-        "was created more than 90 days before the run: was created before 2026-08-25T12:00:00Z",
+        "was created more than 90 days before the run, that is before 2026-08-25T12:00:00Z",
         "have no tags that can be read",
         "undecided: tags",
         plan.digest,

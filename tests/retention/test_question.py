@@ -120,6 +120,13 @@ def test_titles_stay_text(tmp_path: Path) -> None:
         assert "\u202e" not in text
 
 
+def test_codes_of_invisible_characters_are_those_that_python_reads() -> None:
+    from airflow_provider_ims.retention.plan import printable
+
+    title = "a\n\U000e0001"
+    assert printable(title, 80).encode().decode("unicode_escape") == title
+
+
 @given(st.text(min_size=1).filter(str.strip))
 def test_any_title_is_read_as_it_is(title: str) -> None:
     from airflow_provider_ims.retention.plan import printable

@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.exceptions import (
+    IMSAPIError,
     IMSAuthError,
     IMSTransientError,
 )
@@ -50,6 +51,27 @@ def test_media_that_are_gone_already_need_no_waiting(ims_emulator: Emulator, mod
     result = gone(media_ids=ids, **mode).execute({"ti": TaskInstance()})
     assert result == {"media": 45, "seconds": pytest.approx(0, abs=1)}
     assert len(ims_emulator.requests("BatchGetMediaInfos")) == 3
+
+
+@in_every_mode
+def test_a_service_that_refuses_a_batch_for_what_is_gone(
+    ims_emulator: Emulator, mode: dict[str, Any]
+) -> None:
+    ids = ims_emulator.generate(5)
+    ims_emulator.add_fault("otherwise", unknown_ids="refused")
+    IMSHook().delete_media_infos(media_ids=ids[1:3])
+    hook = IMSHook()
+    later(2, lambda: [hook.delete_media_infos(media_ids=some) for some in (ids[:1], ids[3:])])
+    assert finish(gone(media_ids=ids, **mode)) == {"media": 5, "seconds": pytest.approx(3.5, abs=2.5)}
+
+
+@in_every_mode
+def test_an_id_that_the_service_refuses_to_read_ends_the_wait(
+    ims_emulator: Emulator, mode: dict[str, Any]
+) -> None:
+    ims_emulator.add_fault("otherwise", malformed_ids="refused")
+    with pytest.raises(IMSAPIError, match=r"no\.id"):
+        finish(gone(media_ids=[*ims_emulator.generate(5), "no.id"], **mode))
 
 
 @pytest.mark.parametrize("nothing", [None, [], "", "[]", "None"])

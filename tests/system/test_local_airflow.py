@@ -31,7 +31,7 @@ def test_worker_processes_without_a_scheduler(
     with LocalAirflow(
         tmp_path / "home", example_dags, scheduler=False, dag_processor=False, env=environment
     ) as airflow:
-        run_id, state = airflow.test_dag("ims_delete_media", work.conf)
+        run_id, state = airflow.test_dag("ims_delete_media", {**work.conf, "folder": str(tmp_path)})
         assert state == "success"
         result = airflow.xcom("ims_delete_media", run_id, "delete_by_id")
     assert work.by_id.items() <= result.items()

@@ -317,6 +317,23 @@ def test_a_missing_permission_is_told_to_those_who_need_it(
         raise_unless_over(by_url)
 
 
+def test_a_strict_service_refuses_one_task_and_tells_the_others_what_is_gone(ims_emulator: Emulator) -> None:
+    ids = ims_emulator.generate(30)
+    ims_emulator.add_fault("otherwise", unknown_ids="refused", malformed_ids="refused")
+
+    async def main() -> list[Event]:
+        tasks = start(gone(media_id) for media_id in [*ids[:13], "no.id", *ids[13:]])
+        await asyncio.sleep(1.5)
+        await asyncio.to_thread(delete, ids)
+        return await asyncio.gather(*tasks)
+
+    events = run(main)
+    refused = events.pop(13)
+    with pytest.raises(IMSAPIError, match=r"no\.id"):
+        raise_unless_over(refused)
+    assert events == [OVER] * 30
+
+
 def test_a_value_that_the_service_refuses_is_its_own_tasks_trouble(
     ims_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,8 +23,10 @@ USERS = {"admin": "admin", "reader": "viewer", "stranger": "viewer", "clerk": "v
 def airflow(
     tmp_path_factory: pytest.TempPathFactory, ims_emulator_session: Emulator
 ) -> Iterator[LocalAirflow]:
+    with_oss = {"region": REGION, "oss_endpoint": ims_emulator_session.oss.endpoint}
     env = {
         "AIRFLOW_CONN_IMS_DEFAULT": ims_emulator_session.airflow_connection(extra={"region": REGION}),
+        "AIRFLOW_CONN_IMS_TEAM": ims_emulator_session.airflow_connection(extra=with_oss),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(
             f"{name}:{role}" for name, role in USERS.items()
         ),

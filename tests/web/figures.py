@@ -1,7 +1,7 @@
-"""What a page of a plan or a report with a million lines costs: seconds, seconds of CPU, megabytes.
+"""What the pages of a plan and of a report with a million lines cost: seconds and megabytes.
 
-``python -m tests.web.figures [--folder oss://conn@bucket/prefix] [--lines 1000000]``. Beside a local folder, any that
-Airflow knows; its connection comes from the environment. Each request goes to the pages' own application.
+``python -m tests.web.figures`` measures on a local disk and in a local OSS, a process of its own, and writes the
+table into ``docs/scale.md``. Each request goes to the pages' own application, in this process.
 """
 
 from __future__ import annotations
@@ -9,51 +9,104 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
+from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.files.storage import storage_path, to_line, write_whole
 
 LINES_IN_A_PART = 100_000
+BUCKET, CONNECTION = "pages", "ims_figures"
+DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "scale.md"
+TABLE = re.compile(r"(?<=<!-- pages: python -m tests.web.figures -->\n)(?:.+\n)*")
+SEARCHES = ("search, found at the beginning", "search, found at the end", "search, nothing found")
+
+
+class Cost(NamedTuple):
+    """What it took to answer a question of a user.
+
+    :param answers: pages that were asked for: a search whose time is up goes on by itself.
+    :param longest: seconds until the slowest of them was there.
+    :param seconds: all of them.
+    :param megabytes: more memory than before, at most.
+    """
+
+    answers: int
+    longest: float
+    seconds: float
+    megabytes: float
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", help="where the files go; default: a temporary folder")
-    parser.add_argument("--lines", type=int, default=1_000_000)
-    arguments = parser.parse_args()
+    parser.add_argument(
+        "--lines", type=int, default=1_000_000, help="other than a million are not written down"
+    )
+    lines = parser.parse_args().lines
     os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
-    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        pytest.MonkeyPatch.context() as patch,
+        Emulator("--oss-port", "0") as ims,
+    ):
         from tests.web.test_hostile import Server
 
-        folder = arguments.folder or name
+        ims.oss.make_bucket(BUCKET)
+        extra = {"region": "cn-shanghai", "oss_endpoint": ims.oss.endpoint}
+        patch.setenv(f"AIRFLOW_CONN_{CONNECTION.upper()}", ims.airflow_connection(extra=extra))
         server = Server(Path(name), patch)
         server.plan([])  # loads what the first page loads
-        results = {page: write(page, folder, arguments.lines) for page in ("plan", "deletion")}
-        first, last = "medium 0000000", f"medium {arguments.lines - 1:07}"
-        for page, result in results.items():
-            server.result = result
-            for words, query in (
-                ("first page", {}),
-                ("last page", {"before": 10**15}),
-                ("search, found at the beginning", {"q": first}),
-                ("search, found at the end", {"q": last}),
-                ("search, nothing found", {"q": "nobody has this"}),
-            ):
-                measure(server, page, words, query)
+        table = ["| | first page | last page | search | to the end of the file | memory |", "|---" * 6 + "|"]
+        for place, folder in (("local disk", name), ("OSS", f"oss://{CONNECTION}@{BUCKET}/figures")):
+            for page, of in (("plan", "a plan"), ("deletion", "a report")):
+                server.result = write(page, folder, lines)
+                table.append(row(f"{of}, {place}", ask(server, page, lines)))
+    if lines == 1_000_000:
+        DOCUMENT.write_text(TABLE.sub("".join(f"{line}\n" for line in table), DOCUMENT.read_text(), count=1))
+    print(*table, sep="\n")
 
 
-def measure(server: Any, page: str, words: str, query: dict[str, Any]) -> None:
+def ask(server: Any, page: str, lines: int) -> dict[str, Cost]:
+    """Ask for the pages that a user opens."""
+    costs = {}
+    for words, query in (
+        ("first page", {}),
+        ("last page", {"before": 10**15}),
+        *zip(
+            SEARCHES,
+            ({"q": "medium 0000000"}, {"q": f"medium {lines - 1:07}"}, {"q": "nobody has this"}),
+            strict=True,
+        ),
+    ):
+        costs[words] = measure(server, page, query)
+        print(f"{page:9} {words:32} {costs[words]}", flush=True)
+    return costs
+
+
+def row(name: str, costs: dict[str, Cost]) -> str:
+    """Return a line of the table: an answer's seconds, those of a whole search, and the most memory of all."""
+    searches = [costs[words] for words in SEARCHES]
+    cells = [f"{costs[words].longest:.1f} s" for words in ("first page", "last page")]
+    longest = max(one.longest for one in searches)
+    whole = max(searches, key=lambda one: one.seconds)
+    memory = max(one.megabytes for one in costs.values())
+    cells += [f"{longest:.1f} s", f"{whole.seconds:.1f} s in {whole.answers} answers", f"{memory:.0f} MB"]
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def measure(server: Any, page: str, query: dict[str, Any]) -> Cost:
+    """Ask for a page, and for what it leads to by itself."""
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    before, began, cpu = memory("VmRSS"), time.monotonic(), time.process_time()
+    before, began = memory("VmRSS"), time.monotonic()
     url: str | None = f"/dags/d/runs/r/tasks/t/-1/{page}"
     answers, longest = 0, 0.0
-    while url:  # a search that ran out of time goes on by itself
+    while url:
         asked = time.monotonic()
         answer = server.client.get(url, params=query if not answers else None)
         assert answer.status_code == 200, answer.text
@@ -61,11 +114,7 @@ def measure(server: Any, page: str, words: str, query: dict[str, Any]) -> None:
         answers += 1
         refresh = answer.headers.get("Refresh", "")
         url = f"/dags/d/runs/r/tasks/t/-1/{page}" + refresh.partition("url=")[2] if refresh else None
-    print(
-        f"{page:9} {words:32} {time.monotonic() - began:6.2f} s, {time.process_time() - cpu:6.2f} s of CPU, "
-        f"{answers} answers, the longest after {longest:.2f} s, {memory('VmHWM') - before:5.1f} MB more",
-        flush=True,
-    )
+    return Cost(answers, longest, time.monotonic() - began, memory("VmHWM") - before)
 
 
 def memory(name: str) -> float:

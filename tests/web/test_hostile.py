@@ -17,6 +17,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_ims.deletion.record import LINE_LOST
 from airflow_provider_ims.deletion.resolve import Outcome
 from airflow_provider_ims.files.storage import to_line
 from airflow_provider_ims.web import app as app_module
@@ -215,6 +216,16 @@ def test_values_of_any_kind_are_shown_or_refused(server: Server, value: Any) -> 
         assert server.deletion([report_row(**{name: value})]).status_code == 200, name
     for name in (*RESULT, "report"):
         assert server.deletion([report_row()], **{name: value}).status_code in (200, 404), name
+
+
+def test_a_line_whose_outcome_was_lost_is_shown_as_what_it_is(server: Server) -> None:
+    """A checkpoint names up to 100 targets of each outcome: what became of the others went with its line."""
+    lost = report_row("first", outcome=None, inferred=None, request_id=None, at=None, reason=LINE_LOST)
+    shown = server.deletion([lost, report_row("second")], requested=2, missing=1).text
+    for words in ("first", LINE_LOST, "not recorded", "second", "kept"):
+        assert words in shown
+    assert "can't be read" not in shown
+    assert "no report that this release can show" not in shown
 
 
 def test_each_route_asks_for_the_right_to_read() -> None:

@@ -140,6 +140,23 @@ def test_a_deletion_without_a_report(
     assert "nobody" in shown
 
 
+def test_files_in_oss_are_read_with_the_tasks_own_connection(
+    reader: Visitor, airflow: LocalAirflow, ims_emulator_session: Emulator
+) -> None:
+    ids = ims_emulator_session.generate(60, seed=5, days=400)
+    ims_emulator_session.oss.make_bucket("plans-of-a-team")
+    conf = {
+        "folder": "oss://plans-of-a-team/ims",
+        "ims_conn_id": "ims_team",
+    }  # ims_default leads to no such OSS
+    run = airflow.trigger("pages", conf)
+    assert airflow.wait("pages", run) == "success"
+    for task, page, field in (("plan", "plan", "manifest"), ("delete", "deletion", "report")):
+        assert airflow.xcom("pages", run, task)[field].startswith("oss://ims_team@plans-of-a-team/ims/")
+        shown = words(reader.get(address("pages", run, task, page)))
+        assert sum(media_id in shown for media_id in ids) > 10, shown
+
+
 def test_the_links_lead_to_the_pages(reader: Visitor, airflow: LocalAirflow, run: str) -> None:
     for task, page, name in (("plan", "plan", "Plan"), ("delete", "deletion", "Deletion")):
         path = f"dags/pages/dagRuns/{quote(run)}/taskInstances/{task}/links"

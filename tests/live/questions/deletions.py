@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow_provider_ims.api import operations
-from airflow_provider_ims.api.errors import IMSError, IMSTransientError
+from airflow_provider_ims.api.errors import TARGET_CODES, IMSError, IMSTransientError
 from airflow_provider_ims.api.identifiers import match_key
-from airflow_provider_ims.deletion.resolve import TARGET_CODES
 from airflow_provider_ims.deletion.run import LOOK_AGAIN_SECONDS
 from tests.live.media import NotTold, OwnMedium
 from tests.live.question import Answer, Reply, Run, in_words, question, until, until_each
@@ -80,7 +79,7 @@ def delete_physical_files(run: Run) -> Answer:
     "What becomes of a deletion that names an unknown id?",
     belief="It is echoed in IgnoredList and the others are deleted. If the whole is refused instead, by a code that "
     "may be about one target, the code finds that target by halves.",
-    where="deletion/resolve.py, TARGET_CODES",
+    where="api/errors.py, TARGET_CODES",
     if_not="One unknown id ends a run.",
 )
 def unknown_id_in_a_deletion(run: Run) -> Answer:
@@ -90,7 +89,7 @@ def unknown_id_in_a_deletion(run: Run) -> Answer:
 @question(
     "What becomes of a deletion that names what can't be an id?",
     belief="The same as of an unknown id.",
-    where="deletion/resolve.py, TARGET_CODES",
+    where="api/errors.py, TARGET_CODES",
     if_not="A slip in one id ends a run.",
 )
 def malformed_id_in_a_deletion(run: Run) -> Answer:
@@ -115,7 +114,7 @@ def _with(run: Run, unknown: str) -> Answer:
 @question(
     "How is a list with nothing in it written?",
     belief="Absent, null or []; all are read alike.",
-    where="api/operations.py, _texts",
+    where="api/fields.py, texts",
     if_not="A deletion that was done is taken for a broken answer and sent again.",
 )
 def empty_lists(run: Run) -> Answer:
@@ -201,7 +200,7 @@ def capital_letters_in_an_id(run: Run) -> Answer:
 @question(
     "What becomes of a deletion of more than 20 media?",
     belief="Nothing is known but that 20 are the most; the code never sends more.",
-    where="api/operations.py, MAX_MEDIA_PER_CALL",
+    where="api/identifiers.py, MAX_MEDIA_PER_CALL",
     if_not="Nothing depends on it.",
 )
 def too_many_in_a_deletion(run: Run) -> Answer:

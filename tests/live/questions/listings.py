@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
 from airflow_provider_ims.api import operations
-from airflow_provider_ims.api.operations import MAX_PAGE, MediaInfo
+from airflow_provider_ims.api.operations import MAX_PAGE, MediaInfo, MediaPage
 from airflow_provider_ims.api.times import read_time
 from tests.live.media import NotTold
 from tests.live.question import Answer, Run, question, until
@@ -48,21 +49,35 @@ def _own(run: Run, media: list[MediaInfo]) -> list[str]:
     "Do page tokens of a listing lead beyond 100 media?",
     belief="They do: 100 is the most of a page, not of the whole listing.",
     where="api/operations.py, list_all_media; retention/listing.py",
-    if_not="A retention plan notices by TotalCount and splits its window of time, which costs more requests; "
-    "hook.list_media_basic_infos() ends at 100 without a word.",
+    if_not="Plans and hook.list_media_basic_infos() notice by TotalCount, and list shorter times, which costs more "
+    "requests.",
 )
 def tokens_beyond_100(run: Run) -> Answer:
     window = _window(run)
-    listed: list[MediaInfo] = []
+    pages: list[MediaPage] = []
 
     def all_are_listed() -> bool:
-        listed[:] = operations.list_all_media(run.client, **window)
-        return len(_own(run, listed)) >= NEEDED
+        pages[:] = _pages(run, window)
+        return len(_own(run, [medium for page in pages for medium in page.media])) >= NEEDED
 
     waited = until(all_are_listed, 5, 1)
-    page = operations.list_media_basic_infos(run.client, **window).value
-    value = {"listed": len(_own(run, listed)), "of": NEEDED, "TotalCount": page.total}
-    return Answer(value, waited is not None)
+    listed = _own(run, [medium for page in pages for medium in page.media])
+    went_on = len(_own(run, list(operations.list_all_media(run.client, **window)))) >= NEEDED
+    return Answer(
+        {"listed": len(listed), "of": NEEDED, "TotalCount": pages[0].total},
+        waited is not None,
+        f"The code lists {'all of them' if went_on else 'no more of them'}.",
+    )
+
+
+def _pages(run: Run, window: dict[str, Any]) -> Iterator[MediaPage]:
+    """Follow the tokens and nothing else."""
+    token: str | None = None
+    while True:
+        page = operations.list_media_basic_infos(run.client, **window, next_token=token).value
+        yield page
+        if not (token := page.next_token):
+            return
 
 
 @question(

@@ -29,9 +29,8 @@ def _where(reply: Reply, media_id: str) -> str:
 @question(
     "What becomes of a read that names, among others, a medium that does not exist?",
     belief="The others are shown, and it is not; being in IgnoredList or just left out are read alike.",
-    where="api/operations.py, batch_get_media_infos; deletion/resolve.py",
-    if_not="Reading back what was ignored fails for the whole batch, and so do the re-check of a plan and the sensor "
-    "that waits until media are gone.",
+    where="api/operations.py, find_media",
+    if_not="Each batch with an id that is gone costs about ten reads more: the code halves it and asks GetMediaInfo.",
 )
 def unknown_id_in_a_read(run: Run) -> Answer:
     own, unknown = run.media.some()[0].media_id, run.guard.make_up()
@@ -46,7 +45,8 @@ def unknown_id_in_a_read(run: Run) -> Answer:
     "What becomes of a read that names, among others, what can't be an id?",
     belief="It is treated like an unknown id.",
     where="api/identifiers.py lets more through than 32 hexadecimal digits",
-    if_not="A slip in one id fails the read of its whole batch.",
+    if_not="A target with a slip in its id ends as unknown, with the refusal as its reason; the others of its batch "
+    "cost some reads more.",
 )
 def malformed_id_in_a_read(run: Run) -> Answer:
     own, malformed = run.media.some()[0].media_id, run.guard.make_up("no.id")
@@ -57,7 +57,7 @@ def malformed_id_in_a_read(run: Run) -> Answer:
 @question(
     "How many media does one read take?",
     belief="20 are shown in full. More are never asked for.",
-    where="api/operations.py, MAX_MEDIA_PER_CALL",
+    where="api/identifiers.py, MAX_MEDIA_PER_CALL",
     if_not="Media that are there count as gone.",
 )
 def most_media_of_a_read(run: Run) -> Answer:

@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import DAG, task
 from airflow_provider_ims.operators.ims import IMSDeleteMediaInfosOperator, IMSPlanMediaRetentionOperator
 
 START = pendulum.datetime(2026, 1, 1, tz="UTC")
+CONNECTION = "{{ dag_run.conf.get('ims_conn_id', 'ims_default') }}"
 
 with DAG("pages", schedule=None, start_date=START):
     plan = IMSPlanMediaRetentionOperator(
@@ -19,12 +20,14 @@ with DAG("pages", schedule=None, start_date=START):
         exclude_tags=["legal-hold"],
         max_media=100_000,
         max_percent=100,
+        ims_conn_id=CONNECTION,
     )
     delete = IMSDeleteMediaInfosOperator(
         task_id="delete",
         manifest="{{ ti.xcom_pull(task_ids='plan')['manifest'] }}",
         report="{{ dag_run.conf['folder'] }}/report",
         on_forbidden="warn",
+        ims_conn_id=CONNECTION,
     )
     plan >> delete
 
