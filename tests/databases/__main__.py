@@ -22,7 +22,7 @@ BEGINS, ENDS = "<!-- written by python -m tests.databases -->\n", "<!-- end -->\
 ROWS = {
     "kept state of a run of 1,000,000 ids, at its largest": "{0.state:,} bytes",
     "one save of it, median": "{0.save:,.0f} ms",
-    "kept state of 3,000 ids under names of 250 characters, where neighbours end differently": "{0.state_longest:,} bytes",
+    "kept state under names of 250 characters, neighbours ending differently": "{0.state_longest:,} bytes",
     "its result": "{0.result:,} bytes",
     "what its task keeps while it is deferred": "{0.deferred:,} bytes",
     "trigger with 500 ids of 32 characters": "{0.trigger_ids:,} bytes",
