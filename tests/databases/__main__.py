@@ -22,8 +22,8 @@ BEGINS, ENDS = "<!-- written by python -m tests.databases -->\n", "<!-- end -->\
 ROWS = {
     "kept state of a run of 1,000,000 ids, at its largest": "{0.state:,} bytes",
     "one save of it, median": "{0.save:,.0f} ms",
-    "kept state with names of 250 characters, where neighbours end differently": "{0.state_longest:,} bytes",
-    "result of that run": "{0.result:,} bytes",
+    "kept state under names of 250 characters, neighbours ending differently": "{0.state_longest:,} bytes",
+    "its result": "{0.result:,} bytes",
     "what its task keeps while it is deferred": "{0.deferred:,} bytes",
     "trigger with 500 ids of 32 characters": "{0.trigger_ids:,} bytes",
     "trigger with 120 URLs of 24 characters of four bytes": "{0.trigger_urls:,} bytes",
