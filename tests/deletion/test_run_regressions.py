@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_ims.api.client import IMSClient
+from airflow_provider_ims.api.identifiers import MAX_MEDIA_PER_CALL
 from airflow_provider_ims.deletion.checkpoint import KEY, Checkpoint, NumberSet, Row
 from airflow_provider_ims.deletion.record import (
     MAX_OPEN,
@@ -23,7 +24,7 @@ from airflow_provider_ims.deletion.record import (
     add_sample,
 )
 from airflow_provider_ims.deletion.resolve import Outcome, TargetResult
-from airflow_provider_ims.deletion.targets import MAX_MEDIA_PER_CALL, Target, read_targets
+from airflow_provider_ims.deletion.targets import Target, read_targets
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.exceptions import IMSAuthError, IMSError, IMSThrottlingError
 from airflow_provider_ims.files.storage import storage_path
