@@ -139,6 +139,15 @@ def test_a_store_that_does_not_forget_is_a_warning(caplog: pytest.LogCaptureFixt
     assert "could not be dropped (ConnectionError)" in caplog.text
 
 
+class KilledOnceWritten(MortalStore):
+    """Its process dies as soon as a checkpoint trusts some lines to the journal, however slow the disk is."""
+
+    def set(self, key: str, value: Any) -> None:
+        super().set(key, value)
+        if sum(value["counts"].values()) > sum(end - first for first, end, *_ in value["unwritten"]):
+            raise Killed
+
+
 @pytest.mark.parametrize("protected", [0, 30])
 def test_a_report_on_a_disk_that_is_gone_loses_lines_and_no_outcome(
     ims_emulator: Emulator, run: Run, tmp_path: Path, protected: int, caplog: pytest.LogCaptureFixture
@@ -150,7 +159,7 @@ def test_a_report_on_a_disk_that_is_gone_loses_lines_and_no_outcome(
     disk = tmp_path / "pod"
     options: dict[str, Any] = {"report_base": storage_path(str(disk)), "max_concurrency": 2}
     with pytest.raises(Killed):
-        run(library + missing, store=MortalStore(kept, Life("keep", 10)), **options)
+        run(library + missing, store=KilledOnceWritten(kept, Life()), **options)
     disk.rename(tmp_path / "another machine")
     result = run(library + missing, store=MortalStore(kept, Life()), attempt=2, **options)
     truth = {"deleted": 600 - protected, "forbidden": protected, "missing": 20}
