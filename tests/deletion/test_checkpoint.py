@@ -151,7 +151,7 @@ def test_a_store_that_does_not_forget_is_a_warning(caplog: pytest.LogCaptureFixt
 
 
 class KilledOnceWritten(MortalStore):
-    """Its process dies when a checkpoint trusts lines to the journal, the twentieth or later, however slow the disk."""
+    """Its process dies when the 20th checkpoint or a later one trusts lines to the journal, however slow the disk."""
 
     saves = 0
 
