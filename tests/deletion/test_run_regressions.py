@@ -19,8 +19,8 @@ from airflow_provider_ims.deletion.record import (
     MAX_REQUEST_ID,
     MAX_SAMPLES,
     MAX_UNWRITTEN,
-    _add_sample,
     _rows,
+    add_sample,
 )
 from airflow_provider_ims.deletion.resolve import Outcome, TargetResult
 from airflow_provider_ims.deletion.targets import MAX_BATCH, Target, read_targets
@@ -193,7 +193,7 @@ def test_the_largest_checkpoint_fits_and_is_read_again() -> None:
     ]
     samples: list[str] = []
     for _ in range(MAX_SAMPLES):
-        _add_sample(samples, "长" * 40)
+        add_sample(samples, "长" * 40)
     checkpoint = Checkpoint(
         input="x" * 64,
         requested=10**7,
