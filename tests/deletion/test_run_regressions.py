@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_ims.api.client import IMSClient
+from airflow_provider_ims.api.identifiers import MAX_MEDIA_PER_CALL
 from airflow_provider_ims.deletion.checkpoint import KEY, Checkpoint, NumberSet, Row
 from airflow_provider_ims.deletion.record import (
     MAX_OPEN,
@@ -23,7 +24,7 @@ from airflow_provider_ims.deletion.record import (
     add_sample,
 )
 from airflow_provider_ims.deletion.resolve import Outcome, TargetResult
-from airflow_provider_ims.deletion.targets import MAX_BATCH, Target, read_targets
+from airflow_provider_ims.deletion.targets import Target, read_targets
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.exceptions import IMSAuthError, IMSError, IMSThrottlingError
 from airflow_provider_ims.files.storage import storage_path
@@ -184,7 +185,7 @@ def test_a_checkpoint_stays_small_however_far_the_others_are_ahead_of_one() -> N
 
 def test_the_largest_checkpoint_fits_and_is_read_again() -> None:
     """Whatever comes together: no packet that MySQL ever took by default is smaller than 1 MiB."""
-    answers = 64 * MAX_BATCH
+    answers = 64 * MAX_MEDIA_PER_CALL
     targets = [Target(number, f"{number:032x}") for number in range(MAX_UNWRITTEN + answers)]
     outcomes = itertools.cycle((Outcome.FORBIDDEN, Outcome.FAILED))
     results = [
