@@ -35,7 +35,7 @@ test-lineage: .venv-lineage/ready  ## what OpenLineage makes of a deletion, with
 	.venv-lineage/bin/python -m pytest tests/operators/test_lineage.py
 
 test-azure: .venv-azure/ready .venv-azure/node_modules/.bin/azurite-blob  ## the whole work on Azure's Blob Storage: abfs://, asked of Azurite
-	.venv-azure/bin/python -m pytest --store azure tests/files/test_runs_on_stores.py
+	STORES=azure .venv-azure/bin/python -m pytest $(addprefix tests/files/test_,runs_on_stores.py storage.py)
 
 test-browser: $(VENV)/ready /usr/bin/chromium  ## the connection form in a real browser
 	$(BIN)/python -m pytest tests/browser

@@ -57,6 +57,10 @@ def with_heading(changelog: str, version: str, date: str) -> str:
     """The changelog whose open section, if there is one, is that of a version, with a new open one above it."""
     headed = f"{UNRELEASED}\n\n## {version} ({date})"
     if re.search(rf"^## {re.escape(version)}( \(|$)", changelog, re.MULTILINE):
+        if re.search(rf"^{UNRELEASED}\n+(?!## )\S", changelog, re.MULTILINE):
+            sys.exit(
+                f"release: CHANGELOG.md has a section for {version}, and more under '{UNRELEASED}'; raise __version__"
+            )
         return changelog
     if not re.search(rf"^{UNRELEASED}$", changelog, re.MULTILINE):
         sys.exit(f"release: CHANGELOG.md has neither '{UNRELEASED}' nor a section for {version}")

@@ -605,6 +605,12 @@ def listings(world: World) -> Iterator[Provocation]:
     yield f"{1:032x}", plan_of(elsewhere)
     yield LONG_AGO, plan_of(in_one_second)
 
+    def ended(*_: Any) -> tuple[int, Any]:
+        media = [medium(number) for number in range(100)]
+        return 200, {"RequestId": "R-1", "MediaInfos": media, "TotalCount": 150}
+
+    yield "counts 150", lambda: list(world.hook(host=world.serve(ended)).list_media_basic_infos())
+
 
 def runs(world: World) -> Iterator[Provocation]:
     """Runs that end otherwise than they should, and what they log on the way."""
@@ -883,6 +889,21 @@ def files_that_stay(world: World) -> Iterator[Provocation]:
         return gone(manifest=str(folder)).execute({"ti": Task()})  # type: ignore[typeddict-item]
 
     yield f"{world.folder}/unwritten", unwritten
+
+    def above() -> Any:
+        folder = world.folder / "above"
+        (folder / "attempt=1").mkdir(parents=True)
+        return gone(manifest=str(folder)).execute({"ti": Task()})  # type: ignore[typeddict-item]
+
+    yield f"{world.folder}/above", above
+
+    def shortened() -> Any:
+        base = storage_path(str(world.folder / "shortened"))
+        run = world.hook().deletion_run(read_targets(media_ids=world.emulator.generate(2)), report_base=base)
+        Path(run.execute()["report"], "part-00001.jsonl").write_text("")
+        return run.gone()
+
+    yield f"{world.folder}/shortened", shortened
 
 
 def waiting(world: World) -> Iterator[Provocation]:

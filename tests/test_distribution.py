@@ -174,3 +174,10 @@ def test_what_is_tried_twice_is_named_at_the_end(tmp_path: Path) -> None:
     done = subprocess.run(["bash", ".ci/run"], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-2:][0].endswith("tried twice: 1")
     assert done.stdout.splitlines()[-1].split() == ["===", "./make", "docs"]
+
+
+def test_what_changed_since_a_release_is_not_released_under_its_number() -> None:
+    empty = "# C\n\n## Unreleased\n\n## 1.1.0 (2026-02-03)\n\n- a\n"
+    assert release.with_heading(empty, "1.1.0", "2026-02-04") == empty
+    with pytest.raises(SystemExit, match="raise __version__"):
+        release.with_heading(empty.replace("## 1.1.0", "- b\n\n## 1.1.0"), "1.1.0", "2026-02-04")

@@ -143,7 +143,10 @@ class IMSClient:
 
     @property
     def stop_seconds(self) -> float:
-        """How long calls may go on after their ``stop`` was set, but for a host name that nobody resolves."""
+        """How long calls may go on after their ``stop`` was set, in seconds.
+
+        One that waits for a key or for a host name to be resolved ends once it has that, and sends nothing.
+        """
         return self._transport.stop_seconds
 
     def close(self) -> None:

@@ -44,6 +44,7 @@ class Progress:
         stats: RequestStats,
         *,
         asked_again: int = 0,
+        files_sought: int = 0,
         trouble: str | None = None,
     ) -> None:
         """Log a line.
@@ -51,8 +52,9 @@ class Progress:
         :param judged: targets that have an outcome by now.
         :param summary: of the outcomes, in words.
         :param stats: of the requests of this try.
-        :param asked_again: how many targets are left, if all of them are only asked about again. That takes the time
-            that reads are given to catch up, whatever the rate was.
+        :param asked_again: how many targets are left that are only asked about again, if there are no others. That
+            takes the time that reads are given to catch up, whatever the rate was.
+        :param files_sought: the same for those that are gone, while their files are looked for.
         :param trouble: why nothing goes through at the moment.
         """
         now = time.monotonic()
@@ -69,8 +71,16 @@ class Progress:
             )
             if count
         ]
-        if asked_again:
-            pace = f"asking again about the last {targets_in_words(asked_again)}"
+        waits = [
+            f"{what} the last {targets_in_words(count)}"
+            for what, count in (
+                ("asking again about", asked_again),
+                ("looking for the files of", files_sought),
+            )
+            if count
+        ]
+        if waits:
+            pace = ", ".join(waits)
         else:
             left = duration_in_words((self._total - judged) / rate) if rate > 0 else "unknown time"
             pace = f"{rate:.0f} a second, {left} left"

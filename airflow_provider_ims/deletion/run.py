@@ -265,18 +265,14 @@ class DeletionRun:
                 except Exception as error:  # noqa: BLE001 - execute() raises it
                     # Report or store can't be written. What is in flight still counts, and is saved if that goes.
                     self._stop_writing.set()
-                    self._end_by(error)
+                    if self._error is None:
+                        self._error = error
+                    elif str(error) != str(self._error):
+                        words = str(error).rstrip(".") or type(error).__name__
+                        log.error("Besides, while the run ended: %s.", words)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             self._record.close()
-
-    def _end_by(self, error: Exception) -> None:
-        """Send no new request because of an error. The first is the run's; the others are only logged."""
-        self._stop_asking.set()
-        if self._error is None:
-            self._error = error
-        elif str(error) != str(self._error):
-            log.error("Besides, while the run ended: %s.", str(error).rstrip(".") or type(error).__name__)
 
     def _finish(self) -> None:
         for work in self._in_flight.values():  # nobody has waited any longer, and it may be done
@@ -307,12 +303,17 @@ class DeletionRun:
                 self._stats, self._seconds, in_flight=self._new_in_flight, window=self._window()
             )
             if not self._progress.seconds_left:
-                only_asks_again = exhausted and not self._new_in_flight
+                asked_again, files_sought = 0, 0
+                if exhausted and not self._new_in_flight:
+                    works = (*self._in_flight.values(), *(work for _, _, work in self._recheck))
+                    asked_again = sum(len(work.targets) for work in works)
+                    files_sought = self._record.left - len(self._record.unread) - asked_again
                 self._progress.log(
                     self._record.judged,
                     self._record.summary(),
                     self._stats,
-                    asked_again=self._record.left - len(self._record.unread) if only_asks_again else 0,
+                    asked_again=asked_again,
+                    files_sought=files_sought,
                     trouble=self._trouble(),
                 )
 
@@ -400,7 +401,8 @@ class DeletionRun:
             results = [result for result in results if not has_file_to_look_for(result)]
         self._record_results(work.batch, results, still_open)
         if came.error and not isinstance(came.error, CallAbandoned):
-            self._end_by(came.error)
+            self._error = self._error or came.error  # those in flight are often refused alike
+            self._stop_asking.set()
         if len(self._record.unread) >= MAX_OPEN:  # so many are no exception any more
             self._stop_asking.set()
 

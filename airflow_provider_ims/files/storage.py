@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_provider_ims.api.errors import GuardError, IMSError
+from airflow_provider_ims.api.exception_chain import causes
 from airflow_provider_ims.arguments import is_nothing
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ _READ_BYTES = 4 * 2**20
 
 _ONE_PUT_BYTES = 8 * 2**20
 """A file up to here is written to a store in one request; a larger one in parts, which are joined at its end."""
+
+_MAY_HEAL = (408, 429)
+"""Of the statuses of HTTP that are the client's fault: too slow, and too often."""
 
 _NEEDS = {
     "s3": "apache-airflow-providers-amazon[s3fs]",
@@ -165,7 +169,7 @@ def file_length(path: ObjectStoragePath) -> int:
     _require_plain(path)
     with _store_errors(path, "read"):
         if not is_local(path):
-            path.fs.invalidate_cache(path.path)
+            _forget_listings(path)
         found = path.fs.info(path.path)
     if found["type"] == "directory":
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -212,7 +216,7 @@ def list_names(folder: ObjectStoragePath) -> list[str]:
     """
     with _store_errors(folder, "listed"):
         try:
-            folder.fs.invalidate_cache(folder.path)  # others write there, too
+            _forget_listings(folder)
             found = folder.fs.ls(folder.path, detail=False)
         except (FileNotFoundError, NotADirectoryError):
             return []
@@ -228,7 +232,7 @@ def exists(path: ObjectStoragePath) -> bool:
     """
     with _store_errors(path, "looked for"):
         try:
-            path.fs.invalidate_cache(path.path)
+            _forget_listings(path)
             path.fs.info(path.path)
         except (FileNotFoundError, NotADirectoryError):
             return False
@@ -242,7 +246,7 @@ def is_folder(path: ObjectStoragePath) -> bool:
     """
     with _store_errors(path, "looked for"):
         try:
-            path.fs.invalidate_cache(path.path)
+            _forget_listings(path)
             return str(path.fs.info(path.path)["type"]) == "directory"
         except (FileNotFoundError, NotADirectoryError):
             return False
@@ -307,6 +311,12 @@ def _no_such_store(named: str, scheme: str, error: Exception) -> str:
     return f"{named} can't be used: {_reason(error)}; install the provider that brings {scheme}:// paths"
 
 
+def _forget_listings(path: ObjectStoragePath) -> None:
+    """Have the store asked, for others write there, too. Some remember a file by the listing of its folder."""
+    for one in (path, path.parent):
+        path.fs.invalidate_cache(one.path)
+
+
 def _require_plain(path: ObjectStoragePath) -> None:
     if is_local(path) and not stat.S_ISREG(mode := os.stat(path.path).st_mode):
         if stat.S_ISDIR(mode):
@@ -319,7 +329,7 @@ def _open_to_read(path: ObjectStoragePath) -> io.BufferedReader:
     _require_plain(path)
     buffer_size = io.DEFAULT_BUFFER_SIZE if is_local(path) else _READ_BYTES
     if not is_local(path):
-        path.fs.invalidate_cache(path.path)
+        _forget_listings(path)
     with _store_errors(path, "read"):
         # A cache would read ahead by what a store thinks best: 50 MiB for S3.
         file = path.fs.open(path.path, "rb", block_size=buffer_size, cache_type="none")
@@ -358,9 +368,13 @@ def _write_local(path: ObjectStoragePath, chunks: Iterable[bytes]) -> None:
 
 
 def _write_to_store(path: ObjectStoragePath, chunks: Iterable[bytes], content_type: str | None) -> None:
-    options = {}
+    options: dict[str, Any] = {}
     if content_type and (argument := _CONTENT_TYPE_ARGUMENTS.get(path.protocol)):
         options[argument] = content_type
+    elif content_type and path.protocol in ("abfs", "abfss"):
+        from azure.storage.blob import ContentSettings  # type: ignore[import-not-found]  # adlfs has brought it
+
+        options["content_settings"] = ContentSettings(content_type=content_type)
     first = bytearray()
     remaining = iter(chunks)
     for chunk in remaining:
@@ -402,17 +416,23 @@ def _store_errors(path: ObjectStoragePath, done: str) -> Iterator[None]:
     except Exception as error:
         raise StorageError(
             f"{path} can't be {done}: {_reason(error)}{_advice(path, error)}",
-            final=isinstance(
-                error, PermissionError | FileExistsError | NotADirectoryError | ValueError | TypeError
-            ),
+            final=any(map(_is_refusal, causes(error))),
         ) from error
 
 
+def _is_refusal(error: BaseException) -> bool:
+    """Whether a store will say the same again. Not all raise the types of Python: then a status of HTTP tells."""
+    status = getattr(error, "status_code", None)
+    return isinstance(
+        error, PermissionError | FileExistsError | NotADirectoryError | ValueError | TypeError
+    ) or (isinstance(status, int) and 400 <= status < 500 and status not in _MAY_HEAL)
+
+
 def _reason(error: BaseException) -> str:
-    """Return what a store says, in one line."""
+    """Return what a store says, in one line; Azure's has its ids and the answer's XML below."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    said = " ".join(str(error).split())
+    said = " ".join(str(error).split("\nRequestId:")[0].split())
     if len(said) > 300:
         said = said[:300] + "..."
     return said or type(error).__name__

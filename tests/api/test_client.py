@@ -607,7 +607,7 @@ class TestStop:
         with pytest.raises(CallAbandoned) as error:
             client.call("X", {}, dict, stop=stop)
         assert not error.value.answer_lost
-        assert (client.tally.requests, service.requests) == (0, [])
+        assert (client.stats.requests, service.requests) == (0, [])
 
     @pytest.mark.parametrize("over_tls", [False, True])
     def test_while_a_name_is_resolved(self, start, connect, monkeypatch, certificate, over_tls):
@@ -626,7 +626,7 @@ class TestStop:
         assert not error.value.answer_lost
         # A connection that was made and not used is not left for the next request either.
         assert client.call("X", {}, dict).request_id == "R-OK"
-        assert (client.tally.requests, len(service.requests)) == (1, 1)
+        assert (client.stats.requests, len(service.requests)) == (1, 1)
 
     def test_an_answer_in_flight_still_counts(self, start, connect, wire):
         stop = threading.Event()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -26,6 +28,12 @@ class MemoryStore(dict[str, str]):
 
     def delete(self, key: str) -> None:
         self.pop(key, None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _airflow_sets_up_its_logging_first() -> None:
+    """Else the test that happens to load it loses the handler of ``caplog``."""
+    import_module("airflow.sdk.io" if find_spec("airflow.sdk") else "airflow.io.path")
 
 
 @pytest.fixture

@@ -199,6 +199,8 @@ def test_a_refusal_is_not_hidden_by_a_store_that_fails_too(
     failures: int,
 ) -> None:
     library = ims_emulator.generate(100)
+    # Several are in flight then, and all of them are refused.
+    ims_emulator.add_fault("delay", milliseconds=50)
     ims_emulator.add_fault("refuse", code="InvalidAccessKeyId.Inactive", status=400, skip=2)
     left = failures
 
@@ -213,6 +215,7 @@ def test_a_refusal_is_not_hidden_by_a_store_that_fails_too(
     with pytest.raises(IMSAuthError, match="Inactive"):
         run(library, report_base=storage_path(str(tmp_path)))
     done = {deletion["media_id"] for deletion in ims_emulator.deleted()}
+    assert ("Besides" in caplog.text) == (failures > 1)
     if failures == 1:
         assert {line["media_id"] for line in lines_of(tmp_path / "attempt=1")} == done
     else:

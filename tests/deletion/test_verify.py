@@ -86,6 +86,25 @@ def test_a_file_that_stays_is_named_and_judged(
     assert Counter(line["file"] for line in lines_of(result)) == {"left": 30}
 
 
+def test_what_waits_for_files_is_not_said_to_be_asked_about_again(
+    ims_emulator: Emulator,
+    ims_oss: EmulatedOSS,
+    hook: IMSHook,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("airflow_provider_ims.deletion.progress.FIRST_PAUSE", 0.3)
+    monkeypatch.setattr("airflow_provider_ims.deletion.run.LOOK_AGAIN_SECONDS", (0.5, 0.5))
+    caplog.set_level("INFO")
+    media = list(seeded(ims_emulator, [f"raw/{number:03}.mp4" for number in range(30)]))
+    ims_emulator.protect(media[:3], undeletable=True)
+    ims_oss.leave_files(BUCKET)
+    with pytest.raises(IMSDeletionError, match="3 of 30 failed"):
+        hook.delete_media(media, delete_physical_files=True, verify_files=True)
+    waits = "asking again about the last 3 targets, looking for the files of the last 27 targets"
+    assert f"0 of 30 done (0 %), {waits}: nothing done" in caplog.messages
+
+
 def test_what_cant_be_looked_at_is_unknown_and_says_why(
     ims_emulator: Emulator, ims_oss: EmulatedOSS, hook: IMSHook, tmp_path: Path
 ) -> None:

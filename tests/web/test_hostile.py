@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_ims.deletion.checkpoint import Checkpoint
 from airflow_provider_ims.deletion.record import LINE_LOST
 from airflow_provider_ims.deletion.resolve import Outcome
 from airflow_provider_ims.files.storage import to_line
 from airflow_provider_ims.web import app as app_module
-from airflow_provider_ims.web.task_instance import TaskInstanceInfo
+from airflow_provider_ims.web.task_instance import Progress, TaskInstanceInfo
 
 MARKUP = (
     "<script>document.title='taken'</script>",
@@ -112,8 +114,11 @@ class Server:
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
         self.folder = folder
         self.result: dict[str, Any] = {}
+        self.instance: TaskInstanceInfo | None = None
         patch.setattr(
-            app_module, "read_task_instance", lambda *ids: TaskInstanceInfo("success", self.result, None)
+            app_module,
+            "read_task_instance",
+            lambda *ids: self.instance or TaskInstanceInfo("success", self.result, None),
         )
         patch.setattr(app_module, "open_question", lambda *ids: None)
         patch.setitem(app_module.app.dependency_overrides, app_module._may_read.dependency, lambda: None)
@@ -226,6 +231,19 @@ def test_a_line_whose_outcome_was_lost_is_shown_as_what_it_is(server: Server) ->
         assert words in shown
     assert "can't be read" not in shown
     assert "no report that this release can show" not in shown
+
+
+@pytest.mark.parametrize(("requested", "says_so"), [(30, True), (31, False)])
+def test_what_is_left_of_a_run_is_said_to_be_looked_at_again(
+    server: Server, requested: int, says_so: bool
+) -> None:
+    """That may be media that nobody took, or files of media that are gone."""
+    kept = Checkpoint("", requested, counts={"deleted": 10}, open=dict.fromkeys(range(20), True))
+    server.instance = TaskInstanceInfo("running", {}, Progress(kept, datetime.now(UTC)))
+    shown = server.get("deletion", "").text
+    assert f"10 of {requested} done" in shown
+    assert ("looked at again" in shown) == says_so
+    assert "taken by nobody" not in shown
 
 
 def test_each_route_asks_for_the_right_to_read() -> None:
