@@ -129,8 +129,9 @@ def test_a_run_can_be_struck_before_any_step_also_while_it_opens(
         run = DeletionRun(client, read_targets(media_ids=["a"]), report_base=base, store=store)
         where, error = strike_at(step, run.execute)
         assert not store.saving, f"{where}: the checkpoint is still being saved"
-        alive = [one.name for one in threading.enumerate() if one.name.startswith("ims-")]
-        assert not alive, f"{where}: {alive} go on"
+        for thread in [one for one in threading.enumerate() if one.name.startswith("ims-")]:
+            thread.join(1)  # its work is over, and it may be just about to end
+            assert not thread.is_alive(), f"{where}: {thread.name} goes on"
         if not where:
             assert step > 20
             return
