@@ -10,12 +10,13 @@ import base64
 import hashlib
 import hmac
 import ipaddress
+import itertools
 import json
 import secrets
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -43,11 +44,12 @@ class Issuer:
     lifetime: float = 3600
     told: float = 3600
     issued: list[dict[str, str]] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def issue(self) -> dict[str, str]:
-        number = len(self.issued)
         key = {
-            "AccessKeyId": f"STS.temporary{number}",
+            # IMS and OSS may ask at the same time, each for itself.
+            "AccessKeyId": f"STS.temporary{next(self._numbers)}",
             "AccessKeySecret": secrets.token_urlsafe(20),
             "SecurityToken": secrets.token_urlsafe(40),
             "Expiration": (datetime.now(UTC) + timedelta(seconds=self.told)).strftime("%Y-%m-%dT%H:%M:%SZ"),

@@ -23,6 +23,7 @@ USERS = {"admin": "admin", "reader": "viewer", "stranger": "viewer", "clerk": "v
 def airflow(
     tmp_path_factory: pytest.TempPathFactory, ims_emulator_session: Emulator
 ) -> Iterator[LocalAirflow]:
+    ims_emulator_session.reset()  # what tests of other files left behind
     with_oss = {"region": REGION, "oss_endpoint": ims_emulator_session.oss.endpoint}
     env = {
         "AIRFLOW_CONN_IMS_DEFAULT": ims_emulator_session.airflow_connection(extra={"region": REGION}),
