@@ -130,9 +130,10 @@ def test_a_run_can_be_struck_before_any_step_also_while_it_opens(
         run = DeletionRun(client, read_targets(media_ids=["a"]), report_base=base, store=store)
         where, error = strike_at(step, run.execute)
         assert not store.saving, f"{where}: the checkpoint is still being saved"
-        for thread in [one for one in threading.enumerate() if one.name.startswith("ims-")]:
-            thread.join(1)  # its work is over, and it may be just about to end
-            assert not thread.is_alive(), f"{where}: {thread.name} goes on"
+        give_up = time.monotonic() + 5  # one whose work is over may be just about to end
+        while alive := [one.name for one in threading.enumerate() if one.name.startswith("ims-")]:
+            assert time.monotonic() < give_up, f"{where}: {alive} go on"
+            time.sleep(0.001)
         if not where:
             assert step > FEWEST_STEPS
             return
