@@ -96,7 +96,11 @@ def row(name: str, costs: dict[str, Cost]) -> str:
     longest = max(one.longest for one in searches)
     whole = max(searches, key=lambda one: one.seconds)
     memory = max(one.megabytes for one in costs.values())
-    cells += [f"{longest:.1f} s", f"{whole.seconds:.1f} s in {whole.answers} answers", f"{memory:.0f} MB"]
+    cells += [
+        f"{longest:.1f} s",
+        f"{whole.seconds:.1f} s in {whole.answers} answer{'s' * (whole.answers > 1)}",
+        f"{memory:.0f} MB",
+    ]
     return f"| {name} | {' | '.join(cells)} |"
 
 
