@@ -115,7 +115,7 @@ def generate(
     :param days: how far back creation times go, 36,500 at most.
     :param protected: share of media that the service may not delete, 0 to 1.
     :param twice: share of media that register the file of the one before them again, 0 to 1.
-    :param until: creation time of the newest, seconds since the epoch; now by default.
+    :param until: the latest creation time, seconds since the epoch; now by default.
     :raises ValueError: names the argument that makes no sense.
     """
     for name, number, most in (("count", count, _MOST), ("seed", seed, 2**63), ("days", days, _OLDEST)):
@@ -132,10 +132,14 @@ def generate(
         media_type, ending = _TYPES_AND_ENDINGS[int(rng.random() * 100)]
         if not (url and rng.random() < twice):
             url = f"{bucket}/{_FOLDERS[index % len(_FOLDERS)]}/{seed}-{index:07d}{ending}"
+        identity = rng.getrandbits(128)
+        # Somewhere in its part of the time: were they evenly apart, one would be 90 days old to the second, and the
+        # moment would decide whether a policy finds it.
+        place = count - 1 - index + (identity % 997 + 1) / 998
         medium = Medium(
-            media_id=f"{rng.getrandbits(128):032x}",
+            media_id=f"{identity:032x}",
             url=url,
-            created=newest - (count - 1 - index) * days * _DAY // count,
+            created=newest - int(place * days * _DAY / count),
             media_type=media_type,
             status=_STATUSES[int(rng.random() * 100)],
             tags=_TAGS[int(rng.random() * 100)],

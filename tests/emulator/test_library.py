@@ -127,9 +127,17 @@ def test_the_same_seed_makes_the_same_media():
     assert make(1) != make(2)
     created = [medium[2] for medium in make(1)]
     assert created == sorted(created)
-    assert created[-1] == 10**9
+    assert created[-1] <= 10**9
     assert 20 < sum(medium[3] for medium in make(1)) < 90
     assert 20 < 500 - len({medium[1] for medium in make(1)}) < 90
+
+
+def test_no_made_up_medium_is_whole_days_old():
+    """A policy counts in days: whether it finds a medium must not depend on the second in which it looks."""
+    for count, days in ((200, 100), (30, 90), (50, 100), (365, 365)):
+        media = seeding.generate(count=count, region="cn-shanghai", days=days, until=10**9)
+        ages = [10**9 - medium.created for medium, _ in media]
+        assert all(60 < age % 86_400 < 86_340 for age in ages)
 
 
 @pytest.mark.parametrize(
