@@ -20,8 +20,8 @@ from typing import IO, TYPE_CHECKING, Any
 from airflow_provider_ims.api.identifiers import check_media_id, match_key
 from airflow_provider_ims.arguments import is_nothing
 from airflow_provider_ims.deletion.policies import FILES_LEFT, OutcomePolicies, OutcomePolicy
-from airflow_provider_ims.deletion.record import MAX_SAMPLES, add_sample
 from airflow_provider_ims.deletion.resolve import Outcome
+from airflow_provider_ims.deletion.result import MAX_SAMPLES, add_sample
 from airflow_provider_ims.exceptions import IMSDeletionError, raised_for_airflow
 from airflow_provider_ims.files.manifest import ManifestReader, Row
 from airflow_provider_ims.files.storage import storage_path, to_line, write_whole

@@ -21,7 +21,7 @@ from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.errors import GuardError
 from airflow_provider_ims.api.identifiers import is_missing
 from airflow_provider_ims.deletion.policies import check_guards
-from airflow_provider_ims.deletion.record import MAX_SAMPLE_BYTES
+from airflow_provider_ims.deletion.result import MAX_SAMPLE_BYTES
 from airflow_provider_ims.deletion.run import DeletionRun
 from airflow_provider_ims.deletion.targets import read_targets
 from airflow_provider_ims.emulator.server import Emulator

@@ -13,20 +13,36 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
+from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 
-from airflow_provider_ims.deletion.resolve import Outcome
+from airflow_provider_ims.deletion import saved
+from airflow_provider_ims.deletion.resolve import Outcome, TargetResult
 
 KEY = "airflow_provider_ims.deletion"
 VERSION = 2
 
-MAX_TEXT = 1000
-"""No text in a checkpoint is longer; neither is a list that is no list of numbers."""
+SAVE_SECONDS = 1.0
+"""A checkpoint is saved at least so often while something happens."""
+# How many bytes the reason of a row may take, and the id of its request.
+MAX_REASON = 200
+MAX_REQUEST_ID = 100
 
 log = logging.getLogger(__name__)
+
+
+class RunConfig(NamedTuple):
+    """How the targets of a run are deleted, and where. What was saved of a run with another is no use."""
+
+    url: str
+    region: str | None
+    delete_physical_files: bool
+    preview: bool
+    verify_files: bool = False
 
 
 class StateStore(Protocol):
@@ -76,7 +92,7 @@ class NumberSet:
 
         :raises ValueError: if it is no such list, or has numbers from ``end`` on.
         """
-        (first, below), *rows = [_range(row, end) for row in _list(spelled, end + 1)]
+        (first, below), *rows = [saved.span(row, end) for row in saved.items(spelled, end + 1)]
         if first:
             raise ValueError("its finished batches do not begin with the first")
         found = cls()
@@ -134,6 +150,11 @@ class Checkpoint:
     seconds: float = 0.0
     reported: bool = False
 
+    @property
+    def judged(self) -> int:
+        """How many targets have an outcome."""
+        return sum(self.counts.values())
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON, for Airflow refuses tuples and enumerations; a copy, for the run goes on meanwhile."""
         spelled = {
@@ -155,39 +176,45 @@ class Checkpoint:
             raise ValueError("it is not of this release")
         if set(value) != {"version", *(one.name for one in fields(cls))}:
             raise ValueError("it has other fields")
-        open_, unconfirmed = _list(value["open"], 2), _number(value["unconfirmed"], 10**6)
+        open_, unconfirmed = saved.items(value["open"], 2), saved.number(value["unconfirmed"], 10**6)
         found = cls(
-            input=_text(value["input"]),
-            requested=_number(value["requested"]),
-            attempt=_number(value["attempt"], 10**9),
+            input=saved.text(value["input"]),
+            requested=saved.number(value["requested"]),
+            attempt=saved.number(value["attempt"], 10**9),
             unconfirmed=unconfirmed,
             done=NumberSet.from_ranges(value["done"], targets),
-            counts={Outcome(name): _number(count, targets) for name, count in _dict(value["counts"]).items()},
-            inferred=_number(value["inferred"], targets),
-            files_left=_number(value["files_left"], targets),
-            open={n: lost for lost in (False, True) for n in _numbers(open_[lost], targets)},
-            unwritten=[_row(row, targets) for row in _list(value["unwritten"], targets)],
+            counts={
+                Outcome(name): saved.number(count, targets)
+                for name, count in saved.mapping(value["counts"]).items()
+            },
+            inferred=saved.number(value["inferred"], targets),
+            files_left=saved.number(value["files_left"], targets),
+            open={n: lost for lost in (False, True) for n in saved.spans(open_[lost], targets)},
+            unwritten=[_row(row, targets) for row in saved.items(value["unwritten"], targets)],
             journal=[
-                (_name(name), _number(count, 10**6)) for name, count in _list(value["journal"], MAX_TEXT)
+                (saved.writer_name(name), saved.number(count, 10**6))
+                for name, count in saved.items(value["journal"], saved.MAX_TEXT)
             ],
             samples={
-                _sample_name(name): [_text(text, 10_000) for text in _list(texts, MAX_TEXT)]
-                for name, texts in _dict(value["samples"]).items()
+                _sample_name(name): [saved.text(text, 10_000) for text in saved.items(texts, saved.MAX_TEXT)]
+                for name, texts in saved.mapping(value["samples"]).items()
             },
-            request_ids=[_text(text) for text in _list(value["request_ids"], MAX_TEXT)],
-            requests=_number(value["requests"]),
-            retries=_number(value["retries"]),
-            throttled=_number(value["throttled"]),
-            seconds=_seconds(value["seconds"]),
+            request_ids=[saved.text(text) for text in saved.items(value["request_ids"], saved.MAX_TEXT)],
+            requests=saved.number(value["requests"]),
+            retries=saved.number(value["retries"]),
+            throttled=saved.number(value["throttled"]),
+            seconds=saved.seconds(value["seconds"]),
             reported=value["reported"] is True,
         )
-        if sum(found.counts.values()) + len(found.open) > targets:
+        if found.judged + len(found.open) > targets:
             raise ValueError("it counts more targets than there are")
         return found
 
 
 class CheckpointStore:
     """Saves checkpoints in a thread of its own, one at a time, so that a run need not wait for the store.
+
+    Knows how far a run may be ahead of what is saved, and when the next checkpoint is due.
 
     :param store: None saves nothing.
     """
@@ -196,6 +223,11 @@ class CheckpointStore:
         self._store = store
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ims-checkpoint")
         self._running: Future[None] | None = None
+        # Batches that are done, and not called so by a saved checkpoint.
+        self._unsaved = self._being_saved = 0
+        # How many batches may be handed out or done beyond a saved checkpoint: those that it calls unconfirmed.
+        self._bound = self._bound_being_saved = 0
+        self._saved_at = time.monotonic()
 
     @property
     def saves(self) -> bool:
@@ -212,24 +244,54 @@ class CheckpointStore:
 
         What can't be read, or is about another input, is no reason to fail: deleting twice is harmless.
         """
-        saved = self._store.get(KEY) if self._store else None
-        if saved is None:
+        found = self._store.get(KEY) if self._store else None
+        if found is None:
             return None
-        if not isinstance(saved, Mapping) or saved.get("input") != input:
+        if not isinstance(found, Mapping) or found.get("input") != input:
             log.warning("An earlier try was about another input, region or host. Starting over.")
             return None
         try:
-            return Checkpoint.from_json(saved, targets)
+            return Checkpoint.from_json(found, targets)
         except (ValueError, TypeError, KeyError, IndexError):
             log.warning("What an earlier try saved can't be used: it is damaged. Starting over.")
             return None
 
+    def add_done(self) -> None:
+        """Take note of a batch that is done."""
+        self._unsaved += 1
+
+    def may_start(self, in_flight: int) -> bool:
+        """Whether another batch may be handed out before a checkpoint is saved.
+
+        :param in_flight: batches that are being asked about for the first time.
+        """
+        return not self.saves or in_flight + self._unsaved + self._being_saved < self._bound
+
+    def is_due(self, in_flight: int, window: int) -> bool:
+        """Whether to save a checkpoint now; never while one is being saved.
+
+        :param window: requests that may be in flight.
+        :raises Exception: of the store, if the last checkpoint could not be saved.
+        """
+        if self.busy:
+            return False
+        self.wait()
+        is_blocked = in_flight + self._unsaved >= self._bound
+        is_late = self._unsaved > 0 and time.monotonic() - self._saved_at >= SAVE_SECONDS
+        return is_blocked or is_late or self._unsaved >= max(window // 2, 1)
+
     def save(self, checkpoint: Checkpoint) -> None:
-        """Begin to save a checkpoint."""
+        """Begin to save a checkpoint.
+
+        :raises Exception: of the store, if the last one could not be saved.
+        """
         self.wait()
         if (store := self._store) is not None:
             value = checkpoint.to_json()
             self._running = self._thread.submit(lambda: store.set(KEY, value))
+        self._being_saved, self._unsaved = self._unsaved, 0
+        self._bound_being_saved = checkpoint.unconfirmed
+        self._saved_at = time.monotonic()
 
     def wait(self) -> None:
         """Wait until the last checkpoint is saved.
@@ -239,6 +301,7 @@ class CheckpointStore:
         running, self._running = self._running, None
         if running:
             running.result()
+        self._being_saved, self._bound = 0, self._bound_being_saved
 
     def close(self) -> None:
         """End the thread."""
@@ -256,6 +319,22 @@ def forget(store: StateStore) -> None:
         )
 
 
+def rows(results: Sequence[TargetResult], at: int) -> Iterator[Row]:
+    """Spell results of one batch as few rows."""
+    ordered = sorted(results, key=lambda result: result.target.ordinal)
+    # What follows one another has the same distance from its place in the list.
+    places = {result.target.ordinal: place for place, result in enumerate(ordered)}
+
+    def alike(result: TargetResult) -> tuple[Any, ...]:
+        distance = result.target.ordinal - places[result.target.ordinal]
+        request_id, reason = shorten(result.request_id, MAX_REQUEST_ID), shorten(result.reason, MAX_REASON)
+        return distance, result.outcome, result.inferred, request_id, reason, result.file
+
+    for (_, outcome, inferred, request_id, reason, file), group in groupby(ordered, alike):
+        ordinals = [result.target.ordinal for result in group]
+        yield Row(ordinals[0], ordinals[-1] + 1, outcome, inferred, request_id, at, reason, file)
+
+
 def ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
     """Return numbers as (first, end) of each row of them."""
     found: list[tuple[int, int]] = []
@@ -267,74 +346,30 @@ def ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
     return found
 
 
-def _number(value: Any, most: int = 2**53) -> int:
-    if type(value) is not int or not 0 <= value <= most:
-        raise ValueError("a number in it is none")
-    return value
+def shorten(text: str | None, most: int) -> str | None:
+    """Return as much of a text as takes ``most`` bytes in JSON: six for a character beyond ASCII, twelve for some."""
+    if text is None or (text.isascii() and len(text) <= most):
+        return text
+    kept = text[:most]
+    while len(json.dumps(kept)) > most + 2:
+        kept = kept[:-1]
+    return kept
 
 
 def _sample_name(name: str) -> str:
     return name if name == "files_left" else Outcome(name).value
 
 
-def _seconds(value: Any) -> float:
-    if type(value) not in (int, float) or not 0 <= value < 2**53:
-        raise ValueError("its time is none")
-    return float(value)
-
-
-def _text(value: Any, most: int = MAX_TEXT) -> str:
-    if not isinstance(value, str) or len(value) > most:
-        raise ValueError("a text in it is none")
-    return value
-
-
-def _name(value: Any) -> str:
-    """A writer's name becomes part of a path."""
-    if not (name := _text(value)).replace("-", "").isalnum():
-        raise ValueError("the name of a writer is none")
-    return name
-
-
-def _list(value: Any, most: int) -> list[Any]:
-    if not isinstance(value, list) or len(value) > most:
-        raise ValueError("a list in it is none")
-    return value
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError("an object in it is none")
-    return value
-
-
-def _range(value: Any, end: int) -> tuple[int, int]:
-    first, last = (_number(number, end) for number in _list(value, 2))
-    if first > last:
-        raise ValueError("a range in it is none")
-    return first, last
-
-
-def _numbers(value: Any, end: int) -> Iterator[int]:
-    seen = 0
-    for row in _list(value, end):
-        first, last = _range(row, end)
-        seen += last - first
-        if seen > end:
-            raise ValueError("its ranges overlap")
-        yield from range(first, last)
-
-
 def _row(value: Any, targets: int) -> Row:
-    first, end, outcome, inferred, request_id, at, reason, file = _list(value, 8)
-    _range([first, end], targets)
+    first, end, outcome, inferred, request_id, at, reason, file = saved.items(value, 8)
+    saved.span([first, end], targets)
     return Row(
         first,
         end,
         Outcome(outcome),
         inferred is True,
-        None if request_id is None else _text(request_id),
-        _number(at, 2**40),
-        None if reason is None else _text(reason),
-        None if file is None else _text(file),
+        None if request_id is None else saved.text(request_id),
+        saved.number(at, 2**40),
+        None if reason is None else saved.text(reason),
+        None if file is None else saved.text(file),
     )

@@ -213,7 +213,7 @@ class BatchDeleter:
 
     def _send(self, targets: Sequence[Target]) -> Response[Deletion]:
         values = [target.value for target in targets]
-        return self._patiently(
+        return self._wait_out_throttling(
             lambda: operations.delete_media_infos(
                 self._client,
                 media_ids=values if self._kind == "media_id" else (),
@@ -223,8 +223,8 @@ class BatchDeleter:
             )
         )
 
-    def _patiently(self, call: Callable[[], Response[T]]) -> Response[T]:
-        """Go on being throttled for as long as other requests get through: the limit is shared."""
+    def _wait_out_throttling(self, call: Callable[[], Response[T]]) -> Response[T]:
+        """Send a call again that is throttled, for as long as other requests get through: the limit is shared."""
         lost = False
         while True:
             try:
@@ -287,7 +287,7 @@ class BatchDeleter:
         """Return those that the service shows; those that it refuses to read are unknown."""
         targets = building.left
         values = [target.value for target in targets]
-        answer = self._patiently(
+        answer = self._wait_out_throttling(
             lambda: operations.find_media(self._client, values, by=self._kind, stop=self._stop)
         )
         found = answer.value

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_ims.api.client import IMSClient, RequestStats
 from airflow_provider_ims.api.errors import CallAbandoned, IMSError, IMSTransientError
-from airflow_provider_ims.deletion.checkpoint import StateStore
+from airflow_provider_ims.deletion.checkpoint import RunConfig, StateStore
 from airflow_provider_ims.deletion.policies import NAMED_IN_A_MESSAGE, OutcomePolicies, targets_in_words
 from airflow_provider_ims.deletion.progress import Progress
-from airflow_provider_ims.deletion.record import MAX_OPEN, RunConfig, RunRecord
+from airflow_provider_ims.deletion.record import MAX_OPEN, RunRecord
 from airflow_provider_ims.deletion.resolve import BatchDeleter, BatchResult, Outcome, TargetResult, WhyKept
 from airflow_provider_ims.deletion.targets import Batch, Target, Targets
 from airflow_provider_ims.deletion.threads import LinkedEvent, run_interruptible
-from airflow_provider_ims.deletion.verify import FileState, FileVerifier, has_file_to_look_for
+from airflow_provider_ims.deletion.verify import FileSearch, FileVerifier
 
 if TYPE_CHECKING:
     from airflow_provider_ims.compat import ObjectStoragePath
@@ -37,8 +37,6 @@ LOOK_AGAIN_SECONDS = (1, 2, 4, 8, 15)
 DEFAULT_CONCURRENCY, MAX_CONCURRENCY = 32, 64
 # What a stopped run gives the requests in flight beyond their own bound.
 STOP_GRACE_SECONDS = 2.0
-# Files are looked for in so many requests at once, when so many have gathered, or after so many seconds.
-VERIFYING_AT_ONCE, FILES_AT_ONCE, VERIFY_SECONDS = 4, 500, 0.25
 # The run looks around so often when nothing happens.
 LONGEST_IDLE_SECONDS = 0.2
 
@@ -135,12 +133,7 @@ class DeletionRun:
             why_kept=why_kept,
             find_urls=verifier is not None,
         )
-        self._verifier = verifier
-        # Deleted targets whose files are to be looked for: at once, later, just now.
-        self._to_verify: list[TargetResult] = []
-        self._verify_later: list[tuple[float, int, list[TargetResult]]] = []
-        self._verifying: dict[Future[list[TargetResult]], int] = {}
-        self._verify_at = 0.0
+        self._files = FileSearch(verifier, LOOK_AGAIN_SECONDS) if verifier else None
         self._record = RunRecord(
             targets,
             config=self._config,
@@ -293,29 +286,38 @@ class DeletionRun:
                     exhausted = work is None
                 if not work:
                     break
-                self._in_flight[pool.submit(self._do, work)] = work
+                self._in_flight[pool.submit(self._ask, work)] = work
             is_idle = not self._in_flight and not self._recheck and exhausted
-            self._verify(pool, at_once=is_idle)
-            if is_idle and not self._has_files_to_verify:
+            if self._files and not self._stop_asking.is_set():
+                self._files.start(pool, at_once=is_idle)
+            if is_idle and (self._files is None or self._files.is_over):
                 return
-            self._take_in(timeout=self._idle_seconds())
+            self._wait_for_results(timeout=self._idle_seconds())
             self._record.catch_up(
                 self._stats, self._seconds, in_flight=self._new_in_flight, window=self._window()
             )
             if not self._progress.seconds_left:
-                asked_again, files_sought = 0, 0
-                if exhausted and not self._new_in_flight:
-                    works = (*self._in_flight.values(), *(work for _, _, work in self._recheck))
-                    asked_again = sum(len(work.targets) for work in works)
-                    files_sought = self._record.left - len(self._record.unread) - asked_again
-                self._progress.log(
-                    self._record.judged,
-                    self._record.summary(),
-                    self._stats,
-                    asked_again=asked_again,
-                    files_sought=files_sought,
-                    trouble=self._trouble(),
-                )
+                self._log_progress(is_tail=exhausted and not self._new_in_flight)
+
+    def _log_progress(self, *, is_tail: bool) -> None:
+        """Say how far the run is.
+
+        :param is_tail: nothing is left but what is asked about again, and files that are looked for.
+        """
+        record, error = self._record, self.client.last_error
+        asked_again, files_sought = 0, 0
+        if is_tail:
+            works = (*self._in_flight.values(), *(work for _, _, work in self._recheck))
+            asked_again = sum(len(work.targets) for work in works)
+            files_sought = record.left - len(record.unread) - asked_again
+        self._progress.log(
+            record.judged,
+            record.summary(),
+            self._stats,
+            asked_again=asked_again,
+            files_sought=files_sought,
+            trouble=str(error) if error else None,
+        )
 
     def _window(self) -> int:
         """How many requests may be in flight: one until an answer came, so that a refusal is but one.
@@ -349,7 +351,7 @@ class DeletionRun:
             seconds = min(seconds, max(self._recheck[0][0] - time.monotonic(), 0.0))
         return seconds
 
-    def _do(self, work: Work) -> BatchResult:
+    def _ask(self, work: Work) -> BatchResult:
         """Ask about targets. Runs in a thread of the pool."""
         if self._stop_asking.is_set():
             return BatchResult([], open=work.targets, unconfirmed=work.unconfirmed)
@@ -359,16 +361,18 @@ class DeletionRun:
             return self._deleter.delete(work.targets, work.unconfirmed)
         return self._deleter.look(work.targets, work.unconfirmed)
 
-    def _take_in(self, timeout: float) -> None:
+    def _wait_for_results(self, timeout: float) -> None:
         """Settle what came back, or wait until something does."""
-        waiting: set[Future[Any]] = {*self._in_flight, *self._verifying, *self._record.busy}
+        looks = set(self._files.running) if self._files else set()
+        waiting: set[Future[Any]] = {*self._in_flight, *looks, *self._record.busy}
         if not waiting:
             self._stop_asking.wait(timeout)
             return
         done, _ = wait(waiting, timeout=timeout, return_when=FIRST_COMPLETED)
         self._settle_all(done & self._in_flight.keys())
-        for future in done & self._verifying.keys():
-            self._settle_files(future.result(), self._verifying.pop(future))
+        for look in looks & done:
+            assert self._files
+            self._record_results(None, self._files.settle(look), {})
 
     def _settle_all(self, done: Iterable[Future[BatchResult]]) -> None:
         for future in done:
@@ -394,11 +398,12 @@ class DeletionRun:
         elif again.targets:
             still_open |= dict.fromkeys(again.targets, again.unconfirmed)
             self._look_again(again, after=LOOK_AGAIN_SECONDS[work.asked])
-        if self._verifier:
-            self._to_verify += filter(has_file_to_look_for, results)
+        if self._files:
+            deleted = [result for result in results if result.outcome is Outcome.DELETED]
+            self._files.gather(deleted)
             # Until then they are open: a next try finds them gone, and looks for their files.
-            still_open |= {result.target: True for result in results if has_file_to_look_for(result)}
-            results = [result for result in results if not has_file_to_look_for(result)]
+            still_open |= {result.target: True for result in deleted}
+            results = [result for result in results if result.outcome is not Outcome.DELETED]
         self._record_results(work.batch, results, still_open)
         if came.error and not isinstance(came.error, CallAbandoned):
             self._error = self._error or came.error  # those in flight are often refused alike
@@ -414,36 +419,6 @@ class DeletionRun:
             for result in results:
                 self._on_result(result)
 
-    @property
-    def _has_files_to_verify(self) -> bool:
-        return bool(self._to_verify or self._verify_later or self._verifying)
-
-    def _verify(self, pool: ThreadPoolExecutor, *, at_once: bool) -> None:
-        """Look for files: for many at a time, for one request tells of all that lie near each other."""
-        if not self._verifier or self._stop_asking.is_set():
-            return
-        now = time.monotonic()
-        is_due = at_once or len(self._to_verify) >= FILES_AT_ONCE or now >= self._verify_at
-        if self._to_verify and is_due and len(self._verifying) < VERIFYING_AT_ONCE:
-            self._verifying[pool.submit(self._verifier.look, self._to_verify)] = 0
-            self._to_verify, self._verify_at = [], now + VERIFY_SECONDS
-        while self._verify_later and self._verify_later[0][0] <= now:
-            _, looks, results = heapq.heappop(self._verify_later)
-            self._verifying[pool.submit(self._verifier.look, results)] = looks
-
-    def _settle_files(self, results: Sequence[TargetResult], looks: int) -> None:
-        """Record what became of files; those that are there are looked for again, like media that reads show."""
-        settled, again = list[TargetResult](), list[TargetResult]()
-        for result in results:
-            if result.file == FileState.LEFT and looks < len(LOOK_AGAIN_SECONDS):
-                again.append(result._replace(file=None))
-            else:
-                settled.append(result)
-        if again:
-            due = time.monotonic() + LOOK_AGAIN_SECONDS[looks]
-            heapq.heappush(self._verify_later, (due, looks + 1, again))
-        self._record_results(None, settled, {})
-
     def _finish_what_is_in_flight(self) -> None:
         """Wait, bounded, for requests that are out; what they did belongs into report and checkpoint."""
         patience = self.client.stop_seconds + STOP_GRACE_SECONDS
@@ -451,8 +426,3 @@ class DeletionRun:
         while self._in_flight and (left := end - time.monotonic()) > 0:
             done, _ = wait(self._in_flight, timeout=left, return_when=FIRST_COMPLETED)
             self._settle_all(done)
-
-    def _trouble(self) -> str | None:
-        """Why nothing went through lately, None if something did."""
-        error = self.client.last_error
-        return str(error) if error else None

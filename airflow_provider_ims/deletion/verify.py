@@ -9,15 +9,19 @@ Source: https://www.alibabacloud.com/help/en/ims/developer-reference/api-ice-202
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor, Future
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from airflow_provider_ims.api.identifiers import oss_region, stored_object
-from airflow_provider_ims.deletion.resolve import Outcome, TargetResult
+from airflow_provider_ims.deletion.resolve import TargetResult
 
 MAX_REASON = 200
+# Files are looked for in so many requests at once, when so many have gathered, or after so many seconds.
+REQUESTS_AT_ONCE, FILES_AT_ONCE, GATHER_SECONDS = 4, 500, 0.25
 
 
 class FileState(StrEnum):
@@ -78,9 +82,77 @@ class FileVerifier:
         return [found[place] for place in range(len(results))]
 
 
-def has_file_to_look_for(result: TargetResult) -> bool:
-    """Whether it was deleted, so that its file had to go."""
-    return result.outcome is Outcome.DELETED and result.file is None
+class _Look(NamedTuple):
+    """Deleted targets whose files are looked for: when, and how often that was done before."""
+
+    results: Sequence[TargetResult]
+    due: float = 0.0
+    looks: int = 0
+
+
+class FileSearch:
+    """Looks for the files of what a run deletes, side by side with its requests.
+
+    Many are looked for at a time, for one request tells of all that lie near each other. One thread uses it, and the
+    looks run in a pool.
+
+    :param verifier: does a look.
+    :param pauses: a file that is there is looked for again after each of these seconds.
+    """
+
+    def __init__(self, verifier: FileVerifier, pauses: Sequence[float]) -> None:
+        self._verifier = verifier
+        self._pauses = pauses
+        self._gathered: list[TargetResult] = []
+        self._gather_until = 0.0
+        self._again: list[_Look] = []
+        self._running: dict[Future[list[TargetResult]], _Look] = {}
+
+    @property
+    def running(self) -> Iterable[Future[list[TargetResult]]]:
+        """The looks that are under way."""
+        return self._running.keys()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is looked for any more."""
+        return not (self._gathered or self._again or self._running)
+
+    def gather(self, results: Iterable[TargetResult]) -> None:
+        """Take in deleted targets."""
+        self._gathered += results
+
+    def start(self, pool: Executor, *, at_once: bool) -> None:
+        """Begin the looks that are due.
+
+        :param at_once: there is nothing more to gather.
+        """
+        now = time.monotonic()
+        is_due = at_once or len(self._gathered) >= FILES_AT_ONCE or now >= self._gather_until
+        if self._gathered and is_due and len(self._running) < REQUESTS_AT_ONCE:
+            self._look(pool, _Look(self._gathered))
+            self._gathered, self._gather_until = [], now + GATHER_SECONDS
+        due = [look for look in self._again if look.due <= now]
+        self._again = [look for look in self._again if look.due > now]
+        for look in due:
+            self._look(pool, look)
+
+    def settle(self, future: Future[list[TargetResult]]) -> list[TargetResult]:
+        """Return what is known by a look that is over; the rest is looked for again, like media that reads show."""
+        look = self._running.pop(future)
+        settled, again = list[TargetResult](), list[TargetResult]()
+        for result in future.result():
+            if result.file == FileState.LEFT and look.looks < len(self._pauses):
+                again.append(result._replace(file=None))
+            else:
+                settled.append(result)
+        if again:
+            due = time.monotonic() + self._pauses[look.looks]
+            self._again.append(_Look(again, due, look.looks + 1))
+        return settled
+
+    def _look(self, pool: Executor, look: _Look) -> None:
+        self._running[pool.submit(self._verifier.look, look.results)] = look
 
 
 def _unknown(result: TargetResult, reason: str) -> TargetResult:

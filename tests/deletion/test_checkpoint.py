@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_ims.deletion.checkpoint import KEY, Checkpoint, CheckpointStore, NumberSet, Row, forget
+from airflow_provider_ims.deletion.lines import LINE_LOST
 from airflow_provider_ims.deletion.policies import FILES_LEFT
-from airflow_provider_ims.deletion.record import LINE_LOST, MAX_SAMPLES
 from airflow_provider_ims.deletion.resolve import Outcome
+from airflow_provider_ims.deletion.result import MAX_SAMPLES
 from airflow_provider_ims.deletion.targets import read_targets
 from airflow_provider_ims.deletion.verify import FileState
 from airflow_provider_ims.emulator.server import Emulator

@@ -14,16 +14,10 @@ import pytest
 
 from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.identifiers import MAX_MEDIA_PER_CALL
-from airflow_provider_ims.deletion.checkpoint import KEY, Checkpoint, NumberSet, Row
-from airflow_provider_ims.deletion.record import (
-    MAX_OPEN,
-    MAX_REQUEST_ID,
-    MAX_SAMPLES,
-    MAX_UNWRITTEN,
-    _rows,
-    add_sample,
-)
+from airflow_provider_ims.deletion.checkpoint import KEY, MAX_REQUEST_ID, Checkpoint, NumberSet, Row, rows
+from airflow_provider_ims.deletion.record import MAX_OPEN, MAX_UNWRITTEN
 from airflow_provider_ims.deletion.resolve import Outcome, TargetResult
+from airflow_provider_ims.deletion.result import MAX_SAMPLES, add_sample
 from airflow_provider_ims.deletion.targets import Target, read_targets
 from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.exceptions import IMSAuthError, IMSError, IMSThrottlingError
@@ -202,7 +196,7 @@ def test_the_largest_checkpoint_fits_and_is_read_again() -> None:
         done=NumberSet(range(0, 2 * answers, 2)),
         counts=dict.fromkeys(Outcome, 10**6),
         open={2 * number: number % 4 == 0 for number in range(MAX_OPEN + answers)},
-        unwritten=list(_rows(results, 2**31)),
+        unwritten=list(rows(results, 2**31)),
         journal=[("a" * 32, 1000)] * 30,
         samples={name: samples for name in (*Outcome, "files_left")},
         request_ids=["r" * MAX_REQUEST_ID] * MAX_SAMPLES,

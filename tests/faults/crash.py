@@ -152,9 +152,9 @@ class MortalRun(DeletionRun):
 
     life: Life
 
-    def _do(self, work: Work) -> BatchResult:
+    def _ask(self, work: Work) -> BatchResult:
         with self.life.busy():
-            result = super()._do(work)
+            result = super()._ask(work)
         self.life.at("answer")
         return result
 

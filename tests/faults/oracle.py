@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_ims.deletion.record import LINE_LOST
+from airflow_provider_ims.deletion.lines import LINE_LOST
 from airflow_provider_ims.deletion.resolve import Outcome
 from airflow_provider_ims.deletion.targets import match_key
 from airflow_provider_ims.emulator.server import Emulator

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_ims.deletion.record import LINE_LOST
+from airflow_provider_ims.deletion.lines import LINE_LOST
 from airflow_provider_ims.emulator.server import Emulator
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "dev"))

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_ims.deletion.checkpoint import Checkpoint
-from airflow_provider_ims.deletion.record import LINE_LOST
+from airflow_provider_ims.deletion.lines import LINE_LOST
 from airflow_provider_ims.deletion.resolve import Outcome
 from airflow_provider_ims.files.storage import to_line
 from airflow_provider_ims.web import app as app_module

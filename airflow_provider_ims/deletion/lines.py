@@ -1,0 +1,92 @@
+"""The lines of a report: what they say of a target, and which of them there must be."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow_provider_ims.api.times import write_time
+from airflow_provider_ims.deletion.checkpoint import Checkpoint, Row, RunConfig
+from airflow_provider_ims.deletion.resolve import Outcome, TargetResult
+from airflow_provider_ims.deletion.result import known_outcomes
+from airflow_provider_ims.deletion.targets import Target, Targets, batches
+from airflow_provider_ims.files.report import Spool
+from airflow_provider_ims.files.storage import to_line
+
+LINE_LOST = "its line was lost with what an earlier try had written"
+
+
+class Lines:
+    """The lines of one run.
+
+    :param targets: of the run.
+    :param config: of the run.
+    """
+
+    def __init__(self, targets: Targets, config: RunConfig) -> None:
+        self._targets = targets
+        self._config = config
+
+    def line_of(self, result: TargetResult, at: int | None) -> dict[str, Any]:
+        """Return the line about a target.
+
+        :param at: when its outcome was known, in seconds since the epoch.
+        """
+        line: dict[str, Any] = dict(result.target.columns or {self._targets.kind: result.target.value})
+        if "reason" in line:  # why the plan chose it; the report's own reason is why it is not deleted
+            line["planned_because"] = line.pop("reason")
+        line |= {
+            "outcome": result.outcome.value,
+            "inferred": result.inferred,
+            "request_id": result.request_id,
+            "at": None if at is None else write_time(datetime.fromtimestamp(at, UTC)),
+        }
+        if result.file:
+            line["file"] = result.file
+        if result.reason:
+            line["reason"] = result.reason
+        if self._config.preview:
+            line["preview"] = True
+        return line
+
+    def of_rows(self, rows: Iterable[Row]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Make the lines again that a checkpoint holds as rows, with the ordinals of their targets."""
+        by_ordinal = {ordinal: row for row in rows for ordinal in range(row.first, row.end)}
+        if not by_ordinal:
+            return
+        for target in self._targets:
+            if row := by_ordinal.get(target.ordinal):
+                result = TargetResult(
+                    target, row.outcome, row.inferred, row.request_id, row.reason, file=row.file
+                )
+                yield target.ordinal, self.line_of(result, row.at)
+
+    def lost(self, checkpoint: Checkpoint, spool: Spool) -> Iterator[Target]:
+        """Find those that are done, and whose line is lost."""
+        for batch in batches(self._targets):
+            if batch.number in checkpoint.done:
+                for target in batch.targets:
+                    if target.ordinal not in spool and target.ordinal not in checkpoint.open:
+                        yield target
+
+    def in_order(
+        self, checkpoint: Checkpoint, spool: Spool, unread: Mapping[int, TargetResult]
+    ) -> Iterator[bytes]:
+        """Go through the lines of all targets that have an outcome or could not be read, in order."""
+        if not unread and spool.lines == len(self._targets):
+            for ordinal in range(spool.lines):
+                yield spool.get(ordinal) or b""
+            return
+        known, others = known_outcomes(checkpoint)
+        lost = {target.ordinal for target in self.lost(checkpoint, spool)}
+        for target in self._targets:
+            if found := unread.get(target.ordinal):
+                yield to_line(self.line_of(found, int(time.time())))
+            elif line := spool.get(target.ordinal):
+                yield line
+            elif target.ordinal in lost:
+                outcome = known.get(target.value, others)
+                about = self.line_of(TargetResult(target, Outcome.DELETED, reason=LINE_LOST), None)
+                yield to_line(about | {"outcome": outcome, "inferred": None})
