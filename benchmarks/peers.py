@@ -6,7 +6,7 @@ import http.client
 import json
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,6 +36,22 @@ def sdk(host: str) -> Delete:
     return lambda media_ids: client.delete_media_infos(
         DeleteMediaInfosRequest(media_ids=",".join(media_ids), delete_physical_files=False)
     )
+
+
+def sdk_pages(host: str) -> Iterator[list[Any]]:
+    """Follow the official SDK's pages of a whole library, 100 media each."""
+    from alibabacloud_ice20201109.client import Client
+    from alibabacloud_ice20201109.models import ListMediaBasicInfosRequest
+    from alibabacloud_tea_openapi.models import Config
+
+    client = Client(Config(access_key_id=KEY_ID, access_key_secret=SECRET, endpoint=host, protocol="http"))
+    token: str | None = None
+    while True:
+        request = ListMediaBasicInfosRequest(max_results=100, next_token=token, include_file_basic_info=True)
+        body = client.list_media_basic_infos(request).body
+        yield body.media_infos
+        if not (token := body.next_token):
+            return
 
 
 def sdk_with_tenacity(host: str) -> Delete:

@@ -67,28 +67,40 @@ def draw_imports(measured: Measured) -> Any:
 
 
 def draw_limit(measured: Measured) -> Any:
-    """A panel for each limit: the share used over time."""
-    limits = list(limit.SECONDS)
-    figure, panels = plt.subplots(len(limits), 1, figsize=(8, 8.4), layout="constrained")
-    for axes, rate in zip(panels, limits, strict=True):
+    """A panel for each limit, a column for each delay: the share used over time."""
+    rates = list(dict.fromkeys(watch.limit for watch in limit.WATCHES))
+    delays = list(dict.fromkeys(watch.answer_ms for watch in limit.WATCHES))
+    figure, panels = plt.subplots(len(rates), len(delays), figsize=(10, 10), layout="constrained")
+    for watch in limit.WATCHES:
+        axes = panels[rates.index(watch.limit)][delays.index(watch.answer_ms)]
         for name, (colour, line, _) in zip(limit.CONTENDERS, STYLES, strict=True):
-            if points := measured.curves.get(f"{name}|{rate}"):
+            if points := measured.curves.get(f"{name}|{watch.key}"):
                 thick = 2.4 if name == limit.OURS else 1.4
                 axes.plot(*zip(*points, strict=True), line, color=colour, lw=thick, label=name)
         axes.axhline(100, color="black", lw=0.8)
         axes.set_ylim(0, 135)
-        axes.set_xlim(0, limit.SECONDS[rate])
+        axes.set_xlim(0, watch.seconds)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        refused = (statistics.median(found[f"throttled_{rate}"]) for found in measured.samples.values())
+        if watch.reachable < watch.limit:
+            axes.axhline(100 * watch.reachable / watch.limit, color=GREY, lw=0.8, ls="--")
+        refused = [
+            statistics.median(found[name])
+            for found in measured.samples.values()
+            if (name := f"throttled_{watch.key}") in found
+        ]
         words = ", ".join(f"{share:.0f}" for share in refused)
         axes.set_title(
-            f"limit of {rate} requests a second (throttled, in the order above: {words} %)",
+            f"{watch.limit:,} a second at {watch.answer_ms} ms (throttled: {words} %)",
             loc="left",
             fontsize=10,
         )
-        axes.set_ylabel("share of it used (%)")
-    panels[-1].set_xlabel("time since the first request (s)")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
+    for row in panels:
+        row[0].set_ylabel("share of the limit used (%)")
+    for axes in panels[-1]:
+        axes.set_xlabel("time since the first request (s)")
+    figure.legend(
+        *panels[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False
+    )
     return figure
 
 

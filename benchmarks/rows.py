@@ -11,7 +11,7 @@ from typing import Any
 Samples = dict[str, dict[str, list[float]]]
 """Contender -> quantity -> a value for each round."""
 
-NAMES = ("imports", "cost", "latency", "limit", "size", "waiting", "planning", "resuming")
+NAMES = ("imports", "cost", "latency", "limit", "size", "waiting", "planning", "resuming", "store")
 """The modules with a row each, in the order of the table."""
 
 

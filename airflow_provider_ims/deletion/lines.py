@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from airflow_provider_ims.api.times import write_time
@@ -16,6 +17,11 @@ from airflow_provider_ims.files.report import Spool
 from airflow_provider_ims.files.storage import to_line
 
 LINE_LOST = "its line was lost with what an earlier try had written"
+
+
+@lru_cache(maxsize=8)  # a batch has one, and so have many that come in the same second
+def _spell_time(at: int) -> str:
+    return write_time(datetime.fromtimestamp(at, UTC))
 
 
 class Lines:
@@ -41,7 +47,7 @@ class Lines:
             "outcome": result.outcome.value,
             "inferred": result.inferred,
             "request_id": result.request_id,
-            "at": None if at is None else write_time(datetime.fromtimestamp(at, UTC)),
+            "at": None if at is None else _spell_time(at),
         }
         if result.file:
             line["file"] = result.file

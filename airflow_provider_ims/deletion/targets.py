@@ -172,7 +172,8 @@ def batches(targets: Iterable[Target]) -> Iterator[Batch]:
     """Cut targets into batches of at most 20, each short enough for a request line."""
     number, batch, size = 0, list[Target](), 0
     for target in targets:
-        length = len(quote(target.value, safe="~")) + len("%2C")
+        is_plain = target.value.isascii() and target.value.isalnum()  # as most ids are
+        length = len(target.value if is_plain else quote(target.value, safe="~")) + len("%2C")
         if batch and (len(batch) == MAX_MEDIA_PER_CALL or size + length > MAX_BATCH_QUERY_BYTES):
             yield Batch(number, tuple(batch))
             number, batch, size = number + 1, [], 0

@@ -52,7 +52,7 @@ JOURNAL = "_journal"
 LINES_IN_A_PART = 100_000
 LONGEST_NAME = 120
 """Bytes of a folder's value; file systems take 255 for a name."""
-THREADS, DELETING_THREADS = 4, 16
+THREADS, DELETING_THREADS = 4, 32
 # A file of the journal is written after so many notes or seconds; in a long run seconds are a part of its time.
 NOTES_IN_A_FILE, FILE_SECONDS, FILE_GROWTH, LONGEST_FILE_SECONDS = 50, 0.25, 1 / 200, 5.0
 
@@ -160,11 +160,15 @@ class Spool:
         self.lines = 0
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close(), or with the object
         self._end = 0
+        # To seek is to flush what was written.
+        self._is_at_end = True
         self._offsets = array("q", [-1]) * targets
 
     def put(self, ordinal: int, line: bytes) -> None:
         """Take in a line."""
-        self._file.seek(self._end)
+        if not self._is_at_end:
+            self._file.seek(self._end)
+            self._is_at_end = True
         self._file.write(line)
         self.lines += self._offsets[ordinal] < 0
         self._offsets[ordinal] = self._end
@@ -174,6 +178,7 @@ class Spool:
         """Return the line about a target, None if there is none."""
         if ordinal not in self:
             return None
+        self._is_at_end = False
         self._file.seek(self._offsets[ordinal])
         return self._file.readline()
 

@@ -31,6 +31,9 @@ MAX_LINE_BYTES = 2**20
 _READ_BYTES = 4 * 2**20
 """What one request to a store reads."""
 
+_PIECE_BYTES = 64 * 2**10
+"""What is handed to a file at once, about."""
+
 _ONE_PUT_BYTES = 8 * 2**20
 """A file up to here is written to a store in one request; a larger one in parts, which are joined at its end."""
 
@@ -198,9 +201,9 @@ def write_whole(path: ObjectStoragePath, chunks: Iterable[bytes], content_type: 
     digest = hashlib.sha256()
 
     def hashed() -> Iterator[bytes]:
-        for chunk in chunks:
-            digest.update(chunk)
-            yield chunk
+        for piece in _in_pieces(chunks):
+            digest.update(piece)
+            yield piece
 
     if is_local(path):
         _write_local(path, hashed())
@@ -337,6 +340,17 @@ def _open_to_read(path: ObjectStoragePath) -> io.BufferedReader:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     # The buffered files of stores take no size in readline, so a line could be as long as memory.
     return io.BufferedReader(file, buffer_size)
+
+
+def _in_pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Put lines together, each of which would cost as much as many."""
+    piece = bytearray()
+    for chunk in chunks:
+        piece += chunk
+        if len(piece) >= _PIECE_BYTES:
+            yield bytes(piece)
+            piece.clear()
+    yield bytes(piece)
 
 
 def _write_local(path: ObjectStoragePath, chunks: Iterable[bytes]) -> None:
