@@ -97,17 +97,13 @@ class Schedule:
         subject = subjects.get(value)
         if subject is None or not subject.waiters:
             subject = subjects[value] = _Subject(value, waiter.interval)
-            before = inf
-        elif subject.due == inf:  # is being asked for
-            subject.waiters.add(waiter)
-            subject.interval = min(subject.interval, waiter.interval)
-            return
-        else:
-            before = subject.due
+        is_asked_for = bool(subject.waiters) and subject.due == inf
+        before = subject.due
         subject.waiters.add(waiter)
         subject.interval = min(subject.interval, waiter.interval)
-        subject.schedule(now)
-        subject.due = min(subject.due, before)
+        if not is_asked_for:
+            subject.schedule(now)
+            subject.due = min(subject.due, before)
 
     def leave(self, waiter: Waiter, now: int) -> None:
         """Forget a waiter, and what nobody else waits for."""
