@@ -104,8 +104,8 @@ class Plan:
 
 
 @dataclass
-class _Spool:
-    """The rows of a plan on disk, sorted, while the library is still being listed; and what they add up to."""
+class _PlanStats:
+    """What the rows of a plan add up to, counted while the library is still being listed."""
 
     selection: Selection
     as_of: datetime
@@ -168,15 +168,15 @@ def write_plan(
     :raises StorageError: if it can't be written just now.
     """
     target = check_plan_path(path)
-    spool = _Spool(Selection(policy), as_of)
+    stats = _PlanStats(Selection(policy), as_of)
     # A database without a name lies in a temporary file; a library of any size is sorted in little memory.
     with closing(sqlite3.connect("")) as database:
         database.execute(
             "CREATE TABLE plan (created TEXT, media_id TEXT, line BLOB, PRIMARY KEY (created, media_id))"
             " WITHOUT ROWID"
         )
-        database.executemany("INSERT INTO plan VALUES (?, ?, ?)", spool.rows(media))
-        header = _header(spool, database, caps, region, host)
+        database.executemany("INSERT INTO plan VALUES (?, ?, ?)", stats.rows(media))
+        header = _header(stats, database, caps, region, host)
         digest = write_whole(target, _lines(header, database))
         first = _shown(database, "ASC", ROWS_SHOWN)
         last = _shown(database, "DESC", min(ROWS_SHOWN, max(0, header["selected"] - ROWS_SHOWN)))[::-1]
@@ -185,8 +185,8 @@ def write_plan(
         digest,
         header,
         policy,
-        spool.by_month(),
-        spool.by_type(),
+        stats.by_month(),
+        stats.by_type(),
         first,
         last,
     )
@@ -278,9 +278,9 @@ def file_size(count: int | float) -> str:
 
 
 def _header(
-    spool: _Spool, database: sqlite3.Connection, caps: Caps, region: str | None, host: str
+    stats: _PlanStats, database: sqlite3.Connection, caps: Caps, region: str | None, host: str
 ) -> dict[str, Any]:
-    selection = spool.selection
+    selection = stats.selection
     selected, oldest, newest = database.execute(
         "SELECT count(*), min(created), max(created) FROM plan"
     ).fetchone()
@@ -289,21 +289,21 @@ def _header(
         "refused": caps.why_refused(selected, selection.population),
         "region": region,
         "host": host,
-        "as_of": write_time(spool.as_of),
+        "as_of": write_time(stats.as_of),
         "policy": selection.policy.as_json(),
         "max_media": caps.max_media,
         "max_percent": caps.max_percent,
         "population": selection.population,
         "selected": selected,
         "percent": percentage(selected, selection.population),
-        "bytes": spool.size,
-        "size_unknown": spool.size_unknown,
+        "bytes": stats.size,
+        "size_unknown": stats.size_unknown,
         "oldest": oldest,
         "newest": newest,
         "kept": dict(sorted(selection.kept.items(), key=lambda item: (-item[1], item[0]))),
         "undecided": selection.undecided,
-        "months": {month: list(counts) for month, counts in spool.by_month().items()},
-        "types": {kind: list(counts) for kind, counts in spool.by_type().items()},
+        "months": {month: list(counts) for month, counts in stats.by_month().items()},
+        "types": {kind: list(counts) for kind, counts in stats.by_type().items()},
     }
 
 

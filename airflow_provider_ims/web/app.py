@@ -25,8 +25,7 @@ from airflow_provider_ims.deletion.resolve import Outcome
 from airflow_provider_ims.links.ims import URL_PREFIX
 from airflow_provider_ims.retention.page import FILTERS
 from airflow_provider_ims.web import deletion, plan
-from airflow_provider_ims.web.lines import PAGE_ROWS, Lines, Page, Row
-from airflow_provider_ims.web.lines import Query as RowQuery
+from airflow_provider_ims.web.lines import PAGE_ROWS, Fields, Lines, Page, RowQuery
 from airflow_provider_ims.web.task_instance import open_question, read_task_instance
 
 MAX_QUERY = 200
@@ -140,7 +139,7 @@ def _rows_page(
     place: Place,
     lines: Lines,
     query: RowQuery,
-    to_row: Callable[[Row], Row | None],
+    to_row: Callable[[Fields], Fields | None],
     total: int,
     **context: Any,
 ) -> HTMLResponse:

@@ -10,7 +10,7 @@ from airflow_provider_ims.files.storage import storage_path
 from airflow_provider_ims.retention.page import make_bars
 from airflow_provider_ims.retention.plan import PLAN_FORMAT, file_size
 from airflow_provider_ims.retention.policy import describe_exclusion, read_policy
-from airflow_provider_ims.web.lines import Lines, Row
+from airflow_provider_ims.web.lines import Fields, Lines
 
 SEARCHED = ("media_id", "title", "input_url", "tags")
 
@@ -60,7 +60,7 @@ class PlanFile:
         ]
 
     @staticmethod
-    def to_row(fields: Row) -> Row | None:
+    def to_row(fields: Fields) -> Fields | None:
         """Check a line: empty if it is no row of a plan, None for the first, which describes the plan."""
         if "plan" in fields and "media_id" not in fields:
             return None
