@@ -71,8 +71,6 @@ class Plan:
     :param path: where it is.
     :param digest: SHA-256 of its bytes, in hex.
     :param header: its first line.
-    :param months: how many media were created in a month (``2026-01``), and how many of them are selected.
-    :param types: how many media of a type are selected, and their bytes.
     :param first: the oldest rows, ``last`` the newest; together all of them if they are few.
     """
 
@@ -80,8 +78,6 @@ class Plan:
     digest: str
     header: dict[str, Any]
     policy: RetentionPolicy
-    months: dict[str, tuple[int, int]]
-    types: dict[str, tuple[int, int]]
     first: list[dict[str, Any]]
     last: list[dict[str, Any]]
 
@@ -131,13 +127,13 @@ class _PlanStats:
             self.selected_months[created_text[:7]] += 1
             yield created_text, medium.media_id, line
 
-    def by_month(self) -> dict[str, tuple[int, int]]:
-        """Return how many media were created in a month, and how many of them are selected."""
-        return {month: (count, self.selected_months[month]) for month, count in sorted(self.months.items())}
+    def by_month(self) -> dict[str, list[int]]:
+        """Return how many media were created in a month (``2026-01``), and how many of them are selected."""
+        return {month: [count, self.selected_months[month]] for month, count in sorted(self.months.items())}
 
-    def by_type(self) -> dict[str, tuple[int, int]]:
+    def by_type(self) -> dict[str, list[int]]:
         """Return how many media of a type are selected, and their bytes."""
-        return {kind: (count, self.type_bytes[kind]) for kind, count in sorted(self.types.items())}
+        return {kind: [count, self.type_bytes[kind]] for kind, count in sorted(self.types.items())}
 
     def _count_months(self, media: Iterable[MediaInfo]) -> Iterator[MediaInfo]:
         for medium in media:
@@ -180,16 +176,7 @@ def write_plan(
         digest = write_whole(target, _lines(header, database))
         first = _shown(database, "ASC", ROWS_SHOWN)
         last = _shown(database, "DESC", min(ROWS_SHOWN, max(0, header["selected"] - ROWS_SHOWN)))[::-1]
-    return Plan(
-        target,
-        digest,
-        header,
-        policy,
-        stats.by_month(),
-        stats.by_type(),
-        first,
-        last,
-    )
+    return Plan(target, digest, header, policy, first, last)
 
 
 def check_plan_path(path: str | ObjectStoragePath) -> ObjectStoragePath:
@@ -302,8 +289,8 @@ def _header(
         "newest": newest,
         "kept": dict(sorted(selection.kept.items(), key=lambda item: (-item[1], item[0]))),
         "undecided": selection.undecided,
-        "months": {month: list(counts) for month, counts in stats.by_month().items()},
-        "types": {kind: list(counts) for kind, counts in stats.by_type().items()},
+        "months": stats.by_month(),
+        "types": stats.by_type(),
     }
 
 
