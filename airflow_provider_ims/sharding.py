@@ -23,7 +23,7 @@ from airflow_provider_ims.deletion.policies import FILES_LEFT, OutcomePolicies, 
 from airflow_provider_ims.deletion.resolve import Outcome
 from airflow_provider_ims.deletion.result import MAX_SAMPLES, add_sample
 from airflow_provider_ims.exceptions import IMSDeletionError, raised_for_airflow
-from airflow_provider_ims.files.manifest import ManifestReader, Row
+from airflow_provider_ims.files.manifest import ManifestReader, ManifestRow
 from airflow_provider_ims.files.storage import storage_path, to_line, write_whole
 from airflow_provider_ims.retention.plan import check_plan, percentage
 
@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class _Spool:
+class _Shard:
     """The rows of one shard in a temporary file, and what they add up to."""
 
     file: IO[bytes]
@@ -59,7 +59,7 @@ class _Spool:
     size_unknown: int = 0
     created: list[str] = field(default_factory=list)  # the first and the last in time
 
-    def add(self, row: Row) -> None:
+    def add(self, row: ManifestRow) -> None:
         self.rows += 1
         if row.columns is None:
             self.file.write(row.media_id.strip().encode() + b"\n")
@@ -123,37 +123,37 @@ def split_manifest(
         return []
     base = storage_path(folder)
     with ExitStack() as stack:
-        spools = [_Spool(stack.enter_context(tempfile.TemporaryFile())) for _ in range(shards)]
+        parts = [_Shard(stack.enter_context(tempfile.TemporaryFile())) for _ in range(shards)]
         reader = ManifestReader(manifest, manifest_digest)
         for row in reader:
             media_id = check_media_id(row.media_id, f"{reader.path}, line {row.line}")
-            spools[shard_of(media_id, shards)].add(row)
-        total = sum(spool.rows for spool in spools)
+            parts[shard_of(media_id, shards)].add(row)
+        total = sum(part.rows for part in parts)
         if (plan := reader.plan_header) is not None:
             # Where it may be deleted is known to the tasks that delete.
             check_plan(plan, region=plan.get("region"), host=plan.get("host", ""), rows=total)
         suffix = "txt" if plan is None else "jsonl"
         arguments = []
-        for number, spool in enumerate(spools, start=1):
+        for number, part in enumerate(parts, start=1):
             path = base / f"shard-{number:03d}-of-{shards:03d}.{suffix}"
             first = b""
             if plan is not None:
                 place = {"number": number, "of": shards, "plan": reader.digest}
-                first = to_line({**spool.header(plan), "shard": place})
-            spool.file.seek(0)
+                first = to_line({**part.header(plan), "shard": place})
+            part.file.seek(0)
             # Whole or not at all: a try that was thought dead may write while the next one's shards are deleted.
             digest = write_whole(
-                path, itertools.chain([first], iter(partial(spool.file.read, PIECE_BYTES), b""))
+                path, itertools.chain([first], iter(partial(part.file.read, PIECE_BYTES), b""))
             )
-            arguments.append({"manifest": str(path), "manifest_digest": digest, "max_media": spool.rows})
+            arguments.append({"manifest": str(path), "manifest_digest": digest, "max_media": part.rows})
     log.info(
         "Split %s (%s lines, SHA-256 %s) into %s shards of %s to %s lines in %s.",
         reader.path,
         f"{total:,}",
         reader.digest,
         shards,
-        f"{min(spool.rows for spool in spools):,}",
-        f"{max(spool.rows for spool in spools):,}",
+        f"{min(part.rows for part in parts):,}",
+        f"{max(part.rows for part in parts):,}",
         base,
     )
     return arguments

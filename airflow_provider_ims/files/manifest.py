@@ -28,7 +28,7 @@ class _Hash(Protocol):
     def update(self, data: bytes, /) -> None: ...
 
 
-class Row(NamedTuple):
+class ManifestRow(NamedTuple):
     """One medium that a manifest names. ``columns`` is the plan's line, None for a list of ids."""
 
     line: int
@@ -55,7 +55,7 @@ class ManifestReader:
         """SHA-256 of the bytes that were read, in hex."""
         return self._hash.hexdigest()
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[ManifestRow]:
         # Before, so that nothing is said of another file's lines; and after, as it may have changed meanwhile.
         if self._approved_digest is not None and self.path.is_file():
             check_digest(_file_digest(self.path), approved=self._approved_digest)
@@ -63,12 +63,12 @@ class ManifestReader:
         if self._approved_digest is not None:
             check_digest(self.digest, approved=self._approved_digest)
 
-    def _rows(self) -> Iterator[Row]:
+    def _rows(self) -> Iterator[ManifestRow]:
         for number, line in text_lines(self.path, self._hash):
             if not line.startswith("{"):
                 if self.plan_header is not None:
                     raise ValueError(f"{self.path}, line {number}: not a line of a plan")
-                yield Row(number, line, None)
+                yield ManifestRow(number, line, None)
                 continue
             fields = self._object(number, line)
             if number == 1 and "media_id" not in fields and "plan" in fields:
@@ -88,7 +88,7 @@ class ManifestReader:
                     f"{self.path}, line {number}: its created is {show(created)}, which is no time; make a new plan"
                 )
             else:
-                yield Row(number, fields["media_id"], fields)
+                yield ManifestRow(number, fields["media_id"], fields)
 
     def _object(self, number: int, line: str) -> dict[str, Any]:
         try:

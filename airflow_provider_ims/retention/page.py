@@ -1,22 +1,22 @@
 """A page that shows a plan to the person who approves it: one HTML file that loads nothing.
 
-``page.html.j2`` says how it looks. Titles, URLs and tags come from whoever uploaded the media: the filter ``text``
-escapes each, cuts it where it is long, shows control characters as their codes, and isolates it, so that
-right-to-left text can't rearrange what stands around it.
+``templates/plan_page.html`` says how it looks, ``templates/plan_parts.html`` what it has in common with the page in
+Airflow's UI. Titles, URLs and tags come from whoever uploaded the media: the filter ``text`` escapes each, cuts it
+where it is long, shows control characters as their codes, and isolates it, so that right-to-left text can't rearrange
+what stands around it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from importlib.resources import files
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from airflow_provider_ims.files.storage import write_whole
 from airflow_provider_ims.retention.plan import Plan, file_size, printable
-from airflow_provider_ims.retention.policy import describe_exclusion
+from airflow_provider_ims.retention.policy import describe_exclusion, read_policy
 
 if TYPE_CHECKING:
     from airflow_provider_ims.compat import ObjectStoragePath
@@ -47,20 +47,59 @@ def write_page(plan: Plan) -> ObjectStoragePath:
 
 def render(plan: Plan) -> str:
     """Return the page."""
+    template = make_environment().get_template("plan_page.html")
+    summary = PlanSummary(plan.header, "media of unknown size")
+    return template.render(plan=summary, path=plan.path, digest=plan.digest, first=plan.first, last=plan.last)
+
+
+def make_environment(*packages: str) -> Environment:
+    """Return what renders the templates of ``packages``, which may use those of this one, and escapes all values."""
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=ChoiceLoader([PackageLoader(package) for package in (*packages, __package__)]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters |= FILTERS
-    template = environment.from_string((files(__package__) / "page.html.j2").read_text(encoding="utf-8"))
-    bars, period = make_bars(plan.months)
-    return template.render(
-        plan=plan,
-        header=plan.header,
-        policy=plan.policy.describe(),
-        kept=[(describe_exclusion(by), by, count) for by, count in plan.header["kept"].items()],
-        bars=bars,
-        period=period,
-    )
+    environment.filters |= {
+        "text": escape_text,
+        "count": lambda number: f"{number:,}",
+        "size": lambda size: file_size(size) if type(size) is int else "unknown",
+    }
+    return environment
+
+
+class PlanSummary:
+    """What a plan's first line says, as its pages show it.
+
+    :param header: the first line.
+    :param of_unknown_size: what follows the number of media whose size is unknown.
+    :raises ValueError: it is no plan's; so do ``KeyError``, ``TypeError`` and ``AttributeError`` say.
+    """
+
+    def __init__(self, header: Mapping[str, Any], of_unknown_size: str = "of unknown size") -> None:
+        self.header = header
+        self.policy = read_policy(header["policy"]).describe()
+        self.selected, self.population = int(header["selected"]), int(header["population"])
+        self.refused = header["refused"]
+        unknown = int(header["size_unknown"])
+        self.figures = [
+            (f"{self.selected:,}", "media selected"),
+            (f"{header['percent']}%", f"of {self.population:,} media"),
+            (
+                file_size(int(header["bytes"])),
+                f"and {unknown:,} {of_unknown_size}" if unknown else "in files",
+            ),
+            (str(header["oldest"] or "none")[:10], "the oldest was created"),
+            (str(header["newest"] or "none")[:10], "the newest was created"),
+            (f"{int(header['undecided']):,}", "undecided, and so kept"),
+        ]
+        self.kept = [(describe_exclusion(by), by, int(count)) for by, count in header["kept"].items()]
+        # A part of a plan, made for one of many tasks, knows neither.
+        self.bars, self.period = make_bars(header.get("months") or {})
+        self.types = [
+            (kind, int(count), int(size)) for kind, (count, size) in (header.get("types") or {}).items()
+        ]
 
 
 def make_bars(months: Mapping[str, Sequence[int]]) -> tuple[list[Bar], str]:
@@ -82,11 +121,3 @@ def make_bars(months: Mapping[str, Sequence[int]]) -> tuple[list[Bar], str]:
 def escape_text(value: object, longest: int = MAX_TEXT) -> Markup:
     """Return anybody's text as HTML that is but text."""
     return Markup("<bdi>{}</bdi>").format(escape(printable(value, longest)))
-
-
-FILTERS: dict[str, Callable[..., str]] = {
-    "text": escape_text,
-    "count": lambda number: f"{number:,}",
-    "size": lambda size: file_size(size) if type(size) is int else "unknown",
-}
-"""What a template shows values with."""

@@ -71,8 +71,6 @@ class Plan:
     :param path: where it is.
     :param digest: SHA-256 of its bytes, in hex.
     :param header: its first line.
-    :param months: how many media were created in a month (``2026-01``), and how many of them are selected.
-    :param types: how many media of a type are selected, and their bytes.
     :param first: the oldest rows, ``last`` the newest; together all of them if they are few.
     """
 
@@ -80,8 +78,6 @@ class Plan:
     digest: str
     header: dict[str, Any]
     policy: RetentionPolicy
-    months: dict[str, tuple[int, int]]
-    types: dict[str, tuple[int, int]]
     first: list[dict[str, Any]]
     last: list[dict[str, Any]]
 
@@ -104,8 +100,8 @@ class Plan:
 
 
 @dataclass
-class _Spool:
-    """The rows of a plan on disk, sorted, while the library is still being listed; and what they add up to."""
+class _PlanStats:
+    """What the rows of a plan add up to, counted while the library is still being listed."""
 
     selection: Selection
     as_of: datetime
@@ -131,13 +127,13 @@ class _Spool:
             self.selected_months[created_text[:7]] += 1
             yield created_text, medium.media_id, line
 
-    def by_month(self) -> dict[str, tuple[int, int]]:
-        """Return how many media were created in a month, and how many of them are selected."""
-        return {month: (count, self.selected_months[month]) for month, count in sorted(self.months.items())}
+    def by_month(self) -> dict[str, list[int]]:
+        """Return how many media were created in a month (``2026-01``), and how many of them are selected."""
+        return {month: [count, self.selected_months[month]] for month, count in sorted(self.months.items())}
 
-    def by_type(self) -> dict[str, tuple[int, int]]:
+    def by_type(self) -> dict[str, list[int]]:
         """Return how many media of a type are selected, and their bytes."""
-        return {kind: (count, self.type_bytes[kind]) for kind, count in sorted(self.types.items())}
+        return {kind: [count, self.type_bytes[kind]] for kind, count in sorted(self.types.items())}
 
     def _count_months(self, media: Iterable[MediaInfo]) -> Iterator[MediaInfo]:
         for medium in media:
@@ -168,28 +164,19 @@ def write_plan(
     :raises StorageError: if it can't be written just now.
     """
     target = check_plan_path(path)
-    spool = _Spool(Selection(policy), as_of)
+    stats = _PlanStats(Selection(policy), as_of)
     # A database without a name lies in a temporary file; a library of any size is sorted in little memory.
     with closing(sqlite3.connect("")) as database:
         database.execute(
             "CREATE TABLE plan (created TEXT, media_id TEXT, line BLOB, PRIMARY KEY (created, media_id))"
             " WITHOUT ROWID"
         )
-        database.executemany("INSERT INTO plan VALUES (?, ?, ?)", spool.rows(media))
-        header = _header(spool, database, caps, region, host)
+        database.executemany("INSERT INTO plan VALUES (?, ?, ?)", stats.rows(media))
+        header = _header(stats, database, caps, region, host)
         digest = write_whole(target, _lines(header, database))
         first = _shown(database, "ASC", ROWS_SHOWN)
         last = _shown(database, "DESC", min(ROWS_SHOWN, max(0, header["selected"] - ROWS_SHOWN)))[::-1]
-    return Plan(
-        target,
-        digest,
-        header,
-        policy,
-        spool.by_month(),
-        spool.by_type(),
-        first,
-        last,
-    )
+    return Plan(target, digest, header, policy, first, last)
 
 
 def check_plan_path(path: str | ObjectStoragePath) -> ObjectStoragePath:
@@ -278,9 +265,9 @@ def file_size(count: int | float) -> str:
 
 
 def _header(
-    spool: _Spool, database: sqlite3.Connection, caps: Caps, region: str | None, host: str
+    stats: _PlanStats, database: sqlite3.Connection, caps: Caps, region: str | None, host: str
 ) -> dict[str, Any]:
-    selection = spool.selection
+    selection = stats.selection
     selected, oldest, newest = database.execute(
         "SELECT count(*), min(created), max(created) FROM plan"
     ).fetchone()
@@ -289,21 +276,21 @@ def _header(
         "refused": caps.why_refused(selected, selection.population),
         "region": region,
         "host": host,
-        "as_of": write_time(spool.as_of),
+        "as_of": write_time(stats.as_of),
         "policy": selection.policy.as_json(),
         "max_media": caps.max_media,
         "max_percent": caps.max_percent,
         "population": selection.population,
         "selected": selected,
         "percent": percentage(selected, selection.population),
-        "bytes": spool.size,
-        "size_unknown": spool.size_unknown,
+        "bytes": stats.size,
+        "size_unknown": stats.size_unknown,
         "oldest": oldest,
         "newest": newest,
         "kept": dict(sorted(selection.kept.items(), key=lambda item: (-item[1], item[0]))),
         "undecided": selection.undecided,
-        "months": {month: list(counts) for month, counts in spool.by_month().items()},
-        "types": {kind: list(counts) for kind, counts in spool.by_type().items()},
+        "months": stats.by_month(),
+        "types": stats.by_type(),
     }
 
 

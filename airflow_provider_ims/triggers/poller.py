@@ -1,8 +1,8 @@
 """One poller for all triggers of a connection: it asks for what they wait for, many of them in one request.
 
-Once a second it takes what is due, up to 20 media to a request, and no more requests than it needs to be round in
-time. The event loop only does that; requests are made by a few threads, with the same client and at the same pace
-that operators use, and the connection is read in one of these threads too.
+Once a second it takes what is due from its :class:`Schedule`: up to 20 media to a request, and no more requests than
+it needs to be round in time. The event loop only does that; requests are made by a few threads, with the same client
+and at the same pace that operators use, and the connection is read in one of these threads too.
 
 Who waits for very many media, those of a report, is not part of these rounds: all of them are asked for side by side,
 as fast as the pace allows, and what is left again after the interval.
@@ -17,11 +17,8 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from heapq import nsmallest
 from itertools import islice
 from math import ceil, inf
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from asgiref.sync import sync_to_async
@@ -34,6 +31,7 @@ from airflow_provider_ims.api.errors import (
     IMSTransientError,
 )
 from airflow_provider_ims.hooks.ims import IMSHook
+from airflow_provider_ims.triggers.schedule import PollRequest, Schedule, Waiter, WaitResult
 from airflow_provider_ims.triggers.status import MAX_AT_ONCE, SubjectKind, describe_pending, still_pending
 
 if TYPE_CHECKING:
@@ -45,12 +43,8 @@ THREADS = 8
 # A task that waits for more than this has looks of its own, of so many requests at a time, those of all such tasks of
 # a connection together.
 MANY, MANY_THREADS = 500, 24
-# Requests a second, relative to what a round needs: the rest is there to catch up.
-HEADROOM = 1.25
 # The part of a second that its requests are spread over.
 SPREAD = 0.8
-# A request that is not full waits for more: for a tenth of the interval, but no longer than this many seconds.
-MAX_SLACK = 5
 # How long after the deadline the answer of the last look may come, in seconds.
 LAST_LOOK_SECONDS = 20.0
 # How often the connection is read again, how often a waiting task logs where it is, and how often an outage is
@@ -61,141 +55,6 @@ RELOAD_SECONDS = LOG_SECONDS = WARN_SECONDS = 60.0
 BROADCAST_SIZE, BROADCAST_PAUSE = 50, 0.02
 
 log = logging.getLogger(__name__)
-
-
-class WaitResult(NamedTuple):
-    """How waiting ended. ``pending``: how many are still to be waited for at the deadline."""
-
-    pending: int
-    error: Exception | None = None
-
-
-class PollRequest(NamedTuple):
-    """One request to make: ``values`` of one kind; ``waiter``, if it is for one task alone."""
-
-    kind: SubjectKind
-    values: tuple[str, ...]
-    waiter: Waiter | None = None
-
-
-@dataclass(eq=False, slots=True)
-class Waiter:
-    """One task's interest: what it still waits for, every how many seconds that may be asked for, and until when.
-
-    :param deadline: the second of the last look.
-    :param logged: when it was last logged how many are pending.
-    """
-
-    kind: SubjectKind
-    pending: set[str]
-    interval: int
-    deadline: float = inf
-    result: asyncio.Future[WaitResult] | None = None
-    log_pending: Callable[[str], None] | None = None
-    total: int = 0
-    logged: float = -inf
-
-
-@dataclass(eq=False, slots=True)
-class _Subject:
-    """A value that somebody waits for. It is never due while an answer about it is awaited."""
-
-    value: str
-    interval: int
-    due: float = inf
-    waiters: set[Waiter] = field(default_factory=set)
-
-    @property
-    def slack(self) -> int:
-        return min(self.interval // 10, MAX_SLACK)
-
-    def schedule(self, now: int) -> None:
-        """Set when it is due, having been looked at in the second ``now``."""
-        deadlines = (waiter.deadline for waiter in self.waiters if waiter.deadline > now)
-        self.due = min((now + self.interval, *deadlines))
-
-
-class Schedule:
-    """What is due in which second. Pure bookkeeping: no clock, no loop, no request.
-
-    Media that different tasks wait for share requests. Nothing is asked for earlier than its interval says.
-    """
-
-    def __init__(self) -> None:
-        self._subjects: dict[SubjectKind, dict[str, _Subject]] = {kind: {} for kind in MAX_AT_ONCE}
-
-    def __len__(self) -> int:
-        return sum(
-            bool(subject.waiters) for subjects in self._subjects.values() for subject in subjects.values()
-        )
-
-    def add(self, waiter: Waiter, value: str, now: int) -> None:
-        """Wait for ``value`` on behalf of ``waiter``, which has looked just now."""
-        subjects = self._subjects[waiter.kind]
-        subject = subjects.get(value)
-        if subject is None or not subject.waiters:
-            subject = subjects[value] = _Subject(value, waiter.interval)
-            before = inf
-        elif subject.due == inf:  # is being asked for
-            subject.waiters.add(waiter)
-            subject.interval = min(subject.interval, waiter.interval)
-            return
-        else:
-            before = subject.due
-        subject.waiters.add(waiter)
-        subject.interval = min(subject.interval, waiter.interval)
-        subject.schedule(now)
-        subject.due = min(subject.due, before)
-
-    def leave(self, waiter: Waiter, now: int) -> None:
-        """Forget a waiter, and what nobody else waits for."""
-        for value in waiter.pending:
-            subject = self._subjects[waiter.kind].get(value)
-            if subject is None or waiter not in subject.waiters:
-                continue
-            subject.waiters.discard(waiter)
-            if subject.waiters:
-                subject.interval = min(other.interval for other in subject.waiters)
-            else:
-                subject.due = min(subject.due, now + subject.interval)
-
-    def answered(self, kind: SubjectKind, value: str, asked: int, *, pending: bool) -> set[Waiter]:
-        """Note an answer to what was asked for in the second ``asked``; return who waits for it."""
-        subject = self._subjects[kind].get(value)
-        if subject is None:
-            return set()
-        waiters = set(subject.waiters)
-        if not pending:
-            subject.waiters.clear()
-        subject.schedule(asked)
-        return waiters
-
-    def is_looked_at(self, waiter: Waiter, now: int) -> bool:
-        """Return whether nothing that it waits for is due in the second ``now``, or is being asked for."""
-        subjects = self._subjects[waiter.kind]
-        return all(now < subjects[value].due < inf for value in waiter.pending if value in subjects)
-
-    def requests(self, now: int) -> list[PollRequest]:
-        """Return the requests to make in the second ``now``; what they name is left alone until it is answered."""
-        return [request for kind in MAX_AT_ONCE for request in self._requests(kind, now)]
-
-    def _requests(self, kind: SubjectKind, now: int) -> Iterable[PollRequest]:
-        subjects, size = self._subjects[kind], MAX_AT_ONCE[kind]
-        # What nobody waits for any more counts until it would have been due: the round that it was part of goes on
-        # at its pace, or the others would be late.
-        for subject in [one for one in subjects.values() if one.due <= now and not one.waiters]:
-            del subjects[subject.value]
-        rate = sum(1 / subject.interval for subject in subjects.values()) / size
-        soon = (one for one in subjects.values() if one.due <= now + MAX_SLACK and one.waiters)
-        oldest_first = nsmallest(ceil(HEADROOM * rate) * size, soon, key=attrgetter("due"))
-        for start in range(0, len(oldest_first), size):
-            batch = oldest_first[start : start + size]
-            if min(batch[-1].due, batch[0].due + batch[0].slack) > now:
-                return
-            batch = [subject for subject in batch if subject.due <= now]
-            for subject in batch:
-                subject.due = inf
-            yield PollRequest(kind, tuple(subject.value for subject in batch))
 
 
 class _Connection(NamedTuple):
@@ -348,7 +207,7 @@ class Poller:
             await self._make_each(islice(requests, 1), int(began))
             await asyncio.gather(*(self._make_each(requests, int(began)) for _ in range(MANY_THREADS)))
             if self._loop.time() >= waiter.deadline:
-                _end(waiter)
+                waiter.end()
                 return
             await asyncio.sleep(min(began + waiter.interval, waiter.deadline) - self._loop.time())
 
@@ -411,7 +270,7 @@ class Poller:
                 and self._schedule.is_looked_at(waiter, asked)
             )
             if at_the_end or not waiter.pending:
-                _end(waiter)
+                waiter.end()
             else:
                 self._log_pending(waiter)
 
@@ -435,7 +294,7 @@ class Poller:
                 await self._ask(request._replace(values=(value,)), asked)
         else:
             for waiter in self._answered(request, request.values[0], asked, pending=False):
-                _end(waiter, error)
+                waiter.end(error)
 
     async def _has_changed(self, connection: _Connection) -> bool:
         """Whether there is another connection than ``connection`` to ask with: a key may have been rotated."""
@@ -468,7 +327,7 @@ class Poller:
         everyone = list(waiters)
         for start in range(0, len(everyone), BROADCAST_SIZE):
             for waiter in everyone[start : start + BROADCAST_SIZE]:
-                _end(waiter, error)
+                waiter.end(error)
             await asyncio.sleep(BROADCAST_PAUSE)
 
     def _log_pending(self, waiter: Waiter) -> None:
@@ -496,11 +355,6 @@ def _concerns_connection(error: Exception) -> bool:
     if isinstance(error, IMSAPIError):
         return isinstance(error, IMSAuthError | IMSPermissionError) or not error.http_status
     return not isinstance(error, ValueError)  # of a value that can't be asked for
-
-
-def _end(waiter: Waiter, error: Exception | None = None) -> None:
-    if waiter.result and not waiter.result.done():
-        waiter.result.set_result(WaitResult(len(waiter.pending), error))
 
 
 def _in_this_context(function: Callable[[str], None]) -> Callable[[str], None]:

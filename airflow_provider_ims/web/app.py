@@ -18,15 +18,13 @@ from airflow.api_fastapi.core_api.security import requires_access_dag
 from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from airflow_provider_ims.deletion.resolve import Outcome
 from airflow_provider_ims.links.ims import URL_PREFIX
-from airflow_provider_ims.retention.page import FILTERS
+from airflow_provider_ims.retention.page import make_environment
 from airflow_provider_ims.web import deletion, plan
-from airflow_provider_ims.web.lines import PAGE_ROWS, Lines, Page, Row
-from airflow_provider_ims.web.lines import Query as RowQuery
+from airflow_provider_ims.web.lines import PAGE_ROWS, Fields, Lines, Page, RowQuery
 from airflow_provider_ims.web.task_instance import open_question, read_task_instance
 
 MAX_QUERY = 200
@@ -86,9 +84,8 @@ def plan_page(place: PlaceDep) -> HTMLResponse:
     file = _shown(lambda: plan.PlanFile(found.result))
     query = RowQuery(plan.SEARCHED, place.q)
     question = open_question(place.dag_id, place.run_id)
-    return _rows_page(
-        "plan.html", place, file.lines, query, file.to_row, file.selected, plan=file, question=question
-    )
+    shown = {"plan": file.summary, "path": file.path, "digest": file.digest, "question": question}
+    return _rows_page("plan.html", place, file.lines, query, file.to_row, file.summary.selected, **shown)
 
 
 @app.get("/dags/{dag_id}/runs/{run_id}/tasks/{task_id}/{map_index}/deletion", dependencies=[_may_read])
@@ -140,7 +137,7 @@ def _rows_page(
     place: Place,
     lines: Lines,
     query: RowQuery,
-    to_row: Callable[[Row], Row | None],
+    to_row: Callable[[Fields], Fields | None],
     total: int,
     **context: Any,
 ) -> HTMLResponse:
@@ -206,11 +203,4 @@ async def _no_such_page(request: Request, error: RequestValidationError) -> HTML
     return await _refusal(request, HTTPException(404, "There is no such page"))
 
 
-_templates = Environment(
-    loader=PackageLoader("airflow_provider_ims.web"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_templates.filters |= FILTERS
+_templates = make_environment("airflow_provider_ims.web")

@@ -11,8 +11,8 @@ from typing import Any
 from airflow_provider_ims.deletion.policies import duration_in_words
 from airflow_provider_ims.deletion.resolve import Outcome
 from airflow_provider_ims.files.report import report_parts
-from airflow_provider_ims.web.lines import Lines, Row
-from airflow_provider_ims.web.task_instance import Progress
+from airflow_provider_ims.web.lines import Fields, Lines
+from airflow_provider_ims.web.task_instance import SavedProgress
 
 SEARCHED = ("media_id", "input_url", "title", "tags", "request_id", "reason")
 
@@ -89,7 +89,7 @@ class Deletion:
         return lines
 
     @staticmethod
-    def to_row(fields: Row) -> Row:
+    def to_row(fields: Fields) -> Fields:
         """Check a line: empty if it is not one of a report. One that was lost may have None for its outcome."""
         named = isinstance(fields.get("media_id") or fields.get("input_url"), str)
         return fields if named and fields.get("outcome", "") in [None, *Outcome] else {}
@@ -101,7 +101,7 @@ class RunningDeletion:
     :param progress: that the task has kept.
     """
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: SavedProgress) -> None:
         run = progress.run
         counts = {outcome: run.counts.get(outcome, 0) for outcome in Outcome}
         self.counts = counts

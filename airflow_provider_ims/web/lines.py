@@ -21,10 +21,10 @@ SEARCH_SECONDS = 1.2
 # The first bytes that are read are about a page, then it is a search: few round trips to a store, little memory.
 FIRST_PIECE, LARGEST_PIECE = 2**16, 2**22
 
-Row = Mapping[str, Any]
+Fields = Mapping[str, Any]
 
 
-class Query(NamedTuple):
+class RowQuery(NamedTuple):
     """Which rows are asked for.
 
     :param text: that one of ``fields`` contains. The letters A to Z match in either case, all others as they are
@@ -45,14 +45,14 @@ class Query(NamedTuple):
             return to_line({"outcome": self.outcome})[1:-2]
         return b"\n"  # as each line does
 
-    def accepts(self, row: Row) -> bool:
+    def accepts(self, row: Fields) -> bool:
         """Whether a row is asked for."""
         if self.outcome and row.get("outcome") != self.outcome:
             return False
         text = _small(self.text)
         return any(text in _small(value) for value in self._values(row)) if text else True
 
-    def _values(self, row: Row) -> Iterator[str]:
+    def _values(self, row: Fields) -> Iterator[str]:
         for name in self.fields:
             value = row.get(name)
             values = value if isinstance(value, list) else [value]
@@ -67,7 +67,7 @@ class Page(NamedTuple):
     :param searched: share of the file that was searched when the time was up; None if that did not happen.
     """
 
-    rows: list[Row]
+    rows: list[Fields]
     before: int | None
     after: int | None
     searched: float | None = None
@@ -85,7 +85,12 @@ class Lines:
         return next((piece.partition(b"\n")[0] for _, piece in self._forward(0)), b"")
 
     def page(
-        self, query: Query, to_row: Callable[[Row], Row | None], *, after: int = 0, before: int | None = None
+        self,
+        query: RowQuery,
+        to_row: Callable[[Fields], Fields | None],
+        *,
+        after: int = 0,
+        before: int | None = None,
     ) -> Page:
         """Return the rows from the offset ``after`` on, or those that end at the offset ``before``.
 
@@ -93,7 +98,7 @@ class Lines:
         """
         backward = before is not None
         begin = self._line_start(after if before is None else before)
-        found: list[tuple[int, int, Row]] = []
+        found: list[tuple[int, int, Fields]] = []
         stopped_at: int | None = None
         deadline = time.monotonic() + SEARCH_SECONDS
         for offset, piece in self._backward(begin) if backward else self._forward(begin):
@@ -185,7 +190,7 @@ def _small(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass").lower()
 
 
-def _read(line: bytes, to_row: Callable[[Row], Row | None]) -> Row | None:
+def _read(line: bytes, to_row: Callable[[Fields], Fields | None]) -> Fields | None:
     if line.isspace():
         return None
     try:

@@ -26,7 +26,7 @@ MAX_TARGETS = 10**7
 ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
 
 
-class Progress(NamedTuple):
+class SavedProgress(NamedTuple):
     """What a running deletion has kept, and when."""
 
     run: Checkpoint
@@ -43,7 +43,7 @@ class TaskInstanceInfo(NamedTuple):
 
     state: str | None
     result: Mapping[str, Any]
-    progress: Progress | None
+    progress: SavedProgress | None
 
     @property
     def ended(self) -> bool:
@@ -88,20 +88,17 @@ def _result(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _progress(session: Session, ids: Mapping[str, Any]) -> Progress | None:
+def _progress(session: Session, ids: Mapping[str, Any]) -> SavedProgress | None:
     if TaskStateStoreModel is None:
         return None
     model = TaskStateStoreModel
     kept = session.execute(_select(model, ids, model.value, model.updated_at).where(model.key == KEY)).first()
+    if not kept:
+        return None
     try:
-        return Progress(Checkpoint.from_json(json.loads(kept[0]), MAX_TARGETS), kept[1]) if kept else None
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        RecursionError,
-    ):  # of another release, or kept elsewhere by a backend
+        return SavedProgress(Checkpoint.from_json(json.loads(kept[0]), MAX_TARGETS), kept[1])
+    # Of another release, or kept elsewhere by a backend.
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError):
         return None
 
 

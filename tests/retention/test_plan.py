@@ -386,6 +386,6 @@ def test_sizes_in_words(count: int, words: str) -> None:
 
 def test_months_and_types(tmp_path: Path) -> None:
     written = plan(tmp_path / "plan.jsonl", [*LIBRARY, medium(500, media_type="audio", size=7)])
-    assert written.months["2026-01"] == (5, 5)
-    assert written.months["2026-11"] == (5, 0)
-    assert written.types == {"audio": (1, 7), "video": (15, 15000)}
+    assert written.header["months"]["2026-01"] == [5, 5]
+    assert written.header["months"]["2026-11"] == [5, 0]
+    assert written.header["types"] == {"audio": [1, 7], "video": [15, 15000]}

@@ -451,7 +451,7 @@ def test_a_plan_is_what_a_naive_selection_gives(
     assert header["population"] == len(media) == header["selected"] + sum(header["kept"].values())
     assert header["bytes"] == sum(one.size or 0 for one in expected)
     assert Counter(row["media_type"] for row in rows[1:]) == Counter(
-        {k: n for k, (n, _) in plan.types.items()}
+        {k: n for k, (n, _) in header["types"].items()}
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_ims.triggers.poller import HEADROOM, MAX_SLACK, PollRequest, Schedule, Waiter
+from airflow_provider_ims.triggers.schedule import HEADROOM, MAX_SLACK, PollRequest, Schedule, Waiter
 from airflow_provider_ims.triggers.status import MAX_AT_ONCE, SubjectKind
 
 

@@ -23,7 +23,7 @@ from airflow_provider_ims.deletion.lines import LINE_LOST
 from airflow_provider_ims.deletion.resolve import Outcome
 from airflow_provider_ims.files.storage import to_line
 from airflow_provider_ims.web import app as app_module
-from airflow_provider_ims.web.task_instance import Progress, TaskInstanceInfo
+from airflow_provider_ims.web.task_instance import SavedProgress, TaskInstanceInfo
 
 MARKUP = (
     "<script>document.title='taken'</script>",
@@ -239,7 +239,7 @@ def test_what_is_left_of_a_run_is_said_to_be_looked_at_again(
 ) -> None:
     """That may be media that nobody took, or files of media that are gone."""
     kept = Checkpoint("", requested, counts={"deleted": 10}, open=dict.fromkeys(range(20), True))
-    server.instance = TaskInstanceInfo("running", {}, Progress(kept, datetime.now(UTC)))
+    server.instance = TaskInstanceInfo("running", {}, SavedProgress(kept, datetime.now(UTC)))
     shown = server.get("deletion", "").text
     assert f"10 of {requested} done" in shown
     assert ("looked at again" in shown) == says_so

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from airflow_provider_ims.files.storage import to_line
 from airflow_provider_ims.web import lines as lines_module
-from airflow_provider_ims.web.lines import PAGE_ROWS, Lines, Page, Query
+from airflow_provider_ims.web.lines import PAGE_ROWS, Lines, Page, RowQuery
 
 FIELDS = ("media_id", "title", "tags")
-NOTHING = Query(FIELDS)
+NOTHING = RowQuery(FIELDS)
 
 
 def write(folder: Path, *parts: list[Any]) -> Lines:
@@ -42,7 +42,7 @@ def ids(page: Page) -> list[str]:
     return [row.get("media_id", "") for row in page.rows]
 
 
-def go_through(lines: Lines, query: Query, *, backward: bool) -> list[str]:
+def go_through(lines: Lines, query: RowQuery, *, backward: bool) -> list[str]:
     """Follow the links from the first page to the last, or from the last to the first."""
     found: list[str] = []
     page = lines.page(query, to_row, before=lines.size) if backward else lines.page(query, to_row)
@@ -88,7 +88,7 @@ def test_each_row_is_found_once_in_both_directions(
         patch.setattr(lines_module, "FIRST_PIECE", piece)
         for query, wanted in (
             (NOTHING, every),
-            (Query(FIELDS, text), [row for row in every if in_small_ascii(text, row)]),
+            (RowQuery(FIELDS, text), [row for row in every if in_small_ascii(text, row)]),
         ):
             for backward in (False, True):
                 found = go_through(lines, query, backward=backward)
@@ -119,7 +119,7 @@ def test_a_line_that_cant_be_read_is_an_empty_row(tmp_path: Path) -> None:
     broken = [b"{\n", b'["media_id"]\n', b"[" * 100_000 + b"\n", b"\xff\xfe\n", b"\n"]
     lines = write(tmp_path, [*rows(1), *broken, *rows(1)])
     assert ids(lines.page(NOTHING, to_row)) == ["id-00000", "", "", "", "", "id-00000"]
-    assert ids(lines.page(Query(FIELDS, "media"), to_row)) == []
+    assert ids(lines.page(RowQuery(FIELDS, "media"), to_row)) == []
 
 
 def test_an_outcome_is_found_without_reading_the_other_lines(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_an_outcome_is_found_without_reading_the_other_lines(tmp_path: Path) -> 
         read.append(fields["outcome"])
         return fields
 
-    page = lines.page(Query(FIELDS, outcome="forbidden"), noted)
+    page = lines.page(RowQuery(FIELDS, outcome="forbidden"), noted)
     assert [row["outcome"] for row in page.rows] == ["forbidden"] * 2
     assert page.after is None
     assert read == ["forbidden"] * 2
@@ -139,8 +139,8 @@ def test_an_outcome_is_found_without_reading_the_other_lines(tmp_path: Path) -> 
 
 def test_a_name_of_a_field_is_no_hit(tmp_path: Path) -> None:
     lines = write(tmp_path, rows(10))
-    assert ids(lines.page(Query(FIELDS, "title"), to_row)) == []
-    assert ids(lines.page(Query(FIELDS, "TAKE"), to_row)) == [f"id-{number:05}" for number in range(10)]
+    assert ids(lines.page(RowQuery(FIELDS, "title"), to_row)) == []
+    assert ids(lines.page(RowQuery(FIELDS, "TAKE"), to_row)) == [f"id-{number:05}" for number in range(10)]
 
 
 @pytest.mark.parametrize("backward", [False, True])
@@ -150,7 +150,7 @@ def test_a_search_stops_in_time_and_goes_on(
     lines = write(tmp_path, rows(500), rows(1, title="needle"), rows(500))
     monkeypatch.setattr(lines_module, "SEARCH_SECONDS", -1)
     monkeypatch.setattr(lines_module, "FIRST_PIECE", 4000)
-    query = Query(FIELDS, "needle")
+    query = RowQuery(FIELDS, "needle")
     page = lines.page(query, to_row, before=lines.size) if backward else lines.page(query, to_row)
     assert page.rows == []
     assert page.searched is not None

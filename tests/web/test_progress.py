@@ -13,7 +13,7 @@ if not AIRFLOW_V_3_1_PLUS:
     pytest.skip("Airflow has no such pages", allow_module_level=True)
 
 from airflow_provider_ims.web.deletion import RunningDeletion
-from airflow_provider_ims.web.task_instance import Progress
+from airflow_provider_ims.web.task_instance import SavedProgress
 
 
 def test_a_run_that_stands_still_gets_slower() -> None:
@@ -30,4 +30,4 @@ def test_a_run_without_an_outcome_has_no_rate() -> None:
 
 
 def shown(run: Checkpoint, age: float) -> RunningDeletion:
-    return RunningDeletion(Progress(run, datetime.now(UTC) - timedelta(seconds=age)))
+    return RunningDeletion(SavedProgress(run, datetime.now(UTC) - timedelta(seconds=age)))
