@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 if TYPE_CHECKING:
-    from airflow_provider_ims.emulator.server import EmulatedOSS, Emulator
+    from airflow_provider_ims.emulator import EmulatedOSS, Emulator
 
 _REGION = "cn-shanghai"
 _BUCKET = f"https://media-team.oss-{_REGION}.aliyuncs.com"
@@ -77,7 +77,7 @@ class MakeConnection(Protocol):
 @pytest.fixture(scope="session")
 def ims_emulator_session() -> Iterator[Emulator]:
     """The emulator as the tests before left it, for fixtures that live longer than a test."""
-    from airflow_provider_ims.emulator.server import Emulator
+    from airflow_provider_ims.emulator import Emulator
 
     emulator = Emulator("--region", _REGION, "--job-seconds", "0.5", "--oss-port", "0")
     lacking = ""

@@ -12,7 +12,7 @@ from itertools import repeat
 from typing import NamedTuple
 
 from airflow_provider_ims.deletion.run import DEFAULT_CONCURRENCY
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from benchmarks import peers
 from benchmarks.rows import Figure, Measured, Quantity, Row
 from benchmarks.service import BATCH, batches, emulator, start

@@ -19,7 +19,7 @@ import psutil
 
 from airflow_provider_ims.api import signing
 from airflow_provider_ims.api.client import API_VERSION
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {

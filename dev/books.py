@@ -12,7 +12,7 @@ from typing import Any
 
 from media_team import Cleanup
 
-from airflow_provider_ims.emulator.server import EmulatedOSS, Emulator
+from airflow_provider_ims.emulator import EmulatedOSS, Emulator
 
 BATCH_LIMIT = 20
 OUTCOMES = ("deleted", "missing", "forbidden", "failed", "unknown", "kept")

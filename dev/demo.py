@@ -23,7 +23,7 @@ import books
 from local_airflow import LocalAirflow, LocalAirflowError
 from media_team import REGION, Cleanup, cleanup
 
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 
 DAG_ID = "ims_delete_media"
 EXAMPLE_DAGS = Path(__file__).resolve().parent.parent / "example_dags"

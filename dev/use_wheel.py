@@ -35,7 +35,7 @@ with contextlib.redirect_stdout(sys.stderr):
     warnings.filterwarnings("error", module=r"airflow_provider_ims(\.|$)")
 
     import airflow_provider_ims
-    from airflow_provider_ims.emulator.server import Emulator
+    from airflow_provider_ims.emulator import Emulator
     from airflow_provider_ims.get_provider_info import CONNECTION_FIELDS
 
 CONNECTION_TYPE = "alibaba_ims"

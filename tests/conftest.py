@@ -40,7 +40,7 @@ import pytest  # noqa: E402
 from airflow_provider_ims.api.client import IMSClient  # noqa: E402
 from airflow_provider_ims.api.credentials import StaticCredentials  # noqa: E402
 from airflow_provider_ims.api.endpoints import parse_host  # noqa: E402
-from airflow_provider_ims.emulator.server import Emulator  # noqa: E402
+from airflow_provider_ims.emulator import Emulator  # noqa: E402
 from tests.stores import azure_connection, local_oss, oss_server, s3_endpoint, store  # noqa: E402, F401
 
 

@@ -30,8 +30,8 @@ from airflow_provider_ims.deletion import run as run_module
 from airflow_provider_ims.deletion.policies import OutcomePolicies
 from airflow_provider_ims.deletion.run import DeletionRun
 from airflow_provider_ims.deletion.targets import read_targets
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.emulator.oss import LocalOSS
-from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.files.oss import get_fs
 from airflow_provider_ims.files.storage import storage_path
 from airflow_provider_ims.hooks import diagnosis

@@ -32,8 +32,8 @@ import airflow_provider_ims.sensors.ims as sensors
 from airflow_provider_ims import __version__
 from airflow_provider_ims.api.operations import MediaInfo
 from airflow_provider_ims.base import IMSTask
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.emulator.faults import FAULT_KINDS
-from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.exceptions import IMSPermissionError
 from airflow_provider_ims.files.storage import StorageError, list_names, storage_path
 from airflow_provider_ims.hooks.ims import IMSHook

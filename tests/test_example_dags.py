@@ -11,7 +11,7 @@ import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS, AIRFLOW_V_3_1_PLUS
 from media_team import cleanup
 
-from airflow_provider_ims.emulator.server import EmulatedOSS, Emulator
+from airflow_provider_ims.emulator import EmulatedOSS, Emulator
 
 FOLDER = Path(__file__).parent.parent / "example_dags"
 # Approval by a person came with Airflow 3.1.

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 import airflow_provider_ims
 from airflow_provider_ims.deletion import run
 from airflow_provider_ims.deletion.resolve import Outcome
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.retention import listing
 from airflow_provider_ims.triggers import ims as triggers
 from tests.hooks.credential_services import self_signed

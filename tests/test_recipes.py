@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.pytest_plugin import MediaLibrary
 from tests.team import Team, team
 from tests.test_docs import ROOT, blocks, folder  # noqa: F401

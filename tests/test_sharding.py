@@ -24,7 +24,7 @@ from airflow_provider_ims.deletion.policies import check_guards
 from airflow_provider_ims.deletion.result import MAX_SAMPLE_BYTES
 from airflow_provider_ims.deletion.run import DeletionRun
 from airflow_provider_ims.deletion.targets import read_targets
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.exceptions import IMSDeletionError, IMSGuardError
 from airflow_provider_ims.files import manifest as manifest_module
 from airflow_provider_ims.files.manifest import ManifestReader

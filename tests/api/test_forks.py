@@ -18,7 +18,7 @@ from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.credentials import FetchedCredentials, StaticCredentials
 from airflow_provider_ims.api.endpoints import parse_host
 from airflow_provider_ims.api.rate_limit import RateLimiter
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 
 warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
 

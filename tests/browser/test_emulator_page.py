@@ -13,7 +13,7 @@ from airflow_provider_ims.api.credentials import StaticCredentials
 from airflow_provider_ims.api.endpoints import parse_host
 from airflow_provider_ims.deletion.run import DeletionRun
 from airflow_provider_ims.deletion.targets import read_targets
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 
 HOSTILE = "<script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"
 

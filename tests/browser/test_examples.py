@@ -14,7 +14,7 @@ from local_airflow import LocalAirflow
 from media_team import REGION, cleanup
 from playwright.sync_api import Browser, Page, expect
 
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from tests.browser.conftest import log_in
 from tests.browser.test_emulator_page import CONTRAST
 

@@ -11,7 +11,7 @@ from local_airflow import LocalAirflow
 from playwright.sync_api import Locator, Page, expect
 
 from airflow_provider_ims.api.endpoints import REGIONS
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.get_provider_info import CONNECTION_FIELDS
 
 SECRET = Emulator.access_key_secret

@@ -17,7 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "dev"))
 
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from tests.celery.celery_airflow import CeleryAirflow
 from tests.celery.work import Traffic, check, measure, seed
 from tests.long_run import run_in_folder, say

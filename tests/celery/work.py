@@ -12,7 +12,7 @@ from typing import Any
 
 from books import report_lines
 
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 
 MISSING = 100
 REPEATED = 500

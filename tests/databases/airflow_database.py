@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy
 from local_airflow import LocalAirflow
 
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from tests.servers import run_mariadb, run_postgresql
 
 DATABASES = {

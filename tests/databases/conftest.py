@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from tests.databases.airflow_database import DATABASES, run_airflow
 from tests.databases.runs import FIGURES, Runs
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from local_airflow import LocalAirflow
 
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from tests.databases.airflow_database import Database
 from tests.databases.dags.extremes import LONGEST
 

@@ -16,7 +16,7 @@ from airflow_provider_ims.api import operations
 from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.credentials import StaticCredentials
 from airflow_provider_ims.api.endpoints import parse_host
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from tests.databases.airflow_database import MILLION_KEY
 from tests.databases.dags.extremes import LONGEST
 from tests.databases.runs import CUT_AT, EACH, FOUR_BYTES, LONGEST_RUN_ID, Runs

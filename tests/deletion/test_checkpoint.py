@@ -20,7 +20,7 @@ from airflow_provider_ims.deletion.resolve import Outcome
 from airflow_provider_ims.deletion.result import MAX_SAMPLES
 from airflow_provider_ims.deletion.targets import read_targets
 from airflow_provider_ims.deletion.verify import FileState
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.files.storage import storage_path
 from tests.deletion.conftest import MemoryStore, Run, counts
 from tests.faults.crash import Killed, Life, MortalStore

@@ -23,7 +23,7 @@ from airflow_provider_ims.deletion import run as run_module
 from airflow_provider_ims.deletion.resolve import BatchDeleter, BatchResult
 from airflow_provider_ims.deletion.run import TargetsUnread
 from airflow_provider_ims.deletion.targets import Target
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.exceptions import IMSAuthError, IMSError
 from airflow_provider_ims.files import report as report_module
 from airflow_provider_ims.files.storage import StorageError, storage_path, write_whole

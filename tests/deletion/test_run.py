@@ -20,7 +20,7 @@ from airflow_provider_ims.api.rate_limit import RateLimiter
 from airflow_provider_ims.deletion.policies import OutcomePolicies, check_guards
 from airflow_provider_ims.deletion.run import DeletionRun, TargetsUnread
 from airflow_provider_ims.deletion.targets import read_targets
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.exceptions import (
     IMSAuthError,
     IMSError,

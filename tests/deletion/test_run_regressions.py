@@ -19,7 +19,7 @@ from airflow_provider_ims.deletion.record import MAX_OPEN, MAX_UNWRITTEN
 from airflow_provider_ims.deletion.resolve import Outcome, TargetResult
 from airflow_provider_ims.deletion.result import MAX_SAMPLES, add_sample
 from airflow_provider_ims.deletion.targets import Target, read_targets
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.exceptions import IMSAuthError, IMSError, IMSThrottlingError
 from airflow_provider_ims.files.storage import storage_path
 from tests.deletion.conftest import Run, counts

@@ -14,7 +14,7 @@ from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.errors import IMSAPIError, IMSPermissionError
 from airflow_provider_ims.deletion.run import TargetsUnread
 from airflow_provider_ims.deletion.targets import read_targets
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.files.storage import storage_path
 from tests.deletion.conftest import Run, counts
 from tests.deletion.test_run import lines_of

@@ -16,7 +16,7 @@ from airflow_provider_ims.api.identifiers import oss_region
 from airflow_provider_ims.deletion.resolve import Outcome, TargetResult
 from airflow_provider_ims.deletion.targets import Target, read_targets
 from airflow_provider_ims.deletion.verify import FileVerifier
-from airflow_provider_ims.emulator.server import EmulatedOSS, Emulator
+from airflow_provider_ims.emulator import EmulatedOSS, Emulator
 from airflow_provider_ims.exceptions import IMSDeletionError
 from airflow_provider_ims.files.oss import OSSFileSystem, get_fs
 from airflow_provider_ims.files.storage import storage_path

@@ -6,7 +6,7 @@ import pytest
 from alibabacloud_ice20201109.client import Client
 from alibabacloud_tea_openapi.models import Config
 
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from tests.emulator.raw_client import RawClient
 
 SdkFactory = Callable[..., Client]

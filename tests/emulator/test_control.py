@@ -7,8 +7,8 @@ import urllib.request
 
 import pytest
 
+from airflow_provider_ims.emulator import ControlError
 from airflow_provider_ims.emulator.records import Entry, Records
-from airflow_provider_ims.emulator.server import ControlError
 
 
 def ask(url, accept):

@@ -12,9 +12,9 @@ import time
 
 import pytest
 
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.emulator.faults import FAULT_KINDS
 from airflow_provider_ims.emulator.operations import OPERATIONS
-from airflow_provider_ims.emulator.server import Emulator
 from tests.emulator.raw_client import RawClient
 
 COMMAND = [sys.executable, "-m", "airflow_provider_ims.emulator"]
@@ -140,7 +140,7 @@ def ask_in_vain(raw):
 
 def test_it_ends_when_its_parent_dies():
     script = (
-        "from airflow_provider_ims.emulator.server import Emulator\n"
+        "from airflow_provider_ims.emulator import Emulator\n"
         "import time\n"
         "emulator = Emulator()\n"
         "emulator.start()\n"

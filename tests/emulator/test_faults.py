@@ -13,8 +13,8 @@ import pytest
 from alibabacloud_ice20201109 import models
 from alibabacloud_tea_openapi.exceptions import ClientException
 
+from airflow_provider_ims.emulator import ControlError
 from airflow_provider_ims.emulator.faults import FAULT_KINDS
-from airflow_provider_ims.emulator.server import ControlError
 
 
 @pytest.fixture

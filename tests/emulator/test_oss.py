@@ -20,9 +20,9 @@ from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.credentials import StaticCredentials
 from airflow_provider_ims.api.endpoints import parse_host
 from airflow_provider_ims.api.operations import delete_media_infos
+from airflow_provider_ims.emulator import ControlError, Emulator
 from airflow_provider_ims.emulator.oss import LocalOSS
 from airflow_provider_ims.emulator.oss.files import crc64
-from airflow_provider_ims.emulator.server import ControlError, Emulator
 
 ODD_KEYS = ["a b", "ä/ö=1", "plus+", "per%cent%20", "q?x=1&y", "h#sh", "til~de*()'!", "日本", '<&>"', "tab\t"]
 

@@ -8,8 +8,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.emulator.sample import sample
-from airflow_provider_ims.emulator.server import Emulator
 
 NOW = 1_767_225_600.0
 YEAR = 365 * 24 * 60 * 60

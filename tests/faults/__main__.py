@@ -16,7 +16,7 @@ from typing import Any
 os.environ |= {"ALIBABA_CLOUD_ECS_METADATA_DISABLED": "true", "no_proxy": "127.0.0.1,localhost"}
 
 
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from tests.faults.runner import Runner, short_waits
 from tests.faults.scenario import make_scenario
 from tests.faults.share import run_share

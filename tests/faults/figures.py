@@ -25,7 +25,7 @@ from airflow_provider_ims.api.errors import IMSThrottlingError, IMSTransientErro
 from airflow_provider_ims.api.rate_limit import RateLimiter
 from airflow_provider_ims.deletion.run import DeletionRun
 from airflow_provider_ims.deletion.targets import read_targets
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.files.storage import storage_path
 from tests.faults.crash import Life, MortalStore
 

@@ -12,7 +12,7 @@ from typing import Any
 from airflow_provider_ims.deletion.lines import LINE_LOST
 from airflow_provider_ims.deletion.resolve import Outcome
 from airflow_provider_ims.deletion.targets import match_key
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.files.storage import storage_path
 from tests.faults.scenario import Medium, Scenario
 

@@ -24,7 +24,7 @@ from airflow_provider_ims.api.endpoints import parse_host
 from airflow_provider_ims.api.errors import IMSError
 from airflow_provider_ims.deletion import record, run, targets
 from airflow_provider_ims.deletion.targets import read_targets
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.files.storage import storage_path
 from tests.faults.crash import Killed, Life, MortalCredentials, MortalReport, MortalRun, MortalStore
 from tests.faults.oracle import Findings, Tries, check

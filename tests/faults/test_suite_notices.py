@@ -12,7 +12,7 @@ from airflow_provider_ims.deletion.checkpoint import Checkpoint, CheckpointStore
 from airflow_provider_ims.deletion.record import RunRecord
 from airflow_provider_ims.deletion.resolve import BatchDeleter, BatchResult, Outcome, TargetResult
 from airflow_provider_ims.deletion.targets import Target
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from tests.faults.crash import MortalReport
 from tests.faults.runner import Runner, short_waits
 from tests.faults.scenario import make_scenario

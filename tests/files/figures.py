@@ -25,7 +25,7 @@ from airflow_provider_ims.api.rate_limit import RateLimiter
 from airflow_provider_ims.deletion.run import DeletionRun
 from airflow_provider_ims.deletion.targets import read_targets
 from airflow_provider_ims.deletion.verify import FileVerifier
-from airflow_provider_ims.emulator.server import EmulatedOSS, Emulator
+from airflow_provider_ims.emulator import EmulatedOSS, Emulator
 from airflow_provider_ims.files.storage import storage_path, write_whole
 from benchmarks.service import peak_megabytes
 

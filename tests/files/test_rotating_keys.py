@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from airflow_provider_ims.emulator.server import EmulatedOSS, Emulator
+from airflow_provider_ims.emulator import EmulatedOSS, Emulator
 from airflow_provider_ims.files.storage import storage_path
 from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.pytest_plugin import MakeConnection

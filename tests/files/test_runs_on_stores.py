@@ -13,8 +13,8 @@ from airflow_provider_ims.api.errors import GuardError
 from airflow_provider_ims.deletion.checkpoint import CheckpointStore
 from airflow_provider_ims.deletion.run import DeletionRun
 from airflow_provider_ims.deletion.targets import read_targets
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.emulator.oss import LocalOSS
-from airflow_provider_ims.emulator.server import Emulator
 from airflow_provider_ims.exceptions import IMSGuardError
 from airflow_provider_ims.files.report import column_folder
 from airflow_provider_ims.files.storage import StorageError, list_names, read_whole, storage_path, write_whole

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.pytest_plugin import MakeConnection
 from tests.hooks.credential_services import Issuer, LocalService, self_signed

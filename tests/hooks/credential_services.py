@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 
 ROLE_ARN = "acs:ram::1234567890123456:role/media"
 OIDC_PROVIDER_ARN = "acs:ram::1234567890123456:oidc-provider/cluster"

@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_ims.api.times import write_time
 from airflow_provider_ims.deletion.targets import read_targets
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.exceptions import IMSAPIError, IMSGuardError, IMSPermissionError
 from airflow_provider_ims.hooks.ims import IMSHook
 

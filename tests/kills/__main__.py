@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_ims.deletion.lines import LINE_LOST
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "dev"))
 from books import report_lines

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "dev"))
 from books import report_lines
 from local_airflow import LocalAirflow
 
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from tests.kills.__main__ import BATCH, CONCURRENCY, PATIENCE, has_ended, kill, settings, wait_for
 from tests.long_run import run_in_folder, say
 

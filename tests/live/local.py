@@ -14,8 +14,8 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from airflow_provider_ims.api.identifiers import stored_object
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.emulator.oss import LocalOSS
-from airflow_provider_ims.emulator.server import Emulator
 
 FOREIGN = 200
 _LONGEST_SECONDS = 240

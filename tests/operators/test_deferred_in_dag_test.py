@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_ims.compat import AIRFLOW_V_3_1_PLUS
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.triggers import ims as triggers
 from tests.test_example_dags import load, run, states
 

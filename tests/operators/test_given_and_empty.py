@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from tests.test_example_dags import load, run, states
 
 pytestmark = pytest.mark.usefixtures("airflow_database", "ims_connection")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.exceptions import IMSAuthError, IMSDeletionError, IMSGuardError
 from airflow_provider_ims.operators.ims import IMSDeleteMediaInfosOperator
 from airflow_provider_ims.pytest_plugin import MakeConnection

@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow_provider_ims.api.identifiers import stored_object
 from airflow_provider_ims.deletion.resolve import Outcome, TargetResult
 from airflow_provider_ims.deletion.targets import Target
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.exceptions import IMSDeletionError, IMSPermissionError
 from airflow_provider_ims.operators.ims import IMSDeleteMediaInfosOperator
 from airflow_provider_ims.operators.lineage import MAX_DATASETS, DroppedFiles

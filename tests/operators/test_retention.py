@@ -19,7 +19,7 @@ from typing import Any
 import pendulum
 import pytest
 
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.exceptions import IMSAPIError, IMSGuardError
 from airflow_provider_ims.operators.retention import IMSPlanMediaRetentionOperator, run_moment
 from airflow_provider_ims.pytest_plugin import MakeConnection

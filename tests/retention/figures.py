@@ -25,7 +25,7 @@ from airflow_provider_ims.api.rate_limit import RateLimiter
 from airflow_provider_ims.api.times import write_time
 from airflow_provider_ims.deletion.run import DeletionRun
 from airflow_provider_ims.deletion.targets import read_targets
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.retention import listing
 from airflow_provider_ims.retention.listing import MAX_WINDOWS, list_whole
 from airflow_provider_ims.retention.page import write_page

@@ -10,7 +10,7 @@ import pytest
 from airflow_provider_ims.api.operations import MediaInfo
 from airflow_provider_ims.deletion.run import DeletionRun
 from airflow_provider_ims.deletion.targets import read_targets
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.pytest_plugin import MediaLibrary
 from airflow_provider_ims.retention.listing import list_whole

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_ims.api.jobs import Job, JobFile, JobPart
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.exceptions import IMSAPIError, IMSJobFailedError
 from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.sensors import ims as sensors

@@ -9,7 +9,7 @@ import pytest
 from local_airflow import LocalAirflow
 from media_team import REGION
 
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from tests.test_docs import blocks
 
 EVENT_RECIPE = "on_an_event.py"

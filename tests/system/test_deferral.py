@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from local_airflow import LocalAirflow
 
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.hooks.ims import IMSHook
 
 TEAM_KEY = {"key_id": "team", "secret": "the-team-s-secret", "actions": ["*"]}

@@ -8,7 +8,7 @@ import pytest
 from local_airflow import LocalAirflow, LocalAirflowError
 from media_team import cleanup
 
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 
 
 def test_says_what_did_not_come_up(tmp_path: Path) -> None:

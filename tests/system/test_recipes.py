@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from local_airflow import LocalAirflow
 
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 
 
 def test_an_event_starts_a_deletion_of_what_it_names(airflow: LocalAirflow, ims_emulator: Emulator) -> None:

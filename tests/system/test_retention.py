@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 from local_airflow import LocalAirflow
 
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 
 DAG_ID = "ims_retention"
 WAITING = ("awaiting_input", "deferred")  # since Airflow 3.3, and before

@@ -8,7 +8,7 @@ import books
 from local_airflow import LocalAirflow
 from media_team import cleanup
 
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 
 DAG_ID = "ims_delete_media"
 

@@ -35,7 +35,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 IDLE_BYTES = psutil.Process().memory_info().rss
 
-from airflow_provider_ims.emulator.server import Emulator  # noqa: E402 - an idle triggerer has nothing of this
+from airflow_provider_ims.emulator import Emulator  # noqa: E402 - an idle triggerer has nothing of this
 from airflow_provider_ims.triggers.ims import IMSMediaConvertJobTrigger, IMSMediaDeletedTrigger  # noqa: E402
 from airflow_provider_ims.triggers.poller import Poller  # noqa: E402
 

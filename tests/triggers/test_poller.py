@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_ims.api.client import IMSClient
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.exceptions import IMSAPIError, IMSAuthError, IMSPermissionError
 from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.pytest_plugin import MakeConnection

@@ -14,7 +14,7 @@ import pytest
 from airflow.providers.common.compat.sdk import BaseOperator, TaskDeferred
 
 from airflow_provider_ims.api.client import IMSClient
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.exceptions import IMSAuthError
 from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.pytest_plugin import MakeConnection

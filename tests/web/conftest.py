@@ -13,7 +13,7 @@ import requests
 from local_airflow import LocalAirflow
 from media_team import REGION
 
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 
 HERE = Path(__file__).parent
 USERS = {"admin": "admin", "reader": "viewer", "stranger": "viewer", "clerk": "viewer"}

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.files.storage import storage_path, to_line, write_whole
 
 LINES_IN_A_PART = 100_000

@@ -16,7 +16,7 @@ import requests
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 from local_airflow import LocalAirflow
 
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from tests.web.conftest import Visitor
 
 if not AIRFLOW_V_3_1_PLUS:

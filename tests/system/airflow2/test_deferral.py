@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from local_airflow2 import LocalAirflow2
 
-from airflow_provider_ims.emulator.server import Emulator
+from airflow_provider_ims.emulator import Emulator
 from airflow_provider_ims.hooks.ims import IMSHook
 
 DAGS = Path(__file__).parent.parent / "waiting_dags"
