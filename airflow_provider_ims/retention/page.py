@@ -48,7 +48,7 @@ def write_page(plan: Plan) -> ObjectStoragePath:
 def render(plan: Plan) -> str:
     """Return the page."""
     template = make_environment().get_template("plan_page.html")
-    summary = PlanSummary(plan.header, "media of unknown size")
+    summary = PlanSummary(plan.header)
     return template.render(plan=summary, path=plan.path, digest=plan.digest, first=plan.first, last=plan.last)
 
 
@@ -73,11 +73,10 @@ class PlanSummary:
     """What a plan's first line says, as its pages show it.
 
     :param header: the first line.
-    :param of_unknown_size: what follows the number of media whose size is unknown.
     :raises ValueError: it is no plan's; so do ``KeyError``, ``TypeError`` and ``AttributeError`` say.
     """
 
-    def __init__(self, header: Mapping[str, Any], of_unknown_size: str = "of unknown size") -> None:
+    def __init__(self, header: Mapping[str, Any]) -> None:
         self.header = header
         self.policy = read_policy(header["policy"]).describe()
         self.selected, self.population = int(header["selected"]), int(header["population"])
@@ -88,7 +87,7 @@ class PlanSummary:
             (f"{header['percent']}%", f"of {self.population:,} media"),
             (
                 file_size(int(header["bytes"])),
-                f"and {unknown:,} {of_unknown_size}" if unknown else "in files",
+                f"and {unknown:,} of unknown size" if unknown else "in files",
             ),
             (str(header["oldest"] or "none")[:10], "the oldest was created"),
             (str(header["newest"] or "none")[:10], "the newest was created"),
