@@ -74,7 +74,7 @@ def draw_limit(measured: Measured) -> Any:
     for watch in limit.WATCHES:
         axes = panels[rates.index(watch.limit)][delays.index(watch.answer_ms)]
         for name, (colour, line, _) in zip(limit.CONTENDERS, STYLES, strict=True):
-            if points := measured.curves.get(f"{name}|{watch.key}"):
+            if points := measured.curves.get(watch.row_of(name)):
                 thick = 2.4 if name == limit.OURS else 1.4
                 axes.plot(*zip(*points, strict=True), line, color=colour, lw=thick, label=name)
         axes.axhline(100, color="black", lw=0.8)
@@ -84,9 +84,9 @@ def draw_limit(measured: Measured) -> Any:
         if watch.reachable < watch.limit:
             axes.axhline(100 * watch.reachable / watch.limit, color=GREY, lw=0.8, ls="--")
         refused = [
-            statistics.median(found[name])
-            for found in measured.samples.values()
-            if (name := f"throttled_{watch.key}") in found
+            statistics.median(found["throttled"])
+            for name in watch.contenders
+            if (found := measured.samples.get(watch.row_of(name)))
         ]
         words = ", ".join(f"{share:.0f}" for share in refused)
         axes.set_title(
