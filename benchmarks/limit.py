@@ -164,8 +164,8 @@ def figures(measured: Measured) -> list[Figure]:
                 at_least=90 if is_judged else None,
                 digits=1,
                 reason=f"The first search for the limit is within the {watch.seconds} s that are counted; the next "
-                "figure leaves it out. Then each refusal costs a step back, and the way up again: steeper ways use more "
-                "and are refused more, and give tasks that start together less even shares.",
+                "figure leaves it out. Then each refusal costs a step back, and the way up again: steeper ways use "
+                "more and are refused more, and give tasks that start together less even shares.",
             ),
             Figure(
                 "used of it in the second half of the time",

@@ -42,7 +42,21 @@ def figures(measured: Measured) -> list[Figure]:
     samples, ours = measured.samples, SCENARIOS["waiting"]
     return [
         Figure(REQUESTS, median(samples, ours, REQUESTS), at_most=260, digits=0),
-        Figure("the loop late by its own doing", median(samples, ours, LATE), "ms", at_most=100, digits=0),
+        Figure(
+            "the loop late by its own doing",
+            median(samples, ours, LATE),
+            "ms",
+            at_most=100,
+            digits=0,
+            reason="It is a full garbage collection of a process with 5,000 tasks, whatever they wait for: the next "
+            "figure. Freezing what is there would spare it, but the process belongs to every team's triggers.",
+        ),
+        Figure(
+            "more than with 5,000 tasks that only sleep",
+            median(samples, ours, LATE) - median(samples, SCENARIOS["sleeping"], LATE),
+            "ms",
+            digits=0,
+        ),
         Figure(FAILED, median(samples, ours, FAILED), at_most=0, digits=0),
     ]
 
