@@ -18,7 +18,8 @@ FEW, MANY = 20_000, 1_000_000
 DELAYS = (0, 30, 100)
 SIDE_BY_SIDE, ONE_BY_ONE = f"{FEW:,} media, side by side", f"{FEW:,} media, one page after the other"
 SDK, MILLION = f"{FEW:,} media, the SDK, only listed", f"{MANY:,} media, side by side"
-WINDOWS = {SIDE_BY_SIDE: MAX_WINDOWS, ONE_BY_ONE: 1, SDK: 0, MILLION: MAX_WINDOWS}
+TINY = "2,000 media, side by side"
+WINDOWS = {TINY: MAX_WINDOWS, SIDE_BY_SIDE: MAX_WINDOWS, ONE_BY_ONE: 1, SDK: 0, MILLION: MAX_WINDOWS}
 
 
 def measure(short: bool) -> Measured:
@@ -30,8 +31,9 @@ def measure(short: bool) -> Measured:
         )
     )
     if not short:
-        found = run("planning", MILLION, str(MANY), "30")
-        measured.samples[MILLION] = {quantity: [value] for quantity, value in found.items()}
+        for way, size in ((TINY, 2_000), (MILLION, MANY)):
+            found = run("planning", way, str(size), "30")
+            measured.samples[way] = {quantity: [value] for quantity, value in found.items()}
     return measured
 
 
@@ -68,7 +70,13 @@ def figures(measured: Measured) -> list[Figure]:
                 at_most=150,
                 digits=0,
             ),
-            Figure("its memory", median(samples, MILLION, "megabytes"), "MB", at_most=30, digits=0),
+            Figure(
+                "its memory, more than for 2,000",
+                median(samples, MILLION, "megabytes") - median(samples, TINY, "megabytes"),
+                "MB",
+                at_most=20,
+                digits=0,
+            ),
             Figure("its requests", median(samples, MILLION, "requests"), digits=0),
         ]
     return found
@@ -96,7 +104,9 @@ def main() -> None:
             else:
                 found = plan_large_library(service, folder, size, int(delay), WINDOWS[way])
                 listed = found["population"]
-                took |= {"megabytes": found["megabytes"], "requests": found["requests"]}
+                took["requests"] = found["requests"]
+                if len(delays) == 1:  # else it is what an earlier plan had taken already
+                    took["megabytes"] = found["megabytes"]
                 took[f"seconds_{delay}"] = found["seconds"]
             if listed != size:
                 raise RuntimeError(f"{way}: {listed} of {size}")
