@@ -115,12 +115,13 @@ $(VENV)/ready: pyproject.toml constraints/airflow-3.txt
 		--editable '.[emulator]' --group dev
 	touch $@
 
-# What the package declares as low as it goes; what Airflow brings, as that release came with it.
+# What the package declares as low as it goes; what Airflow brings, as that release came with it. Below 1.0.3 the
+# credentials library is refused wherever it would be used: tests/hooks/test_credential_traps.py.
 .venv-lowest/ready: pyproject.toml constraints/airflow-2.11.0.txt $(VENV)/ready
 	$(BIN)/uv venv --quiet --clear --python $(PYTHON) .venv-lowest
 	grep -viE '^(alibabacloud.*|apache-airflow-providers-.*|$(subst $(eval) ,|,$(DECLARED)))==' constraints/airflow-2.11.0.txt > .venv-lowest/brought.txt
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct \
-		--constraint .venv-lowest/brought.txt --editable '.[emulator]'
+		--constraint .venv-lowest/brought.txt --editable '.[emulator]' 'alibabacloud-credentials>=1.0.3'
 	$(BIN)/uv pip freeze --quiet --python .venv-lowest/bin/python --exclude-editable \
 		| grep -iE '^($(subst $(eval) ,|,$(DECLARED)))==' > .venv-lowest/constraints.txt
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --constraint .venv-lowest/constraints.txt \

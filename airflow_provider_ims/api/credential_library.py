@@ -36,6 +36,9 @@ from airflow_provider_ims.api.transport_errors import AnswerTooLong
 
 METADATA_HOST = "100.100.100.200"
 
+FIRST_USABLE = (1, 0, 3)
+"""The release of the library that is the first whose log can be kept from handlers, and that needs no event loop."""
+
 READ_SECONDS, WHOLE_SECONDS, MAX_ANSWER_BYTES = 10.0, 20.0, 2**20
 """What fetching takes at most: for each part of an answer, and for the whole of it."""
 
@@ -68,7 +71,14 @@ def make_client(kind: str, fields: Mapping[str, Any]) -> Client:
     """Return the library's client for a kind of credentials.
 
     :param fields: as its ``Config`` names them.
+    :raises ValueError: the installed release can't be used. Airflow 2.11.0, 3.0 and 3.1.0 came with such.
     """
+    installed = version("alibabacloud-credentials")
+    if tuple(map(int, re.findall(r"\d+", installed)[:3])) < FIRST_USABLE:
+        raise ValueError(
+            f"alibabacloud-credentials {installed} writes secrets into the log and does not work in threads; install "
+            f"{'.'.join(map(str, FIRST_USABLE))} or a newer one, or use a connection with AccessKey ID and Secret"
+        )
     _prepare_sessions(kind, fields)
     if kind == "default":
         return Client(provider=DefaultChain())

@@ -400,3 +400,17 @@ def test_a_library_that_no_longer_sends_by_our_session_is_told_of(serve, issuer,
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
     assert "no longer sends its requests as this provider expects" in record.getMessage()
+
+
+@pytest.mark.parametrize("release", ["1.0.0", "1.0.1", "1.0.2"])
+def test_a_library_that_writes_secrets_into_the_log_is_not_asked(serve, issuer, monkeypatch, release):
+    """Seen with these: a logger of another name, which repeats answers; and an event loop asked for in a thread."""
+    monkeypatch.setattr(library, "version", lambda _: release)
+    service = serve(credentials_uri(issuer))
+    with pytest.raises(
+        IMSAuthError, match=rf"alibabacloud-credentials {release} writes secrets .* install 1\.0\.3"
+    ):
+        from_uri(service).current()
+    assert not issuer.issued
+    monkeypatch.setattr(library, "version", lambda _: "1.0.10")
+    assert from_uri(service).current()
