@@ -98,7 +98,7 @@ def measure(short: bool) -> Measured:
 
 def _prepare(service: Emulator, watch: Watch) -> None:
     service.reset()
-    service.ask("POST", "/seed", {"count": watch.limit * (watch.seconds + 2) * BATCH})
+    service.ask("POST", "/seed", {"count": round(watch.reachable * 1.1 * (watch.seconds + 2)) * BATCH})
     service.add_fault("delay", milliseconds=watch.answer_ms)
     service.add_fault("limit", rate=watch.limit, burst=max(1, watch.limit * BURST_SECONDS))
 
@@ -113,6 +113,9 @@ def _watch(service: Emulator, contender: str, seconds: float) -> None:
         process.stdin.close()
         if not process.stdout.readline():
             raise RuntimeError(f"{contender} ended with {process.wait()}")
+        # Counted from the first request on: checking 400,000 ids takes some seconds.
+        while not service.stats()["by_action"].get("DeleteMediaInfos"):
+            time.sleep(0.05)
         time.sleep(seconds + 0.5)
         process.kill()
 
