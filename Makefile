@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 AIRFLOW2_TESTS := $(addprefix tests/,files operators sensors triggers hooks links test_example_dags.py test_pytest_plugin.py)
 # The lowest Airflow is a 2.
 LOWEST_TESTS ?= $(AIRFLOW2_TESTS) $(addprefix tests/,api deletion retention emulator test_sharding.py)
-QUICK := --numprocesses 6 --dist loadfile $(addprefix --ignore tests/,system browser databases faults kills celery benchmarks live)
+QUICK := --numprocesses 6 --dist loadfile $(addprefix --ignore tests/,system browser databases faults kills celery benchmarks live test_docs.py)
 PYTHONS ?= 3.12 3.13
 # What pyproject.toml declares, extra emulator included.
 DECLARED := apache-airflow alibabacloud-credentials alibabacloud-tea asgiref pendulum requests tenacity urllib3 \
@@ -197,7 +197,8 @@ bench-check: $(VENV)/ready  ## is it still as fast and as small as benchmarks/re
 		--editable '.[emulator]' --group bench
 	touch $@
 
-docs: $(VENV)/docs-ready  ## the pages in build/docs; a warning, such as a link that leads nowhere, is an error
+docs: $(VENV)/docs-ready  ## every snippet is run, and the pages go into build/docs; a link that leads nowhere is an error
+	$(BIN)/python -m pytest --numprocesses 4 tests/test_docs.py
 	AIRFLOW_HOME=$(CURDIR)/build/airflow-of-docs $(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going -c docs . build/docs
 
 $(VENV)/docs-ready: $(VENV)/ready
