@@ -17,9 +17,9 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from airflow_provider_ims.api.identifiers import oss_region, stored_object
+from airflow_provider_ims.deletion.checkpoint import MAX_REASON
 from airflow_provider_ims.deletion.resolve import TargetResult
 
-MAX_REASON = 200
 # Files are looked for in so many requests at once, when so many have gathered, or after so many seconds.
 REQUESTS_AT_ONCE, FILES_AT_ONCE, GATHER_SECONDS = 4, 500, 0.25
 
