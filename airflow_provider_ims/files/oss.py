@@ -31,7 +31,7 @@ _PART_BYTES = 8 * 2**20
 """A larger file is written in parts. OSS takes 10,000 of them, so files of up to 78 GiB are written by default."""
 
 _PAGE, _FIRST_PAGE = 1000, 100
-"""The most entries that a listing gives at once, and what is asked for where few are expected."""
+"""The most entries that a listing gives or a deletion takes at once, and what is asked for where few are expected."""
 
 
 def get_fs(conn_id: str | None, storage_options: dict[str, Any] | None = None) -> OSSFileSystem:
@@ -217,6 +217,31 @@ class OSSFileSystem(AbstractFileSystem):  # type: ignore[misc]
         self.client.call("delete_object", models.DeleteObjectRequest(bucket, key))
 
     _rm = rm_file
+
+    def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
+        """Delete files, a thousand with one request; OSS does not tell whether they were there.
+
+        :param path: one or several.
+        :raises OSError: if OSS does not say of each that it is gone.
+        """
+        from alibabacloud_oss_v2 import models
+
+        by_bucket: dict[str, list[str]] = {}
+        for one in self.expand_path(path, recursive=recursive, maxdepth=maxdepth):
+            bucket, key = self.split_path(one)
+            if key.isprintable():
+                by_bucket.setdefault(bucket, []).append(key)
+            else:  # XML can't carry each
+                self.rm_file(one)
+        for bucket, keys in by_bucket.items():
+            for first in range(0, len(keys), _PAGE):
+                some = keys[first : first + _PAGE]
+                # As the oldest SDK that is supported takes them.
+                objects = [models.DeleteObject(key=key) for key in some]
+                request = models.DeleteMultipleObjectsRequest(bucket, objects=objects)
+                answer: Any = self.client.call("delete_multiple_objects", request)
+                if left := set(some).difference(gone.key for gone in answer.deleted_objects or ()):
+                    raise OSError(f"OSS did not delete {len(left):,} of {len(some):,}: {min(left)}")
 
     def cp_file(self, path1: str, path2: str, **_: Any) -> None:
         """Copy a file within OSS."""

@@ -44,6 +44,7 @@ RIGHTS = {
     "head_object": "oss:GetObject",
     "copy_object": "oss:GetObject and oss:PutObject",
     "delete_object": "oss:DeleteObject",
+    "delete_multiple_objects": "oss:DeleteObject",
     "list_objects_v2": "oss:ListObjects",
 }
 """Which right an operation takes; https://www.alibabacloud.com/help/en/oss/user-guide/ram-policy-overview."""

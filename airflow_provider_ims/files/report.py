@@ -34,7 +34,7 @@ from airflow_provider_ims.api.errors import GuardError, IMSError
 from airflow_provider_ims.files.manifest import text_lines
 from airflow_provider_ims.files.storage import (
     StorageError,
-    delete,
+    delete_all,
     exists,
     is_folder,
     is_local,
@@ -52,7 +52,7 @@ JOURNAL = "_journal"
 LINES_IN_A_PART = 100_000
 LONGEST_NAME = 120
 """Bytes of a folder's value; file systems take 255 for a name."""
-THREADS, DELETING_THREADS = 4, 32
+THREADS = 4
 # A file of the journal is written after so many notes or seconds; in a long run seconds are a part of its time.
 NOTES_IN_A_FILE, FILE_SECONDS, FILE_GROWTH, LONGEST_FILE_SECONDS = 50, 0.25, 1 / 200, 5.0
 
@@ -372,8 +372,7 @@ def remove_journal(folder: ObjectStoragePath, journal: Sequence[tuple[str, int]]
                 folder.fs.rm((folder / JOURNAL).path, recursive=True)
             return
         listed = (folder / JOURNAL / name for name in list_names(folder / JOURNAL))
-        with ThreadPoolExecutor(DELETING_THREADS, "ims-report") as threads:
-            list(threads.map(delete, {*_pieces(folder, journal), *listed}))
+        delete_all(list({*_pieces(folder, journal), *listed}))
     except Exception as error:  # noqa: BLE001
         log.warning(
             "The journal %s is not needed any more and can't be removed: %s.", folder / JOURNAL, error

@@ -14,10 +14,14 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from fsspec.core import has_magic
+from fsspec.spec import AbstractFileSystem
 
 from airflow_provider_ims.api.errors import GuardError, IMSError
 from airflow_provider_ims.api.exception_chain import causes
@@ -36,6 +40,9 @@ _PIECE_BYTES = 64 * 2**10
 
 _ONE_PUT_BYTES = 8 * 2**20
 """A file up to here is written to a store in one request; a larger one in parts, which are joined at its end."""
+
+_DELETING_THREADS = 32
+"""Files that are deleted side by side in a store that takes one at a time."""
 
 _MAY_HEAL = (408, 429)
 """Of the statuses of HTTP that are the client's fault: too slow, and too often."""
@@ -262,6 +269,23 @@ def delete(path: ObjectStoragePath) -> None:
     """
     with _store_errors(path, "deleted"), suppress(FileNotFoundError):
         path.fs.rm_file(path.path)
+
+
+def delete_all(paths: Sequence[ObjectStoragePath]) -> None:
+    """Delete files of one store if they are there: with one request for all, where the store has such.
+
+    :raises StorageError: if the store does not delete them.
+    """
+    if not paths:
+        return
+    fs, names = paths[0].fs, [path.path for path in paths]
+    # A name that is a pattern, too, would take others with it.
+    if type(fs).rm is not AbstractFileSystem.rm and not any(map(has_magic, names)):
+        with _store_errors(paths[0], "deleted"), suppress(FileNotFoundError):
+            fs.rm(names)
+            return
+    with ThreadPoolExecutor(_DELETING_THREADS, "ims-delete-files") as threads:
+        list(threads.map(delete, paths))
 
 
 def check_writable(folder: ObjectStoragePath, argument: str) -> None:

@@ -70,6 +70,11 @@ class V2:
     def delete(self, key: str) -> None:
         self.client.delete_object(models.DeleteObjectRequest("media", key))
 
+    def delete_all(self, keys: list[str]) -> list[str]:
+        objects = [models.DeleteObject(key=key) for key in keys]
+        request = models.DeleteMultipleObjectsRequest("media", objects=objects)
+        return [gone.key for gone in self.client.delete_multiple_objects(request).deleted_objects or ()]
+
     def copy(self, source: str, key: str) -> None:
         self.client.copy_object(
             models.CopyObjectRequest("media", key, source_bucket="media", source_key=source)
@@ -122,6 +127,9 @@ class Oss2:
     def delete(self, key: str) -> None:
         self.bucket.delete_object(key)
 
+    def delete_all(self, keys: list[str]) -> list[str]:
+        return list(self.bucket.batch_delete_objects(keys).deleted_keys)
+
     def copy(self, source: str, key: str) -> None:
         self.bucket.copy_object("media", source, key)
 
@@ -161,6 +169,13 @@ def test_files_with_odd_names_come_back_as_they_were_put(sdk):
         assert sdk.get("copy") == key.encode()
         sdk.delete(key)
     assert sdk.names() == ["copy"]
+
+
+def test_many_are_deleted_at_once_whether_they_are_there_or_not(sdk):
+    for key in (*ODD_KEYS, "stays"):
+        sdk.put(key, b"")
+    assert sorted(sdk.delete_all([*ODD_KEYS, "nobody"])) == sorted([*ODD_KEYS, "nobody"])
+    assert sdk.names() == ["stays"]
 
 
 def test_ranges(sdk):

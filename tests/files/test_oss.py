@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -162,6 +163,31 @@ def test_slices_of_a_file_are_those_of_its_bytes(oss, base):
     assert [request["operation"] for request in oss.requests] == ["GetObject"]
 
 
+def test_a_thousand_files_are_deleted_by_one_request(oss, connect):
+    odd = ["line\n", "bell\a", "a&b<c>", "plus+ %2B"]
+    for name in (*odd, *map(str, range(2100))):
+        oss.put(BUCKET, f"many/{name}")
+    oss.put("other", "file")
+    oss.put("other", "stays")
+    connect().rm([*(f"{BUCKET}/many/{name}" for name in (*odd, *range(2000), "nobody")), "other/file"])
+    # XML can't carry the two first.
+    assert len(oss.requests) == 2 + 3 + 1
+    assert oss.names(BUCKET) == sorted(f"many/{number}" for number in range(2000, 2100))
+    assert oss.names("other") == ["stays"]
+
+
+def test_files_that_oss_does_not_delete_are_an_error(oss, connect, monkeypatch):
+    fs = connect()
+    with pytest.raises(FileNotFoundError, match="the bucket nowhere does not exist"):
+        fs.rm(["nowhere/file"])
+    # Such as files under a retention policy: no local OSS keeps any.
+    monkeypatch.setattr(
+        fs.client, "call", lambda *_: SimpleNamespace(deleted_objects=[SimpleNamespace(key="b")])
+    )
+    with pytest.raises(OSError, match="OSS did not delete 1 of 2: a"):
+        fs.rm([f"{BUCKET}/a", f"{BUCKET}/b"])
+
+
 # Keys
 
 
@@ -191,6 +217,7 @@ def test_an_error_names_what_is_wrong_with_the_key(oss, connect):
         (["oss:Get*"], lambda fs: fs.ls(BUCKET), "oss:ListObjects on media-team;"),
         (["oss:Put*"], lambda fs: fs.cat_file(f"{BUCKET}/x"), "oss:GetObject on media-team/[*]"),
         (["oss:Put*"], lambda fs: fs.rm_file(f"{BUCKET}/x"), "oss:DeleteObject on media-team/[*]"),
+        (["oss:Put*"], lambda fs: fs.rm([f"{BUCKET}/x"]), "oss:DeleteObject on media-team/[*]"),
     ],
 )
 def test_an_error_names_the_right_that_is_missing(oss, connect, allowed, use, right):

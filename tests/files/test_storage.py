@@ -63,6 +63,18 @@ def test_a_file_that_fails_half_way_leaves_what_was_there(store: Store, before: 
     assert store.unfinished() == 0
 
 
+@pytest.mark.parametrize("patterns", [[], ["a*", "[ab]", "?"]], ids=["plain", "patterns"])
+def test_many_files_are_deleted_and_no_other(store: Store, patterns: list[str]):
+    """Those that are not there are passed over, and a name that reads as a pattern is a name."""
+    if not storage.is_local(store.base):
+        names = [*ODD_NAMES, *patterns]
+        for name in (*names, "a", "b", "ab"):
+            storage.write_whole(store.base / name, [b"x"])
+        storage.delete_all([store.base / name for name in (*names, "nobody")])
+        assert storage.list_names(store.base) == ["a", "ab", "b"]
+        storage.delete_all([])
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from([b"", b"a", b"\r", "ä".encode(), b"x" * 70_000]), max_size=12), st.booleans())
 def test_lines_are_those_that_were_written(store: Store, wanted: list[bytes], ended: bool):

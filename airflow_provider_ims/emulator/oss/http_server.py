@@ -140,6 +140,7 @@ def _check_right(key: Key, operation: str) -> None:
         "UploadPart": "PutObject",
         "CompleteMultipartUpload": "PutObject",
         "CopyObject": "PutObject",
+        "DeleteMultipleObjects": "DeleteObject",
     }.get(operation, operation)
     if not any(fnmatchcase(f"oss:{right}", pattern) for pattern in key.actions):
         raise Refusal(403, "AccessDenied", "You have no right to access this object because of bucket acl.")

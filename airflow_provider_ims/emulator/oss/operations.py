@@ -12,6 +12,7 @@ from dataclasses import replace
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
+from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from airflow_provider_ims.emulator.oss.files import StoredObject, Upload, crc64
@@ -27,6 +28,8 @@ Answer = tuple[int, dict[str, str], bytes]
 XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _MIN_PART = 100 * 1024
 """Bytes of each part of a multipart upload but the last, at least."""
+_MAX_DELETED = 1000
+"""Files that one request deletes at most."""
 
 
 class Operation:
@@ -43,6 +46,8 @@ class Operation:
         if not self.request.key:
             if self.request.method == "GET" and self.request.query.get("list-type") == "2":
                 return "ListObjects", self._list
+            if self.request.method == "POST" and "delete" in self.request.query:
+                return "DeleteMultipleObjects", self._delete_multiple
             return "BucketOperation", self._not_implemented
         if "uploadId" in self.request.query:
             return {
@@ -85,13 +90,7 @@ class Operation:
 
     def _put(self) -> Answer:
         self._refuse_overwriting(self._objects())
-        given = self.request.headers.get("Content-MD5")
-        if (
-            given
-            and base64.b64encode(hashlib.md5(self.request.body, usedforsecurity=False).digest()).decode()
-            != given
-        ):
-            raise Refusal(400, "InvalidDigest", "The Content-MD5 you specified is not valid.")
+        self._check_digest()
         stored = self.oss.store(
             self.request.bucket, self.request.key, self.request.body, self._content_type()
         )
@@ -129,6 +128,26 @@ class Operation:
     def _delete(self) -> Answer:
         self._objects().pop(self.request.key, None)
         return 204, {}, b""
+
+    def _delete_multiple(self) -> Answer:
+        objects = self._objects()
+        self._check_digest(required=True)
+        try:
+            asked = ElementTree.fromstring(self.request.body)
+        except ElementTree.ParseError:
+            raise Refusal(400, "MalformedXML", "The XML you provided was not well-formed.") from None
+        keys = [key.text or "" for key in asked.iterfind("Object/Key")]
+        if not 1 <= len(keys) <= _MAX_DELETED:
+            raise Refusal(400, "MalformedXML", "The XML you provided did not validate.")
+        encode = quote if self.request.query.get("encoding-type") == "url" else escape
+        for key in keys:
+            objects.pop(key, None)
+        if asked.findtext("Quiet") == "true":
+            return 200, {}, b""
+        answer = "".join(f"<Deleted><Key>{encode(key)}</Key></Deleted>" for key in keys)
+        if encode is quote:
+            answer = f"<EncodingType>url</EncodingType>{answer}"
+        return 200, {}, f"{XML}<DeleteResult>{answer}</DeleteResult>".encode()
 
     def _copy(self) -> Answer:
         objects = self._objects()
@@ -255,6 +274,14 @@ class Operation:
             and self.request.key in objects
         ):
             raise Refusal(409, "FileAlreadyExists", "The object you specified already exists.")
+
+    def _check_digest(self, *, required: bool = False) -> None:
+        given = self.request.headers.get("Content-MD5")
+        if given is None and required:
+            raise Refusal(400, "MissingArgument", "Missing Some Required Arguments.")
+        digest = hashlib.md5(self.request.body, usedforsecurity=False).digest()
+        if given and base64.b64encode(digest).decode() != given:
+            raise Refusal(400, "InvalidDigest", "The Content-MD5 you specified is not valid.")
 
     def _content_type(self) -> str:
         return self.request.headers.get("Content-Type") or "application/octet-stream"
