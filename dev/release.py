@@ -23,7 +23,8 @@ UNRELEASED = "## Unreleased"
 
 STEPS = """
 {files} are checked and lie in dist/. What a person does now:
-  1. Read CHANGELOG.md: is what breaks under "Breaking", and does the number say so?
+  1. Read CHANGELOG.md: is what breaks under "Breaking", and does the number say so? Does pyproject.toml name the
+     repository under [project.urls]? A registry's page has no other way to it.
   2. Run .ci/run in a fresh clone of this commit, and make compatibility; once its page is committed, begin again.
   3. git tag v{version}, and push branch and tag.
   4. .venv/bin/uv publish dist/airflow_provider_ims-{version}*

@@ -30,7 +30,7 @@ def write_question(plan: Plan, page: object, link: str = "") -> str:
         f"{_place(header)} would be deleted, and can't be brought back."
     ]
     if header["selected"]:
-        oldest, newest = (_code(str(header[name])[:10]) for name in ("oldest", "newest"))
+        oldest, newest = (str(header[name])[:10] for name in ("oldest", "newest"))
         shown = _spread(plan.first, plan.last)
         which = (
             "They"
@@ -66,7 +66,7 @@ def _spread(first: list[dict[str, Any]], last: list[dict[str, Any]]) -> list[dic
 def _line(row: dict[str, Any]) -> str:
     title = _code(row["title"], MAX_TITLE) if row["title"] else "without a title"
     size = "unknown size" if row["size"] is None else file_size(row["size"])
-    return f"- {title}, {_code(row['created'][:10])}, {size}"
+    return f"- {title}, {row['created'][:10]}, {size}"
 
 
 def _code(value: object, longest: int = MAX_TITLE) -> str:

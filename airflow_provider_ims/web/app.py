@@ -29,6 +29,8 @@ from airflow_provider_ims.web.task_instance import open_question, read_task_inst
 
 MAX_QUERY = 200
 RENEW_SECONDS = 5
+NO_RESULT = "Airflow's own database has no result"
+WHY = "the task's log says why, unless an XCom backend keeps results elsewhere"
 
 app = FastAPI(title="Alibaba Cloud IMS", docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -80,7 +82,7 @@ def plan_page(place: PlaceDep) -> HTMLResponse:
     """Show what a plan would delete, and why."""
     found = _task_instance(place)
     if not found.result:
-        _refuse("The task has not ended" if not found.ended else "The task left no plan; its log says why")
+        _refuse(f"{NO_RESULT} of a plan; {WHY}" if found.ended else "The task has not ended")
     file = _shown(lambda: plan.PlanFile(found.result))
     query = RowQuery(plan.SEARCHED, place.q)
     question = open_question(place.dag_id, place.run_id)
@@ -94,7 +96,7 @@ def deletion_page(place: PlaceDep) -> HTMLResponse:
     found = _task_instance(place)
     if not found.result:
         if found.ended:
-            _refuse("The task left no result; its log says why")
+            _refuse(f"{NO_RESULT} of a deletion; {WHY}")
         progress = found.progress and _shown(lambda: deletion.RunningDeletion(found.progress))
         return _html("running.html", refresh=f"{RENEW_SECONDS}", place=place, state=found.state, run=progress)
     done = _shown(lambda: deletion.Deletion(found.result))
