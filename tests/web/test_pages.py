@@ -72,6 +72,20 @@ def test_a_plan(reader: Visitor, airflow: LocalAirflow, run: str) -> None:
     ]
 
 
+def test_a_plan_over_its_cap_can_be_looked_at(
+    reader: Visitor, airflow: LocalAirflow, run: str, tmp_path: Path, ims_emulator_session: Emulator
+) -> None:
+    """By way of the task that failed because of it."""
+    ims_emulator_session.generate(5, seed=12, days=400)
+    refused = airflow.trigger("pages", {"folder": str(tmp_path), "max_media": 1})
+    assert airflow.wait("pages", refused) == "failed"
+    links = f"dags/pages/dagRuns/{quote(refused)}/taskInstances/plan/links"
+    url = airflow.request("GET", links).json()["extra_links"]["Plan"]
+    shown = words(reader.get(url))
+    assert "Nothing can be deleted from this plan" in shown
+    assert airflow.xcom("pages", refused, "plan")["digest"] in shown
+
+
 def test_a_deletion(reader: Visitor, airflow: LocalAirflow, run: str) -> None:
     result = airflow.xcom("pages", run, "delete")
     assert result["forbidden"] == 7

@@ -18,7 +18,7 @@ with DAG("pages", schedule=None, start_date=START):
         manifest="{{ dag_run.conf['folder'] }}/plan.jsonl",
         older_than="P90D",
         exclude_tags=["legal-hold"],
-        max_media=100_000,
+        max_media="{{ dag_run.conf.get('max_media', 100_000) }}",
         max_percent=100,
         ims_conn_id=CONNECTION,
     )
