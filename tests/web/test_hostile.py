@@ -23,7 +23,7 @@ from airflow_provider_ims.deletion.lines import LINE_LOST
 from airflow_provider_ims.deletion.resolve import Outcome
 from airflow_provider_ims.files.storage import to_line
 from airflow_provider_ims.web import app as app_module
-from airflow_provider_ims.web.task_instance import SavedProgress, TaskInstanceInfo
+from airflow_provider_ims.web.task_instance import SavedProgress, TaskInstanceInfo, _result
 
 MARKUP = (
     "<script>document.title='taken'</script>",
@@ -244,6 +244,15 @@ def test_what_is_left_of_a_run_is_said_to_be_looked_at_again(
     assert f"10 of {requested} done" in shown
     assert ("looked at again" in shown) == says_so
     assert "taken by nobody" not in shown
+
+
+@pytest.mark.parametrize("page", ["plan", "deletion"])
+def test_a_result_that_a_backend_keeps_elsewhere_is_told(server: Server, page: str) -> None:
+    """What Airflow's database has then is an address."""
+    server.instance = TaskInstanceInfo("success", _result("s3://xcoms/d/r/t/0/return_value"), None)
+    answer = server.get(page, "")
+    assert answer.status_code == 404
+    assert "unless an XCom backend keeps results elsewhere" in answer.text
 
 
 def test_each_route_asks_for_the_right_to_read() -> None:
