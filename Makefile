@@ -8,6 +8,8 @@ AIRFLOW2_TESTS := $(addprefix tests/,files operators sensors triggers hooks link
 # The lowest Airflow is a 2.
 LOWEST_TESTS ?= $(AIRFLOW2_TESTS) $(addprefix tests/,api deletion retention emulator test_sharding.py)
 QUICK := --numprocesses 6 --dist loadfile $(addprefix --ignore tests/,system browser databases faults kills celery benchmarks live test_docs.py)
+# Whole Airflows side by side: as many as a small machine takes.
+TWO := --numprocesses 2 --dist loadfile
 PYTHONS ?= 3.12 3.13
 # What pyproject.toml declares, extra emulator included.
 DECLARED := apache-airflow alibabacloud-credentials alibabacloud-tea asgiref pendulum requests tenacity urllib3 \
@@ -27,10 +29,10 @@ test: check  ## everything that is quick enough for each change
 	$(BIN)/python -m pytest $(QUICK) tests/sensors tests  # the file that waits longest comes first
 
 test-system: $(VENV)/ready  ## whole Airflow processes, killed and restarted
-	$(BIN)/python -m pytest tests/system --ignore tests/system/airflow2
+	$(BIN)/python -m pytest $(TWO) tests/system --ignore tests/system/airflow2
 
 test-airflow2: .venv-airflow2/ready  ## the same tests on Airflow 2.11, and a deferral in real processes
-	.venv-airflow2/bin/python -m pytest --numprocesses 3 --dist loadfile -W ignore $(AIRFLOW2_TESTS)
+	.venv-airflow2/bin/python -m pytest --numprocesses 6 --dist loadfile -W ignore $(AIRFLOW2_TESTS)
 	.venv-airflow2/bin/python -m pytest -W ignore tests/system/airflow2
 
 test-lineage: .venv-lineage/ready  ## what OpenLineage makes of a deletion, with its own provider
@@ -40,7 +42,7 @@ test-azure: .venv-azure/ready .venv-azure/node_modules/.bin/azurite-blob  ## the
 	STORES=azure .venv-azure/bin/python -m pytest $(addprefix tests/files/test_,runs_on_stores.py storage.py)
 
 test-browser: $(VENV)/ready /usr/bin/chromium  ## the connection form in a real browser
-	$(BIN)/python -m pytest tests/browser
+	$(BIN)/python -m pytest $(TWO) tests/browser
 
 faults: $(VENV)/ready  ## generated runs against a service that misbehaves; see python -m tests.faults --help
 	$(BIN)/python -m pytest tests/faults
@@ -62,7 +64,7 @@ celery: .venv-celery/ready /usr/bin/redis-server /usr/bin/pg_ctlcluster  ## two 
 	.venv-celery/bin/python -m tests.celery $(CELERY)
 
 test-databases: .venv-databases/ready /usr/bin/pg_ctlcluster /usr/sbin/mariadbd  ## what Airflow keeps for the tasks, on PostgreSQL and MariaDB
-	.venv-databases/bin/python -m pytest tests/databases
+	.venv-databases/bin/python -m pytest --numprocesses 2 --dist loadgroup tests/databases
 
 wheel: $(VENV)/ready  ## build sdist and wheel, and use the wheel in bare environments of four Airflow releases
 	$(BIN)/python dev/check_wheel.py

@@ -209,11 +209,12 @@ ROW = Row(
     number=4,
     name="limit",
     title="An unknown limit",
-    how="The emulator lets 10, 50, 200 or 1,000 requests a second through (a bucket of a tenth of a second) and "
-    "answers after 30 or 300 ms; nobody is told. Counted in its books for 60, 20 or 10 s from the first request on, "
-    "so that the search for the limit is part of it. The SDK is called through tenacity (random exponential pauses, "
-    "up to 20 s). At 10 and 50 a second all run at the same time, each at an emulator of its own; else one after the "
-    "other. At 1,000 a second and 30 ms the two processors of the machine are the limit, which the emulator shares.",
+    how="The emulator lets 10, 50, 200 or 1,000 requests a second through (a bucket of a tenth of a second, of two "
+    "requests at least) and answers after 30 or 300 ms; nobody is told. Counted in its books for 60, 20 or 10 s "
+    "from the first request on, so that the search for the limit is part of it. The SDK is called through "
+    "tenacity (random exponential pauses, up to 20 s). At 10 and 50 a second all run at the same time, each at "
+    "an emulator of its own; else one after the other. At 1,000 a second and 30 ms the two processors of the "
+    "machine are the limit, which the emulator shares.",
     quantities={
         "used": Quantity("used of the limit", "%", 1),
         "throttled": Quantity("throttled, of all requests", "%", 1),

@@ -28,6 +28,15 @@ def test_nothing_heavy_is_loaded_beyond_what_airflow_loads_itself(module: str) -
     assert [name for name in new if name.partition(".")[0] in HEAVY or name in HEAVY] == []
 
 
+def test_what_only_running_tasks_need_is_not_loaded() -> None:
+    lazy = [
+        f"airflow_provider_ims.{name}" for name in ("api.client", "api.jobs", "triggers.ims", "deletion.run")
+    ]
+    script = f"import sys, {', '.join(MODULES)}; print(*(m for m in {lazy!r} if m in sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert loaded.strip() == ""
+
+
 def test_the_operators_load_neither_requests_nor_the_credentials_library() -> None:
     script = f"import sys, {MODULES[0]}; print(*(m for m in {HEAVY[:3]!r} if m in sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout

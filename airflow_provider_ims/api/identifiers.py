@@ -37,11 +37,11 @@ def check_media_id(value: object, source: str = "media_ids") -> str:
     :raises ValueError: when it can't be an id: 1 to 128 letters, digits, ``_``, ``-`` and ``.``.
     """
     text = value.strip() if isinstance(value, str) else ""
+    if _MEDIA_ID.fullmatch(text) and text.casefold() not in _MISSING_VALUES:
+        return text
     if "://" in text:
         raise ValueError(f"{source}: {show(text)} is a URL; give URLs as input_urls")
-    if not _MEDIA_ID.fullmatch(text) or is_missing(text):
-        raise ValueError(f"{source}: {show(value)} is not a media id")
-    return text
+    raise ValueError(f"{source}: {show(value)} is not a media id")
 
 
 def check_input_url(value: object, source: str = "input_urls", *, is_alone: bool = False) -> str:

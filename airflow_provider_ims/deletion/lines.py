@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_provider_ims.api.times import write_time
 from airflow_provider_ims.deletion.checkpoint import Checkpoint, Row, RunConfig
-from airflow_provider_ims.deletion.resolve import Outcome, TargetResult
+from airflow_provider_ims.deletion.resolve import TargetResult
 from airflow_provider_ims.deletion.result import known_outcomes
 from airflow_provider_ims.deletion.targets import Target, Targets, batches
 from airflow_provider_ims.files.report import Spool
@@ -19,9 +19,30 @@ from airflow_provider_ims.files.storage import to_line
 LINE_LOST = "its line was lost with what an earlier try had written"
 
 
-@lru_cache(maxsize=8)  # a batch has one, and so have many that come in the same second
-def _spell_time(at: int) -> str:
-    return write_time(datetime.fromtimestamp(at, UTC))
+@lru_cache(maxsize=64)  # most targets of a batch share it
+def _spell_outcome(
+    outcome: str | None,
+    inferred: bool | None,
+    request_id: str | None,
+    at: int | None,
+    reason: str | None,
+    file: str | None,
+    preview: bool,
+) -> tuple[bytes, frozenset[str]]:
+    """Return what a line says of an outcome, without the brace in front, and the names of its fields."""
+    fields: dict[str, Any] = {
+        "outcome": outcome,
+        "inferred": inferred,
+        "request_id": request_id,
+        "at": None if at is None else write_time(datetime.fromtimestamp(at, UTC)),
+    }
+    if file:
+        fields["file"] = file
+    if reason:
+        fields["reason"] = reason
+    if preview:
+        fields["preview"] = True
+    return to_line(fields)[1:], frozenset(fields)
 
 
 class Lines:
@@ -35,29 +56,22 @@ class Lines:
         self._targets = targets
         self._config = config
 
-    def line_of(self, result: TargetResult, at: int | None) -> dict[str, Any]:
+    def line_of(self, result: TargetResult, at: int | None) -> bytes:
         """Return the line about a target.
 
         :param at: when its outcome was known, in seconds since the epoch.
         """
-        line: dict[str, Any] = dict(result.target.columns or {self._targets.kind: result.target.value})
-        if "reason" in line:  # why the plan chose it; the report's own reason is why it is not deleted
-            line["planned_because"] = line.pop("reason")
-        line |= {
-            "outcome": result.outcome.value,
-            "inferred": result.inferred,
-            "request_id": result.request_id,
-            "at": None if at is None else _spell_time(at),
-        }
-        if result.file:
-            line["file"] = result.file
-        if result.reason:
-            line["reason"] = result.reason
-        if self._config.preview:
-            line["preview"] = True
-        return line
+        return self._spell(
+            result.target,
+            result.outcome.value,
+            result.inferred,
+            result.request_id,
+            at,
+            result.reason,
+            result.file,
+        )
 
-    def of_rows(self, rows: Iterable[Row]) -> Iterator[tuple[int, dict[str, Any]]]:
+    def of_rows(self, rows: Iterable[Row]) -> Iterator[tuple[int, bytes]]:
         """Make the lines again that a checkpoint holds as rows, with the ordinals of their targets."""
         by_ordinal = {ordinal: row for row in rows for ordinal in range(row.first, row.end)}
         if not by_ordinal:
@@ -89,10 +103,30 @@ class Lines:
         lost = {target.ordinal for target in self.lost(checkpoint, spool)}
         for target in self._targets:
             if found := unread.get(target.ordinal):
-                yield to_line(self.line_of(found, int(time.time())))
+                yield self.line_of(found, int(time.time()))
             elif line := spool.get(target.ordinal):
                 yield line
             elif target.ordinal in lost:
                 outcome = known.get(target.value, others)
-                about = self.line_of(TargetResult(target, Outcome.DELETED, reason=LINE_LOST), None)
-                yield to_line(about | {"outcome": outcome, "inferred": None})
+                yield self._spell(target, outcome, None, None, None, LINE_LOST, None)
+
+    def _spell(
+        self,
+        target: Target,
+        outcome: str | None,
+        inferred: bool | None,
+        request_id: str | None,
+        at: int | None,
+        reason: str | None,
+        file: str | None,
+    ) -> bytes:
+        about: Mapping[str, Any] = {self._targets.kind: target.value}
+        end, names = _spell_outcome(outcome, inferred, request_id, at, reason, file, self._config.preview)
+        if target.columns:
+            # Why a plan chose it; the report's own reason is why it is not deleted.
+            renamed = {
+                "planned_because" if name == "reason" else name: value
+                for name, value in target.columns.items()
+            }
+            about = {name: value for name, value in renamed.items() if name not in names}
+        return to_line(about)[:-2] + b", " + end

@@ -41,7 +41,6 @@ from airflow_provider_ims.files.storage import (
     list_names,
     read_whole,
     storage_path,
-    to_line,
     write_whole,
 )
 
@@ -239,12 +238,14 @@ class ReportWriter(Generic[T]):
         """The files so far: (writer, number of its files) for each try. Listings of a store may be late."""
         return [*self._earlier, (self._name, self._files)]
 
-    def add(self, lines: Iterable[tuple[int, Mapping[str, Any]]], notes: Iterable[T]) -> None:
-        """Take in lines with the ordinals of their targets, and what must be remembered until they are written."""
+    def add(self, lines: Iterable[tuple[int, bytes]], notes: Iterable[T]) -> None:
+        """Take in lines with the ordinals of their targets, and what must be remembered until they are written.
+
+        :param lines: as :func:`~airflow_provider_ims.files.storage.to_line` spells a mapping.
+        """
         for ordinal, line in lines:
-            spelled = to_line(line)
-            self.spool.put(ordinal, spelled)
-            self._waiting.append(b'{"ordinal": %d, ' % ordinal + spelled[1:])
+            self.spool.put(ordinal, line)
+            self._waiting.append(b'{"ordinal": %d, ' % ordinal + line[1:])
         self._notes.setdefault(self._files, []).extend(notes)
 
     @property

@@ -17,7 +17,7 @@ from airflow_provider_ims.compat import (
 )
 from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.triggers.events import WaitTimedOut, raise_unless_over
-from airflow_provider_ims.triggers.wait import LogInterval
+from airflow_provider_ims.triggers.log_interval import LogInterval
 
 if TYPE_CHECKING:
     from airflow_provider_ims.compat import Context

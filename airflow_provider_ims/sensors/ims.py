@@ -9,13 +9,13 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_ims.api.jobs import Job, JobFile, JobPart, check_job_id, read_job
 from airflow_provider_ims.arguments import check_one_input, read_bool
 from airflow_provider_ims.exceptions import IMSJobFailedError
 from airflow_provider_ims.sensors.base import IMSBaseSensor
 
-# The triggers and what they load are needed by a running task only: a DAG file shall not pay for them.
+# The triggers, the jobs and what they load are needed by a running task only: a DAG file shall not pay for them.
 if TYPE_CHECKING:
+    from airflow_provider_ims.api.jobs import Job, JobFile, JobPart
     from airflow_provider_ims.compat import Context, ObjectStoragePath
     from airflow_provider_ims.deletion.targets import Targets
     from airflow_provider_ims.triggers.ims import IMSJobTrigger
@@ -139,6 +139,7 @@ class _IMSJobSensor(IMSBaseSensor):
         """Return what the XCom tells of a job that has ended well, but for its id."""
 
     def _look(self) -> dict[str, Any] | None:
+        from airflow_provider_ims.api.jobs import check_job_id, read_job
         from airflow_provider_ims.triggers.wait import interruptible
 
         trigger = self._trigger_class

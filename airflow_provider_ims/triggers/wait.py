@@ -10,13 +10,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
-from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_ims.api.errors import IMSTransientError
 from airflow_provider_ims.deletion.threads import run_interruptible
 from airflow_provider_ims.triggers.events import WaitTimedOut
 from airflow_provider_ims.triggers.ims import IMSMediaDeletedTrigger
+from airflow_provider_ims.triggers.log_interval import LogInterval
 from airflow_provider_ims.triggers.status import MAX_AT_ONCE, SubjectKind, describe_gone, still_pending
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ MAX_READ = 200_000
 TRIGGERER_GRACE = timedelta(minutes=2)
 # Requests in flight at most; how many there are follows from the pace and the answers' delay.
 LOOKING_THREADS = 32
-# How often a task that waits says how many are gone, in seconds.
-LOG_SECONDS = 60.0
 
 T = TypeVar("T")
 
@@ -99,24 +97,6 @@ def look(
             pool.shutdown(cancel_futures=True)
 
     return interruptible(ask_all)
-
-
-class LogInterval:
-    """Says when a task that waits shall log again how far it is: once a minute."""
-
-    def __init__(self) -> None:
-        self._last = -inf
-
-    def is_over(self, since: float = -inf) -> bool:
-        """Return whether a minute has passed since this was last True.
-
-        :param since: and since this moment of the monotonic clock.
-        """
-        now = time.monotonic()
-        if now - max(self._last, since) < LOG_SECONDS:
-            return False
-        self._last = now
-        return True
 
 
 class MediaWait:

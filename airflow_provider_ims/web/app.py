@@ -97,7 +97,7 @@ def deletion_page(place: PlaceDep) -> HTMLResponse:
             _refuse("The task left no result; its log says why")
         progress = found.progress and _shown(lambda: deletion.RunningDeletion(found.progress))
         return _html("running.html", refresh=f"{RENEW_SECONDS}", place=place, state=found.state, run=progress)
-    done = _shown(lambda: deletion.Deletion(found.result))
+    done = _shown(lambda: deletion.FinishedDeletion(found.result))
     common = {"deletion": done, "state": found.state}
     if done.report is None:
         return _html("deletion.html", place=place, rows=None, missing=None, **common)

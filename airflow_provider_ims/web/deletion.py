@@ -37,7 +37,7 @@ class Share:
     meaning: str
 
 
-class Deletion:
+class FinishedDeletion:
     """A deletion that has ended, or whose try has.
 
     :param result: what its task returned.

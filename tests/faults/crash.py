@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -119,7 +119,7 @@ class MortalReport(ReportWriter[Any]):
 
     life: Life
 
-    def add(self, lines: Iterable[tuple[int, Mapping[str, Any]]], notes: Iterable[Any]) -> None:
+    def add(self, lines: Iterable[tuple[int, bytes]], notes: Iterable[Any]) -> None:
         self.life.at("write")
         super().add(lines, notes)
         self.life.at("written")
