@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_ims.api.identifiers import show
 from airflow_provider_ims.arguments import check_one_input, read_bool
 from airflow_provider_ims.exceptions import IMSJobFailedError
 from airflow_provider_ims.sensors.base import IMSBaseSensor
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_ims.api.jobs import Job, JobFile, JobPart
     from airflow_provider_ims.compat import Context, ObjectStoragePath
     from airflow_provider_ims.deletion.targets import Targets
+    from airflow_provider_ims.triggers.events import WaitTimedOut
     from airflow_provider_ims.triggers.ims import IMSJobTrigger
     from airflow_provider_ims.triggers.wait import MediaWait
 
@@ -159,6 +161,10 @@ class _IMSJobSensor(IMSBaseSensor):
     def _describe(self) -> str:
         trigger = self._trigger_class
         return f"The {trigger.kind} {getattr(self, trigger.id_argument)} is not over yet: {self._seen}."
+
+    def _describe_pending(self, error: WaitTimedOut) -> str:
+        trigger = self._trigger_class
+        return f"{trigger.kind} {show(getattr(self, trigger.id_argument))} was still pending at the last look"
 
     def _defer(self, started: float, deadline: float) -> None:
         from airflow_provider_ims.triggers.wait import deferral_timeout
