@@ -8,8 +8,8 @@ Copy this file into your DAG folder, put the ids of your templates into it, crea
 1. ``start_job`` starts a convert job with a rendition for each template. A ``job_id`` in the conf names one that
    was started elsewhere instead.
 2. ``wait_for_renditions`` waits until the job *and* each of its outputs have ended well.
-3. ``check_renditions`` looks at each rendition where it lies, and makes sure that none is the source itself.
-   What it finds wrong is final: no retry brings a rendition back.
+3. ``check_renditions`` makes sure that the job read the source, looks at each rendition where it lies, and makes sure
+   that none is the source itself. What it finds wrong is final: no retry brings a rendition back.
 4. ``delete_source`` deletes the source together with its file, and refuses if that is the file of a rendition.
 5. ``wait_until_gone`` waits until reads no longer show it.
 
@@ -37,6 +37,7 @@ from airflow.providers.common.compat.sdk import (
     task,
 )
 
+from airflow_provider_ims.api.identifiers import stored_object
 from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.operators.ims import IMSDeleteMediaInfosOperator
 from airflow_provider_ims.sensors.ims import IMSMediaConvertJobSensor, IMSMediaDeletedSensor
@@ -83,6 +84,20 @@ def start_job() -> str:
     return str(answer["Job"]["JobId"])
 
 
+def _is_source(given: dict[str, str | None], source: str, hook: IMSHook) -> bool:
+    """Whether an input of a job is the source; somebody else's job may have read it by its file's URL."""
+    if given["media_id"] or not given["url"]:
+        return given["media_id"] == source
+    medium = hook.get_media_info(input_url=given["url"])
+    return medium is not None and medium.media_id == source
+
+
+def _path(url: str) -> ObjectStoragePath:
+    """Give the path of a file in its bucket, also of one that IMS tells by its web address."""
+    bucket, key = stored_object(url) or (url, "")
+    return ObjectStoragePath(f"{bucket}/{key}")
+
+
 @task(multiple_outputs=True, retries=3, retry_delay=timedelta(minutes=1))
 def check_renditions(job: dict[str, Any]) -> dict[str, Any]:
     """Look at every rendition where it lies; give the URL of the source, which may then go, and theirs."""
@@ -90,6 +105,8 @@ def check_renditions(job: dict[str, Any]) -> dict[str, Any]:
     source = hook.get_media_info(get_current_context()["params"]["source_media_id"].strip())
     if source is None or not source.input_url:
         raise AirflowFailException("The source is not registered, or has no URL.")
+    if not any(_is_source(given, source.media_id, hook) for given in job["inputs"]):
+        raise AirflowFailException(f"The job did not read {source.media_id}, but {job['inputs']}.")
     renditions = []
     for output in job["outputs"]:
         media_id, url = output["media_id"], output["url"]
@@ -101,7 +118,7 @@ def check_renditions(job: dict[str, Any]) -> dict[str, Any]:
                 raise AirflowFailException(
                     f"Rendition {media_id} is {medium.status if medium else 'not registered'}."
                 )
-        elif not url or not (file := ObjectStoragePath(url)).exists() or not file.stat().st_size:
+        elif not url or not (file := _path(url)).exists() or not file.stat().st_size:
             raise AirflowFailException(f"Rendition {output['name']} is an empty file, or none: {url}.")
         if url:
             renditions.append(url)

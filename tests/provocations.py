@@ -536,7 +536,9 @@ def answers(world: World) -> Iterator[Provocation]:
     yield "MediaId", lying(read_one, {"MediaInfo": {"MediaBasicInfo": {"Title": "a"}}})
     yield "Job is no object", lying(read_job, {"Job": "a"})
     yield "another than was asked for", lying(read_job, {"Job": {"JobId": "b"}})
-    yield "there is no media convert job a", lying(read_job, {})
+    yield "it shows no media convert job a", lying(read_job, {})
+    yield "another operation, for it has WorkflowTask", lying(read_job, {"WorkflowTask": {"TaskId": "a"}})
+    yield "another operation, for it has MediaInfos", lying(read_one, {"MediaInfos": [{"MediaId": "a"}]})
     yield "page token", lying(lambda client: list(operations.list_all_media(client)), {"NextToken": "t"})
 
 
@@ -988,6 +990,8 @@ def waiting(world: World) -> Iterator[Provocation]:
         return wait_for(world.emulator.add_job(kind="convert", **fields)["JobId"])
 
     yield "job_id", lambda: wait_for("")
+    yield "job_id", lambda: wait_for(f"https://example.com/job?Signature={SIGNATURE}")
+    yield "accept_skipped", lambda: wait_for("a", accept_skipped="no")
     yield "output-1 is Failed", lambda: converted(statuses=["Success", "Failed"])
     yield "output-0 is Skipped", lambda: converted(statuses=["Skipped"], state="Complete")
 

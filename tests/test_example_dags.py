@@ -155,6 +155,32 @@ def test_a_source_among_its_own_renditions_stays(ims_emulator: Emulator, into: s
     assert ims_emulator.requests("DeleteMediaInfos") == []
 
 
+def test_renditions_may_be_told_by_their_web_addresses(ims_emulator: Emulator, ims_oss: EmulatedOSS) -> None:
+    url = "https://my-bucket.oss-cn-shanghai.aliyuncs.com/web/a%20b.mp4"
+    conversion = Conversion(ims_emulator, outputs=[{"url": url, "name": "hd"}])
+    assert set(conversion.run().values()) == {"success"}
+    assert ims_oss.names("my-bucket") == ["web/a b.mp4"]
+
+
+@pytest.mark.parametrize("given", [f"{2:032x}", "oss://my-bucket/masters/2.mov"])
+def test_a_source_stays_unless_the_job_read_it(
+    ims_emulator: Emulator, ims_oss: EmulatedOSS, given: str
+) -> None:
+    """Whoever gives the id of another job would lose a source that was never transcoded."""
+    ims_emulator.seed([{"media_id": f"{2:032x}", "url": "oss://my-bucket/masters/2.mov"}])
+    conversion = Conversion(ims_emulator, source=given)
+    ended = conversion.run()
+    assert (ended["check_renditions"], ended["delete_source"]) == ("failed", "upstream_failed")
+    assert conversion.source_is_there
+    assert ims_emulator.requests("DeleteMediaInfos") == []
+
+
+def test_a_job_may_have_read_the_source_by_its_url(ims_emulator: Emulator, ims_oss: EmulatedOSS) -> None:
+    conversion = Conversion(ims_emulator, source=Conversion.url)
+    assert set(conversion.run().values()) == {"success"}
+    assert ims_emulator.media_ids() == []
+
+
 def test_a_job_is_started_once(ims_emulator: Emulator, ims_oss: EmulatedOSS) -> None:
     """By the example itself; what it starts is waited for, written and checked before the source goes."""
     (source,) = ims_emulator.seed([{"url": "oss://my-bucket/masters/1.mov"}])

@@ -6,8 +6,34 @@ import re
 from json import loads
 from typing import Any
 
+from airflow_provider_ims.api.sanitize import escape
+
 LARGEST_NUMBER = 2**63 - 1
 """Above this a number is none that the service means: no file has so many bytes, no library so many media."""
+
+
+# What an answer of any operation may have, besides what it is about.
+_ENVELOPE = (
+    "RequestId",
+    "requestId",
+    "Code",
+    "code",
+    "Message",
+    "message",
+    "Success",
+    "HttpStatusCode",
+    "HostId",
+)
+
+
+def check_nothing_else(body: dict[str, Any], *names: str) -> None:
+    """Raise ValueError if an answer that is about nothing tells something else: it is of another operation then.
+
+    :param names: fields that are no other operation's.
+    """
+    for name, value in body.items():
+        if name not in (*_ENVELOPE, *names) and value not in (None, "", [], {}):
+            raise ValueError(f"it is of another operation, for it has {escape(name[:100])}")
 
 
 def text(value: Any) -> str | None:

@@ -16,14 +16,23 @@ https://www.alibabacloud.com/help/en/ims/developer-reference/api-ice-2020-11-09-
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from airflow_provider_ims.api.errors import IMSAPIError
-from airflow_provider_ims.api.fields import mapping, number, objects, parsed, text, unsigned
-from airflow_provider_ims.api.sanitize import sanitize
+from airflow_provider_ims.api.fields import (
+    check_nothing_else,
+    mapping,
+    number,
+    objects,
+    parsed,
+    text,
+    unsigned,
+)
+from airflow_provider_ims.api.identifiers import check_media_id, show
+from airflow_provider_ims.api.sanitize import MAX_ID, sanitize
 
 if TYPE_CHECKING:
     from airflow_provider_ims.api.client import IMSClient
@@ -154,12 +163,26 @@ class _Kind(NamedTuple):
     instead: str = "its region may not offer it, or a newer version of this provider knows what replaces it"
 
 
+def check_job_id(value: object, kind: JobKind, source: str) -> str:
+    """Return the id without surrounding blanks.
+
+    :param source: names the argument in the message.
+    :raises ValueError: when it can't be an id: 1 to 128 letters, digits, ``_``, ``-`` and ``.``.
+    """
+    try:
+        return check_media_id(value, source)
+    except ValueError:
+        raise ValueError(f"{source} is {show(value)}, which names no {kind}") from None
+
+
 def read_job(client: IMSClient, kind: JobKind, job_id: str, *, stop: threading.Event | None = None) -> Job:
     """Read one job.
 
     :raises IMSAPIError: also when there is no such job, or IMS has ended the operation that shows it.
+    :raises ValueError: when it can't be an id.
     """
     about = JOB_KINDS[kind]
+    job_id = check_job_id(job_id, kind, about.parameter)
     try:
         answer = client.call(
             about.action, {about.parameter: job_id}, lambda body: _shown(body, about, job_id), stop=stop
@@ -176,7 +199,7 @@ def read_job(client: IMSClient, kind: JobKind, job_id: str, *, stop: threading.E
         ) from error
     if answer.value is None:
         raise IMSAPIError(
-            f"there is no {kind} {job_id} in this account and region",
+            f"it shows no {kind} {job_id} in this account and region",
             code="JobNotFound",
             request_id=answer.request_id,
             http_status=200,
@@ -189,6 +212,7 @@ def _shown(body: dict[str, Any], kind: _Kind, job_id: str) -> Job | None:
     """Read the job out of an answer; None when it shows none, which is how a job that is not there may be told."""
     shown = body.get(kind.field)
     if shown is None or shown == {}:
+        check_nothing_else(body)
         return None
     if not isinstance(shown, dict):
         raise ValueError(f"its {kind.field} is no object")
@@ -198,41 +222,62 @@ def _shown(body: dict[str, Any], kind: _Kind, job_id: str) -> Job | None:
 
 
 def _convert_job(shown: dict[str, Any], job_id: str) -> Job:
-    config = mapping(shown.get("Config"))
-    details = objects(shown, "OutputGroupDetails")
-    groups = tuple(_part(group) for group in details)
-    # A group that was skipped may show none of its outputs.
-    skipped = {group.name for group in groups if _is(group.state, "skipped")}
-    expected = len(objects(config, "Outputs"))
-    outputs = [_convert_output(output) for output in objects(shown, "OutputDetails")]
-    bases: dict[str | None, str | None] = {}
-    for group in objects(config, "OutputGroups"):
-        name = text(group.get("Name"))
-        expected += 0 if name in skipped else len(objects(group, "Outputs"))
-        base = mapping(mapping(group.get("GroupConfig")).get("OutputFileBase"))
-        bases[name], _ = _file_of(base, "Url")
-    for group in details:
+    # An object, or the JSON text that it was submitted as.
+    config = mapping(parsed(shown.get("Config")))
+    outputs, missing = _with_request(objects(shown, "OutputDetails"), objects(config, "Outputs"))
+    groups, missing_groups = _with_request(
+        objects(shown, "OutputGroupDetails"), objects(config, "OutputGroups")
+    )
+    made = [_convert_output(output, mapping(asked.get("OutputFile"))) for output, asked in outputs]
+    for group, asked in groups:
         # A group may be written into a medium without its outputs saying so.
-        into = bases.get(text(group.get("Name")))
-        outputs += [_convert_output(output, into) for output in objects(group, "Outputs")]
+        base = mapping(mapping(asked.get("GroupConfig")).get("OutputFileBase"))
+        made += [_convert_output(output, base) for output in objects(group, "Outputs")]
+        # One that was skipped may show none of its outputs.
+        if not _is(text(group.get("Status")) or "", "skipped"):
+            missing += objects(asked, "Outputs")[len(objects(group, "Outputs")) :]
+    for asked in missing_groups:
+        missing += objects(asked, "Outputs")
     return Job(
         "media convert job",
         job_id,
         text(shown.get("State")) or "",
         inputs=tuple(_file(mapping(item.get("InputFile"))) for item in objects(config, "Inputs")),
-        outputs=tuple(outputs),
-        groups=groups,
-        expected=expected,
+        outputs=tuple(made),
+        groups=tuple(_part(group) for group, _ in groups),
+        expected=len(made) + len(missing),
         code=text(shown.get("Code")),
         message=text(shown.get("Message")),
     )
 
 
-def _convert_output(item: dict[str, Any], into: str | None = None) -> JobPart:
+def _with_request(
+    shown: list[dict[str, Any]], asked: list[dict[str, Any]]
+) -> tuple[list[tuple[dict[str, Any], dict[str, Any]]], list[dict[str, Any]]]:
+    """Pair what is shown with what was asked for; return the pairs, and what was asked for and is not shown.
+
+    A name is optional and may be given twice: of those of one name the next is taken, else the next that is left.
+    """
+    left = dict(enumerate(asked))
+    by_name: defaultdict[str | None, deque[int]] = defaultdict(deque)
+    for position, one in left.items():
+        by_name[text(one.get("Name"))].append(position)
+    found = []
+    for item in shown:
+        name = text(item.get("Name"))
+        found.append(left.pop(by_name[name].popleft()) if name and by_name[name] else None)
+    others = iter(left.values())
+    pairs = [(item, next(others, {}) if one is None else one) for item, one in zip(shown, found, strict=True)]
+    return pairs, list(others)
+
+
+def _convert_output(item: dict[str, Any], asked: dict[str, Any]) -> JobPart:
+    """Read an output; ``asked``: the file, or the folder, that it was to be written to."""
     result = mapping(item.get("Result"))
     file = mapping(result.get("OutputFile"))
     shown = mapping(mapping(result.get("OutFileMeta")).get("FileBasicInfo"))
     media_id, url = _file_of(file, "Url")
+    into, _ = _file_of(asked, "Url")
     return _part(
         item,
         media_id=media_id or into or text(shown.get("MediaId")),
@@ -265,8 +310,8 @@ def _activities(results: Any) -> tuple[JobPart, ...]:
             continue
         activities.append(
             JobPart(
-                text(activity.get("ActivityId")) or key,
-                text(activity.get("Status")) or text(result.get("Status")) or "",
+                _word(activity.get("ActivityId")) or _word(key),
+                _word(activity.get("Status")) or _word(result.get("Status")),
                 job_id=text(result.get("JobId")),
                 media_id=text(result.get("MediaId")),
             )
@@ -337,12 +382,17 @@ JOB_KINDS: Mapping[JobKind, _Kind] = {
 
 def _part(item: dict[str, Any], **fields: str | None) -> JobPart:
     return JobPart(
-        text(item.get("Name")) or fields.get("job_id") or "",
-        text(item.get("Status")) or "",
+        _word(item.get("Name")) or fields.get("job_id") or "",
+        _word(item.get("Status")),
         code=text(item.get("Code")),
         message=text(item.get("Message")),
         **fields,
     )
+
+
+def _word(value: Any) -> str:
+    """Return a name or a state, fit to be repeated in XCom; "" for none."""
+    return sanitize(text(value) or "", limit=MAX_ID)
 
 
 def _describe(part: JobPart) -> str:
@@ -360,8 +410,14 @@ def _file(item: dict[str, Any]) -> JobFile:
 
 
 def _file_of(item: dict[str, Any], url_field: str) -> tuple[str | None, str | None]:
-    """Read ``Type`` and ``Media``, which is an id for the type ``Media`` and a URL for every other."""
-    media = text(item.get("Media"))
-    if (text(item.get("Type")) or "").casefold() == "media":
-        return media, unsigned(item.get(url_field))
-    return None, unsigned(item.get(url_field)) or unsigned(media)
+    """Read ``Type`` and ``Media`` as an id and a URL.
+
+    ``Media`` is an id for the type ``Media`` and a URL for ``OSS``; whatever the type says, a URL is never an id: it
+    may be signed.
+    """
+    media, url = text(item.get("Media")), unsigned(item.get(url_field))
+    if media is None:
+        return None, url
+    if "://" in media or (text(item.get("Type")) or "").casefold() == "oss":
+        return None, url or unsigned(media)
+    return media, url

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from airflow_provider_ims.api.client import IMSClient
 from airflow_provider_ims.api.errors import IMSAPIError
-from airflow_provider_ims.api.fields import number, objects, text, texts, unsigned
+from airflow_provider_ims.api.fields import check_nothing_else, number, objects, text, texts, unsigned
 from airflow_provider_ims.api.identifiers import (
     MAX_MEDIA_PER_CALL,
     check_input_url,
@@ -27,7 +27,6 @@ from airflow_provider_ims.api.identifiers import (
     show,
 )
 from airflow_provider_ims.api.responses import Response
-from airflow_provider_ims.api.sanitize import escape
 from airflow_provider_ims.api.times import read_time, write_time
 
 # Of a batch that is refused: asking for so few each by itself costs no more than halving it further.
@@ -35,18 +34,6 @@ MAX_MEDIA_ONE_BY_ONE = 5
 MAX_PAGE = 100
 # The service signs the URLs in its answers for this many seconds at least. They are dropped, so: the least.
 SIGNED_URL_SECONDS = 1
-# What an answer of any operation may have, besides what it is about.
-_ENVELOPE = (
-    "RequestId",
-    "requestId",
-    "Code",
-    "code",
-    "Message",
-    "message",
-    "Success",
-    "HttpStatusCode",
-    "HostId",
-)
 # All that are documented: https://help.aliyun.com/zh/ims/developer-reference/data-type-3. In small letters.
 LIVING_STATUSES = frozenset(
     {"init", "preparing", "preparefail", "normal", "uploading", "uploadsucc", "uploadfail"}
@@ -405,10 +392,9 @@ def _page_token(value: Any) -> str | None:
 
 def _read_deletion(body: dict[str, Any]) -> Deletion:
     """Return what was not deleted. What it doesn't name counts as deleted, so it must be of this operation."""
-    others = [name for name in body if name not in _ENVELOPE and body[name] not in (None, "", [], {})]
     # Neither list is there when all were deleted; then nothing else may be. Beside them, a new field may.
-    if others and ("MediaInfos" in body or not {"IgnoredList", "ForbiddenList"} & body.keys()):
-        raise ValueError(f"it is of another operation, for it has {escape(others[0][:100])}")
+    if "MediaInfos" in body or not {"IgnoredList", "ForbiddenList"} & body.keys():
+        check_nothing_else(body, "IgnoredList", "ForbiddenList")
     return Deletion(texts(body, "IgnoredList"), texts(body, "ForbiddenList"))
 
 
@@ -422,6 +408,7 @@ def _read_batch(body: dict[str, Any]) -> tuple[MediaInfo, ...]:
 def _read_one(body: dict[str, Any]) -> MediaInfo | None:
     value = body.get("MediaInfo")
     if value is None or value == {}:
+        check_nothing_else(body)
         return None
     if not isinstance(value, dict):
         raise ValueError("its MediaInfo is no object")

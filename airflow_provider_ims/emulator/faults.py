@@ -133,6 +133,7 @@ FAULT_KINDS: Mapping[str, FaultKind] = {
             "pages": "whole",
             "registered_again": "refused",
             "job_words": "Complete Error",
+            "failed_output": "fails",
         },
         {
             "unknown_ids": ("ignored", "refused"),
@@ -145,6 +146,7 @@ FAULT_KINDS: Mapping[str, FaultKind] = {
             "pages": ("whole", "first_100"),
             "registered_again": ("refused", "same_id"),
             "job_words": ("Complete Error", "Success Failed", "Finished Fail"),
+            "failed_output": ("fails", "passes"),
         },
     ),
 }

@@ -84,12 +84,25 @@ def _convert_output(output: dict[str, Any], file: Any, group: int | None, librar
             "Config", "each output needs an OutputFile, or its group an OutputFileBase, with a Media."
         )
     name = str(output.get("Name") or "")
+    code = "InvalidParameter.ResourceContentBad" if _checks_resolution(output) else ""
     file_name = str(output.get("OutputFileName") or f"{name or 'output'}.mp4")
     if file.get("Type") == "Media":
         medium = library.shown(media)
         folder = (medium.url if medium else f"oss://media-team/{media}").rpartition("/")[0]
-        return Part(f"{folder}/{file_name}", name, output, group, joins=True, media_id=media)
-    return Part(media if group is None else f"{media.rstrip('/')}/{file_name}", name, output, group)
+        return Part(f"{folder}/{file_name}", name, output, group, joins=True, media_id=media, code=code)
+    return Part(
+        media if group is None else f"{media.rstrip('/')}/{file_name}", name, output, group, code=code
+    )
+
+
+def _checks_resolution(output: dict[str, Any]) -> bool:
+    """Whether it is to fail unless the source is as large as the template, which no source of this service is."""
+    given = output.get("OverrideParams")
+    settings = (
+        parameters.json_value(given, "OverrideParams", dict) if isinstance(given, str) and given else {}
+    )
+    config = settings.get("TransConfig")
+    return isinstance(config, dict) and str(config.get("IsCheckResoFail")).lower() == "true"
 
 
 def start_workflow(call: Call) -> Answer:
@@ -179,6 +192,7 @@ def _submitted(call: Call, kind: str, parts: list[Part], shown: dict[str, Any], 
     )
     if kind == "convert":
         job.good, job.bad = call.otherwise["job_words"].split()
+        job.one_is_enough = call.otherwise["failed_output"] == "passes"
     if code:
         job.put([("Fail" if kind == "transcode" else "Failed")] * len(parts))
     return call.jobs.submit(job, call.params.get("ClientToken", ""))

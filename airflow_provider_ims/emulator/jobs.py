@@ -104,6 +104,7 @@ class Job:
     :param state: where it was put; None lets it follow from its parts.
     :param was_put: its state, or that of an output, was set.
     :param good: its word for a good end, if another than its kind's; ``bad`` for a bad one.
+    :param one_is_enough: it ends well if one output did, whatever its kind.
     """
 
     kind: str
@@ -116,6 +117,7 @@ class Job:
     state: str | None = None
     good: str = ""
     bad: str = ""
+    one_is_enough: bool = False
     code: str = ""
     message: str = ""
     request_id: str = ""
@@ -152,7 +154,7 @@ class Job:
             return self.bad or kind.job.bad
         if all(state.lower() in _FINAL for state in states):
             well = [state.lower() not in (*_FAILED, "deleted") for state in states]
-            ended_well = any(well) if kind.one_is_enough else all(well)
+            ended_well = any(well) if kind.one_is_enough or self.one_is_enough else all(well)
             return (self.good or kind.job.good) if ended_well else (self.bad or kind.job.bad)
         return kind.job.waiting if all(state == kind.part.waiting for state in states) else kind.job.running
 

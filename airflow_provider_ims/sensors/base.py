@@ -105,7 +105,13 @@ class IMSBaseSensor(IMSTask, BaseSensorOperator):
         try:
             raise_unless_over(event)
         except WaitTimedOut as error:
-            raise AirflowSensorTimeout(f"not over after {self.timeout:g} s: {error}") from None
+            raise AirflowSensorTimeout(
+                f"not over after {self.timeout:g} s: {self._describe_pending(error)}"
+            ) from None
+
+    def _describe_pending(self, error: WaitTimedOut) -> str:
+        """Return what was still pending when time was up."""
+        return str(error)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after a deferral; ``never_fail`` covers every error, as it does without one."""

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_ims.arguments import check_one_input
+from airflow_provider_ims.api.identifiers import show
+from airflow_provider_ims.arguments import check_one_input, read_bool
 from airflow_provider_ims.exceptions import IMSJobFailedError
 from airflow_provider_ims.sensors.base import IMSBaseSensor
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_ims.api.jobs import Job, JobFile, JobPart
     from airflow_provider_ims.compat import Context, ObjectStoragePath
     from airflow_provider_ims.deletion.targets import Targets
+    from airflow_provider_ims.triggers.events import WaitTimedOut
     from airflow_provider_ims.triggers.ims import IMSJobTrigger
     from airflow_provider_ims.triggers.wait import MediaWait
 
@@ -126,7 +128,7 @@ class _IMSJobSensor(IMSBaseSensor):
 
     trigger_name: ClassVar[str]
     required = frozenset({"job_id", "workflow_task_id", "parent_job_id"})
-    accept_skipped = False
+    accept_skipped: bool = False
 
     @property
     def _trigger_class(self) -> type[IMSJobTrigger]:
@@ -139,17 +141,16 @@ class _IMSJobSensor(IMSBaseSensor):
         """Return what the XCom tells of a job that has ended well, but for its id."""
 
     def _look(self) -> dict[str, Any] | None:
-        from airflow_provider_ims.api.jobs import read_job
+        from airflow_provider_ims.api.jobs import check_job_id, read_job
         from airflow_provider_ims.triggers.wait import interruptible
 
         trigger = self._trigger_class
-        job_id = getattr(self, trigger.id_argument)
-        if not isinstance(job_id, str):
-            raise ValueError(f"{trigger.id_argument} is {job_id!r}, which names no {trigger.kind}")
+        job_id = check_job_id(getattr(self, trigger.id_argument), trigger.kind, trigger.id_argument)
+        accept_skipped = read_bool("accept_skipped", self.accept_skipped)
         client = self.hook.client
-        job = interruptible(lambda stop: read_job(client, trigger.kind, job_id.strip(), stop=stop))
+        job = interruptible(lambda stop: read_job(client, trigger.kind, job_id, stop=stop))
         self._seen = job.describe()
-        if failures := job.failures(accept_skipped=self.accept_skipped):
+        if failures := job.failures(accept_skipped=accept_skipped):
             more = f"; and {len(failures) - _MAX_NAMED} more" if len(failures) > _MAX_NAMED else ""
             raise IMSJobFailedError(
                 f"{trigger.kind} {job.job_id} failed: {'; '.join(failures[:_MAX_NAMED])}{more}. "
@@ -160,6 +161,10 @@ class _IMSJobSensor(IMSBaseSensor):
     def _describe(self) -> str:
         trigger = self._trigger_class
         return f"The {trigger.kind} {getattr(self, trigger.id_argument)} is not over yet: {self._seen}."
+
+    def _describe_pending(self, error: WaitTimedOut) -> str:
+        trigger = self._trigger_class
+        return f"{trigger.kind} {show(getattr(self, trigger.id_argument))} was still pending at the last look"
 
     def _defer(self, started: float, deadline: float) -> None:
         from airflow_provider_ims.triggers.wait import deferral_timeout

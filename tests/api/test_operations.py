@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from airflow_provider_ims.api import operations
+from airflow_provider_ims.api import fields, operations
 from airflow_provider_ims.api.errors import IMSAPIError, IMSTransientError
 
 ID = "0123456789abcdef0123456789abcdef"
@@ -95,7 +95,7 @@ class TestDelete:
         models = importlib.import_module("alibabacloud_ice20201109.models")
         bodies = [model for name, model in vars(models).items() if name.endswith("ResponseBody")]
         names = {field for body in bodies for field in _wire_names(body)} - {
-            *operations._ENVELOPE,
+            *fields._ENVELOPE,
             "IgnoredList",
             "ForbiddenList",
         }

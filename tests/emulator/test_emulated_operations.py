@@ -453,6 +453,20 @@ class TestConvertJobs:
         assert job.code == "InvalidParameter.ResourceNotFound"
         assert job.output_group_details[0].status == "Failed"
 
+    @pytest.mark.parametrize(("sides", "state"), [({}, "Error"), ({"failed_output": "passes"}, "Complete")])
+    def test_an_output_that_fails_alone(self, call, ims_emulator, sides, state):
+        """One that is to fail if the source is smaller than the template."""
+        ims_emulator.add_fault("otherwise", **sides)
+        config = self.config("hd", "sd")
+        override = {"TransConfig": {"IsCheckResoFail": "true"}}
+        config["OutputGroups"][0]["Outputs"][0]["OverrideParams"] = json.dumps(override)
+        job_id = self.submit(call, config).job_id
+        job, _ = wait_for(lambda: (job := self.get(call, job_id), job.state), {"Error", "Complete"})
+        assert job.state == state
+        (group,) = job.output_group_details
+        assert [output.status for output in group.outputs] == ["Failed", "Success"]
+        assert group.outputs[0].code == "InvalidParameter.ResourceContentBad"
+
     def test_a_token_that_was_used_starts_no_second_job(self, call, ims_emulator):
         jobs = {self.submit(call, self.config("hd"), client_token="token").job_id for _ in range(3)}
         assert len(jobs) == 1

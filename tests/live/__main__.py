@@ -20,14 +20,21 @@ os.environ.setdefault("AIRFLOW_HOME", _home.name)
 os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
 
 from airflow_provider_ims import __version__  # noqa: E402
-from tests.live.media import LeftOver, Media, make_media  # noqa: E402
+from tests.live.media import Media, make_media  # noqa: E402
 from tests.live.question import Answered, Question, Run, ask, questions_of  # noqa: E402
 from tests.live.questions import deletions, jobs, listings, reads, refusals  # noqa: E402
 from tests.live.report import Summary, write_report  # noqa: E402
-from tests.long_run import say  # noqa: E402
+from tests.long_run import say as _say  # noqa: E402
 
 CONNECTION = "ims_live"
 MODULES = (listings, reads, deletions, jobs, refusals)
+
+
+def say(text: str) -> None:
+    """Say what goes on, as long as somebody listens: a terminal that was closed must not end the cleaning up."""
+    # RuntimeError: a signal in the middle of a line.
+    with suppress(OSError, RuntimeError):
+        _say(text)
 
 
 def questions() -> list[Question]:
@@ -38,9 +45,13 @@ def questions() -> list[Question]:
 def announce(arguments: argparse.Namespace, media: Media) -> str:
     """Say what will be done, and what that can cost."""
     started = (
-        f"- starts 3 jobs on a file of one second: two converting (template {arguments.template}; one of them "
-        "fails), one producing"
-        + (f", and the workflow {arguments.workflow_id}" if arguments.workflow_id else "")
+        f"- starts 5 jobs on a file of one second: four converting (template {arguments.template}; one of them "
+        "fails, one in part, one writes into its own source), one producing"
+        + (
+            f",\n  and the workflow {arguments.workflow_id}, which writes where it is told to: that stays"
+            if arguments.workflow_id
+            else ""
+        )
         if arguments.jobs
         else "- starts no jobs"
     )
@@ -51,6 +62,7 @@ def announce(arguments: argparse.Namespace, media: Media) -> str:
         if arguments.max_rate
         else "- does not look for the account's request limit"
     )
+    workflow = "StartWorkflow, " if arguments.workflow_id else ""
     return f"""\
 Connection {CONNECTION!r} leads to {media.hook.host}, region {media.region}. This run
 - writes {listings.NEEDED + 5} files of 2.5 kB into {media.folder}
@@ -61,12 +73,12 @@ Connection {CONNECTION!r} leads to {media.hook.host}, region {media.region}. Thi
 {throttle}
 {started}
 - reads listings of media, but keeps nothing of what it did not make, and sends no request that names it
-- sends some 500 requests, {arguments.rate:g} a second, and takes five minutes or so.
-What it can cost: some 300 OSS requests, 0.3 MB for minutes, what the account pays for media management, and for each
+- sends some 400 requests beside that search, {arguments.rate:g} a second, and takes five minutes or so.
+What it can cost: some 600 OSS requests, 0.3 MB for minutes, what the account pays for media management, and for each
 job the shortest time that is billed. Look at the price lists of OSS and IMS for the region.
 What the key needs: ice:RegisterMediaInfo, BatchGetMediaInfos, GetMediaInfo, ListMediaBasicInfos, DeleteMediaInfos,
-DeletePlayInfo, Submit/GetMediaConvertJob, Submit/GetMediaProducingJob, GetWorkflowTask, GetTranscodeJob; in the
-folder oss:PutObject, GetObject, DeleteObject, and oss:ListObjects on its bucket."""
+DeletePlayInfo, Submit/GetMediaConvertJob, Submit/GetMediaProducingJob, {workflow}GetWorkflowTask,
+GetTranscodeJob; in the folder oss:PutObject, GetObject, DeleteObject, and oss:ListObjects on its bucket."""
 
 
 class Interruption:
@@ -97,19 +109,20 @@ def run_questions(run: Run, asked: list[Question], answered: list[Answered]) -> 
 def live(run: Run, folder: Path, versions: str) -> int:
     """Ask, clean up whatever happens, and report; return the exit code."""
     answered: list[Answered] = []
-    left: list[LeftOver] = []
     interruption = Interruption()
     trouble = ""
     media = run.media
     try:
-        run_questions(run, questions(), answered)
+        try:
+            run_questions(run, questions(), answered)
+        finally:
+            # In an inner block, so that a signal at whichever moment ends either in here or not at all.
+            interruption.is_cleaning = True
     except KeyboardInterrupt as stopped:
         trouble = f"by {stopped}"
     except Exception as error:  # noqa: BLE001 - whatever it is: what was made must go, and be told
         trouble = f"{type(error).__name__}: {error}"
-    finally:
-        interruption.is_cleaning = True
-        left = media.clean_up()
+    left = media.clean_up()
     settings = media.hook.settings
     key = settings.credentials.current()
     summary = Summary(

@@ -7,6 +7,7 @@ operation that may be called and each parameter that may be given, so what nobod
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -90,7 +91,7 @@ class Guard:
             raise ForeignTargetError(f"{action} without a target; nothing must never mean everything")
 
     def _check_id(self, media_id: str) -> None:
-        if media_id.strip().casefold() not in self._ids:
+        if not isinstance(media_id, str) or media_id.strip().casefold() not in self._ids:
             raise ForeignTargetError(f"{media_id!r} was not made by this run")
 
     def _check_ids(self, media_ids: str) -> None:
@@ -98,34 +99,54 @@ class Guard:
             self._check_id(media_id)
 
     def _check_url(self, url: str) -> None:
-        if not self.owns_url(url):
+        if not isinstance(url, str) or not self.owns_url(url):
             raise ForeignTargetError(f"{url!r} is not in this run's folder")
 
     def _check_urls(self, urls: str) -> None:
         for url in urls.split(","):
             self._check_url(url)
 
+    def _check_media(self, value: str) -> None:
+        """A medium, or a file by its URL."""
+        (self._check_url if "://" in str(value) else self._check_id)(value)
+
+    def _check_file_name(self, name: str) -> None:
+        if not re.fullmatch(r"[\w-]+(\.[\w-]+)*", str(name), re.ASCII):
+            raise ForeignTargetError(f"{name!r} is more than a file's name")
+
     def _check_json(self, text: str) -> None:
-        """Every URL in it, and whatever stands where a medium or a file is named."""
-        for name, value in _texts(json.loads(text)):
-            if "://" in value:
-                self._check_url(value)
-            elif name.casefold() in ("media", "mediaid", "url", "mediaurl", "fileurl"):
-                self._check_id(value)
+        """Each field by its name; one that nobody thought of is refused."""
+        try:
+            document = json.loads(text, object_pairs_hook=_unique)
+        except (ValueError, TypeError, RecursionError):
+            raise ForeignTargetError("it is no JSON that can be read in one way only") from None
+        for name, value in _fields(document):
+            if name not in _ALLOWED_IN_JSON:
+                raise ForeignTargetError(f"{name or value!r} is no field that a run may give")
+            _ALLOWED_IN_JSON[name](self, value)
 
     def _check_nothing(self, value: object) -> None:
         """It names no medium and no file."""
 
 
-def _texts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, str):
-        yield name, value
-    elif isinstance(value, Mapping):
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Raise ValueError for a field that is given twice: which of the two counts is the reader's choice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a field is given twice")
+    return found
+
+
+def _fields(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield all that is no list or object, with the name of the field in which it stands."""
+    if isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _texts(item, key)
+            yield from _fields(item, key)
     elif isinstance(value, list):
         for item in value:
-            yield from _texts(item, name)
+            yield from _fields(item, name)
+    else:
+        yield name, value
 
 
 _Check = Callable[[Guard, Any], None]
@@ -153,6 +174,15 @@ _ALLOWED: Mapping[str, Mapping[str, _Check]] = {
     "GetWorkflowTask": {"TaskId": _ID},
     "GetTranscodeJob": {"ParentJobId": _ID},
     UNKNOWN_OPERATION: {},
+}
+_ALLOWED_IN_JSON: Mapping[str, _Check] = {
+    **dict.fromkeys(("Media", "MediaId"), Guard._check_media),
+    "MediaURL": _URL,
+    "OutputFileName": Guard._check_file_name,
+    **dict.fromkeys(("JobName", "Name", "Type", "TemplateId", "Width", "Height"), _PLAIN),
+    # Of an output: settings, as JSON in the JSON.
+    "OverrideParams": _JSON,
+    "IsCheckResoFail": _PLAIN,
 }
 _NEEDS_TARGET: Mapping[str, tuple[str, ...]] = {
     "RegisterMediaInfo": ("InputURL",),

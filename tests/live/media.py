@@ -21,7 +21,7 @@ from airflow_provider_ims.api.identifiers import MAX_MEDIA_PER_CALL
 from airflow_provider_ims.api.rate_limit import RateLimiter
 from airflow_provider_ims.files.storage import storage_path
 from airflow_provider_ims.hooks.ims import IMSHook
-from tests.live.guard import Guard, GuardedClient
+from tests.live.guard import ForeignTargetError, Guard, GuardedClient
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
@@ -106,6 +106,8 @@ class Media:
         self.made = 0
         self.running: set[str] = set()
         """Jobs that have not ended as far as is known; what they write may come later."""
+        self.left: list[LeftOver] = []
+        """What is known already that it can't be cleaned up."""
         self._say = say
         self._tried: set[str] = set()
         self._ids: dict[str, str] = {}
@@ -202,8 +204,10 @@ class Media:
 
         Whatever else fails is told as left over, never raised: what is still there matters more.
         """
-        left = [
-            LeftOver(f"job {job_id}", f"it may still run; what it writes will lie in {self.folder}")
+        left = self.left + [
+            LeftOver(
+                f"job {job_id}", f"it may still run, and write into {self.folder} or where its workflow says"
+            )
             for job_id in sorted(self.running)
         ]
         self._say(f"cleaning up {len(self._tried)} media and their files")
@@ -220,8 +224,9 @@ class Media:
         for url in unknown:
             try:
                 if found := operations.get_media_info(self.client, input_url=url).value:
-                    self.adopt(found.media_id, url)
-            except (IMSError, ValueError) as error:
+                    # By the URL that it shows: another medium than was asked for is not this run's.
+                    self.adopt(found.media_id, found.input_url or "")
+            except (IMSError, ValueError, ForeignTargetError) as error:
                 left.append(LeftOver(f"a medium that may be registered for {url}", str(error)))
         left += [
             LeftOver(f"medium {media_id} ({self._ids[media_id]})", reason)

@@ -19,11 +19,17 @@ NOT_ASKED = {
     "A deletion that names nothing": "it could mean everything",
     "Files for which the service has no right": "the account's role would have to lose it",
     "Whether sprites, snapshots and transcoded files go with a medium": "they would have to be made first, at a cost",
-    "DeleteMediaComplete events": "an account has one setting for events, which is not the run's to change",
+    "Events, such as DeleteMediaComplete and MediaConvertComplete": "an account has one setting for them, which is "
+    "not the run's to change",
     "A bucket in another region; media of VOD": "the run has one folder",
     "Media in use by an editing project": "the run makes no projects",
     "SearchMedia": "the provider does not use it",
     "Which region ice.aliyuncs.com serves": "keys are sent to the connection's host alone",
+    "Whether IgnoredList names media that could not be read for a moment": "it can't be brought about",
+    "Parameters in a body instead of the query": "the provider sends none",
+    "Whether jobs of SubmitTranscodeJob can still be read": "the run starts none",
+    "What makes IMS skip an output of a job": "no way is known to bring it about",
+    "An output written into a medium that does not exist": "the run could not know beforehand which id it gets",
     "How long page tokens and jobs are kept": "it would take days",
 }
 """What stays open, and why."""
@@ -34,7 +40,9 @@ _LOOKS_SECRET = re.compile(
     r"|STS\.[A-Za-z0-9._-]{8,}"
     r"|acs:[\w-]+:[\w-]*:\d*:[^\s\"',]*"
     r"|(?i:(?:oss)?accesskeyid|signature|security-?token|x-oss-[\w-]+|authorization)(?:=|%3D|\"?:\s*\"?)[^\s\"'&|,]+"
-    r"|(?<![0-9A-Za-z-])\d{16}(?![0-9A-Za-z-])"
+    # Accounts, users and roles; users by their names too.
+    r"|(?<![0-9A-Za-z-])\d{15,20}(?![0-9A-Za-z-])"
+    r"|[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
 )
 
 

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_ims.api import operations
+from airflow_provider_ims.api.responses import Response
 from tests.live.guard import _ALLOWED, ForeignTargetError, Guard
 from tests.live.local import LocalService
 from tests.live.media import SECOND, Media, make_media
@@ -43,11 +45,11 @@ OWN_REQUESTS = [
     ("GetTranscodeJob", {"ParentJobId": OWN}),
     (
         "SubmitMediaConvertJob",
-        {"Config": json.dumps({"Inputs": [{"InputFile": {"Media": OWN}}], "O": [URL]})},
+        {"Config": json.dumps({"Inputs": [{"InputFile": {"Media": OWN}}], "OutputFileBase": {"Media": URL}})},
     ),
     (
         "SubmitMediaProducingJob",
-        {"Timeline": json.dumps({"T": [{"MediaId": OWN}]}), "OutputMediaConfig": "{}"},
+        {"Timeline": json.dumps({"T": [{"MediaId": OWN}]}), "OutputMediaConfig": f'{{"MediaURL": "{URL}"}}'},
     ),
     ("StartWorkflow", {"TaskInput": json.dumps({"Type": "Media", "Media": OWN}), "WorkflowId": "w"}),
 ]
@@ -125,6 +127,54 @@ def test_no_spelling_leads_out_of_the_folder(guard: Guard, url: str) -> None:
     assert not guard.owns_url(url)
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        "{broken",
+        "[" * 100_000,
+        f'["{OWN}"]',
+        f'{{"Media": "{OWN}", "Media": "{FOREIGN}"}}',
+        f'{{"Media": "{FOREIGN}", "Media": "{OWN}"}}',
+        f'{{"Media": "{OWN},{FOREIGN}"}}',
+        f'{{"Media": ["{OWN}", "{FOREIGN}"]}}',
+        '{"Media": 7}',
+        '{"MediaId": null}',
+        f'{{"MediaIds": "{OWN}"}}',
+        f'{{"Url": "{URL}"}}',
+        '{"OutputFileName": "../a.mp4"}',
+        '{"OutputFileName": "a/b.mp4"}',
+        '{"OutputFileName": "%2e%2e"}',
+        '{"OutputFileName": ".."}',
+        f'{{"ManifestName": "{OWN}"}}',
+    ],
+)
+def test_what_nobody_thought_of_in_a_configuration_is_refused(guard: Guard, config: str) -> None:
+    for action, name in (("SubmitMediaConvertJob", "Config"), ("SubmitMediaProducingJob", "Timeline")):
+        with pytest.raises(ForeignTargetError):
+            guard.check(action, {name: config})
+
+
+NAMES = (
+    st.sampled_from(["Media", "MediaId", "Inputs", "OutputFile", "MediaURL", "Outputs", "Other"]) | st.text()
+)
+DOCUMENTS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.sampled_from([FOREIGN, FOREIGN_URL]),
+    lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner),
+)
+
+
+@given(DOCUMENTS, st.booleans())
+def test_no_configuration_names_what_is_foreign(document: object, escaped: bool) -> None:
+    """Wherever it stands, and however its characters are written."""
+    guard = Guard(RUN, FOLDER)
+    text = json.dumps(document)
+    if escaped:
+        text = text.replace("masters", r"\u006dasters").replace("bbbb", r"\u0062bbb")
+    if FOREIGN in json.dumps(document) or FOREIGN_URL in json.dumps(document):
+        with pytest.raises(ForeignTargetError):
+            guard.check("SubmitMediaConvertJob", {"Config": text})
+
+
 @given(st.text())
 def test_no_id_that_was_not_made_passes(media_id: str) -> None:
     guard = Guard(RUN, FOLDER)
@@ -184,6 +234,21 @@ def test_no_part_of_the_provider_gets_past_it(service: LocalService) -> None:
         with pytest.raises(ForeignTargetError):
             call()
     assert service.emulator.requests() == []
+    service.check_foreign()
+
+
+def test_a_medium_that_is_shown_for_another_url_is_not_adopted(service: LocalService) -> None:
+    """A service that takes one URL for another would have the run delete what is foreign."""
+    media, foreign = new_media(), next(iter(service.foreign.values()))
+    lost = media.url("lost.mp4")
+    media.expect(lost)
+    shown = operations._media(
+        {"MediaId": foreign["media_id"], "MediaBasicInfo": {"InputURL": foreign["url"]}}
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(operations, "get_media_info", lambda *_, **__: Response(shown, "id", False))
+        left = media.clean_up()
+    assert [lost in one.what for one in left] == [True]
     service.check_foreign()
 
 

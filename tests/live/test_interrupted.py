@@ -48,6 +48,22 @@ def test_a_signal_in_the_middle_leaves_nothing(tmp_path: Path, number: signal.Si
     assert ("Nothing; all that was made is gone again." in page) is not bool(left)
 
 
+def test_a_terminal_that_is_closed_does_not_end_the_cleaning_up(tmp_path: Path) -> None:
+    """SIGHUP comes when nobody can be told anything any more."""
+    with LocalService("--job-seconds", "1") as service:
+        process = service.start(tmp_path, "--yes")
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "registered_again" in line:
+                break
+        assert len(service.own_media()) >= 100
+        process.stdout.close()
+        process.send_signal(signal.SIGHUP)
+        process.wait(60)
+        assert (service.own_media(), service.own_files()) == ([], [])
+    assert "Interrupted: by SIGHUP" in (tmp_path / "answers.md").read_text()
+
+
 def test_what_can_not_be_cleaned_up_is_listed(tmp_path: Path) -> None:
     """A right that gets lost while the run goes on."""
     with LocalService("--job-seconds", "1") as service:

@@ -35,11 +35,13 @@ PLANTED = [
     "x-oss-signature=0123456789abcdef0123456789abcdef",
     '"AuthPrincipalOwnerId": "9876543210987654"',
     "Authorization: ACS3-HMAC-SHA256Credential",
+    "The user 281234567890123456 (bob@acme.onaliyun.com) may not",
 ]
 MUST_NOT_STAY = (
     *(KEY_ID, SECRET, TOKEN, ACCOUNT, "9876543210987654", "c2lnbmF0dXJl", "CAISxyz", "TMP.abcdefgh"),
     *("LTAI4FOtherKeyOfSomebody", "STS.NTqOtherTemporaryKey", "media-team", "ACS3-HMAC-SHA256Credential"),
     "0123456789abcdef0123456789abcdef",
+    *("281234567890123456", "bob@", "acme.onaliyun"),
 )
 
 

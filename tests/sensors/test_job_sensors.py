@@ -120,8 +120,10 @@ def test_a_state_that_nobody_knows_counts_as_running(
     start: Callable[..., str], kind: str, state: str, mode: dict[str, Any]
 ) -> None:
     job_id = start(kind, state=state)
-    with pytest.raises(AirflowSensorTimeout):
+    with pytest.raises(AirflowSensorTimeout) as caught:
         finish(done(kind, job_id, timeout=2, **mode))
+    if mode.get("deferrable"):  # in the other modes it is Airflow that says so
+        assert f"{job_id}' was still pending at the last look" in str(caught.value)
 
 
 @in_every_mode
@@ -150,6 +152,15 @@ def test_an_output_that_was_skipped_fails_it_unless_accepted(
     assert [output["url"] for output in result["outputs"]] == ["oss://b/hd.mp4", None]
 
 
+@pytest.mark.parametrize("given", ["False", "no", "", "None", 1, None])
+def test_text_is_not_taken_for_consent_to_a_skipped_output(start: Callable[..., str], given: Any) -> None:
+    job_id = start("convert", statuses=["Success", "Skipped"], state="Complete")
+    with pytest.raises(
+        (ValueError, IMSJobFailedError), match=r"accept_skipped is .*, not True or False|is Skipped"
+    ):
+        finish(done("convert", job_id, accept_skipped=given))
+
+
 def test_a_good_end_with_an_output_that_is_not_done_is_no_end(start: Callable[..., str]) -> None:
     job_id = start("convert", statuses=["Success", "Scheduled"], state="Complete")
     with pytest.raises(AirflowSensorTimeout):
@@ -176,7 +187,7 @@ def test_every_database_takes_what_a_job_tells(kind: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["{broken", "null", "", "[]", "7", '"text"', "[" * 100_000, '{"a": null, "b": []}']
+    "text", ["{broken", "null", "", "[]", "7", '"text"', "[" * 100_000, '{"a": null, "b": []}', "9" * 10_000]
 )
 def test_what_a_workflow_tells_may_be_unreadable(start: Callable[..., str], text: str) -> None:
     job_id = start("workflow", activity_results=text, seconds=0)
@@ -193,6 +204,36 @@ def test_a_job_that_is_not_there_is_final_at_once(
         finish(done(kind, "0" * 32, **mode))
     assert time.monotonic() - began < 3
     assert len(ims_emulator.requests(KINDS[kind][3])) == 1
+
+
+@in_every_kind
+@pytest.mark.parametrize("other", KINDS)
+def test_a_job_of_another_kind_is_final_at_once(
+    ims_emulator: Emulator, start: Callable[..., str], kind: str, other: str
+) -> None:
+    job_id = start(other, seconds=0)
+    if kind == other:
+        assert finish(done(kind, job_id))
+        return
+    with pytest.raises(IMSAPIError, match="ResourceNotFound"):
+        finish(done(kind, job_id))
+    assert len(ims_emulator.requests(KINDS[kind][3])) == 1
+
+
+@in_every_mode
+def test_a_job_with_200_outputs(start: Callable[..., str], mode: dict[str, Any]) -> None:
+    names = [f"out-{number}" for number in range(200)]
+    outputs = [{"url": f"oss://media-team/a-folder/{name}.mp4", "name": name} for name in names]
+    result = finish(done("convert", start("convert", outputs=outputs, polls=2), **mode))
+    assert [output["name"] for output in result["outputs"]] == names
+    assert len(json.dumps(result)) < 64 * 1024
+    message = "It is bad. " * 1000
+    bad = [{**output, "code": "Bad", "message": message} for output in outputs]
+    with pytest.raises(
+        IMSJobFailedError, match=r"group-out-18 is Failed; and 381 more\. Its state is Error"
+    ) as caught:
+        finish(done("convert", start("convert", outputs=bad, polls=2, code="Bad", message=message), **mode))
+    assert len(str(caught.value)) < 20_000
 
 
 @pytest.mark.parametrize("code", ["InvalidAction.NotFound", "InvalidApi.NotFound"])
