@@ -26,13 +26,10 @@ _ENVELOPE = (
 )
 
 
-def check_nothing_else(body: dict[str, Any], *names: str) -> None:
-    """Raise ValueError if an answer that is about nothing tells something else: it is of another operation then.
-
-    :param names: fields that are no other operation's.
-    """
+def check_nothing_else(body: dict[str, Any]) -> None:
+    """Raise ValueError if an answer that is about nothing tells something else: it is of another operation then."""
     for name, value in body.items():
-        if name not in (*_ENVELOPE, *names) and value not in (None, "", [], {}):
+        if name not in _ENVELOPE and value not in (None, "", [], {}):
             raise ValueError(f"it is of another operation, for it has {escape(name[:100])}")
 
 

@@ -392,9 +392,11 @@ def _page_token(value: Any) -> str | None:
 
 def _read_deletion(body: dict[str, Any]) -> Deletion:
     """Return what was not deleted. What it doesn't name counts as deleted, so it must be of this operation."""
+    if "MediaInfos" in body:  # a read that found nothing has an IgnoredList, too
+        raise ValueError("it is of another operation, for it has MediaInfos")
     # Neither list is there when all were deleted; then nothing else may be. Beside them, a new field may.
-    if "MediaInfos" in body or not {"IgnoredList", "ForbiddenList"} & body.keys():
-        check_nothing_else(body, "IgnoredList", "ForbiddenList")
+    if not {"IgnoredList", "ForbiddenList"} & body.keys():
+        check_nothing_else(body)
     return Deletion(texts(body, "IgnoredList"), texts(body, "ForbiddenList"))
 
 

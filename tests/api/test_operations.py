@@ -103,9 +103,10 @@ class TestDelete:
         for name in sorted(names):
             with pytest.raises(ValueError, match=f"of another operation, for it has {name}"):
                 operations._read_deletion({"RequestId": "R", name: "something"})
-        answer(MediaInfos=[], IgnoredList=["a"], TotalCount=3)
-        with pytest.raises(IMSTransientError, match="of another operation"):
-            operations.delete_media_infos(client, media_ids=["a"], delete_physical_files=False)
+        for read in ({"MediaInfos": [], "IgnoredList": ["a"]}, {"MediaInfos": []}, {"MediaInfos": [{}]}):
+            answer(**read)
+            with pytest.raises(IMSTransientError, match="of another operation"):
+                operations.delete_media_infos(client, media_ids=["a"], delete_physical_files=False)
 
     @pytest.mark.parametrize("name", ["IgnoredList", "ForbiddenList"])
     @pytest.mark.parametrize("wrong", ["a", "", 0, False, {}, {"Item": ["a"]}, [1], [None], [["a"]], 7])
