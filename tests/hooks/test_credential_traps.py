@@ -388,7 +388,7 @@ def test_an_answer_that_trickles_is_not_waited_for(monkeypatch):
         began = time.monotonic()
         with pytest.raises(IMSTransientError):
             FetchedCredentials("credentials_uri", credentials_uri=address).current()
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30  # it would trickle for ever
 
 
 def test_a_library_that_no_longer_sends_by_our_session_is_told_of(serve, issuer, monkeypatch, caplog):

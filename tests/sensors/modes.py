@@ -14,6 +14,8 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred, timezone
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
+from airflow_provider_ims.emulator import Emulator
+
 try:
     from airflow.sdk.exceptions import AirflowRescheduleException
 except ImportError:  # Airflow 2
@@ -81,8 +83,17 @@ def deferral(sensor: Sensor) -> TaskDeferred:
     return caught.value
 
 
-def later(seconds: float, function: Callable[[], Any]) -> None:
-    threading.Timer(seconds, function).start()
+def later(emulator: Emulator, seconds: float, function: Callable[[], Any]) -> None:
+    """Do something so many seconds after the next request, however long that takes on a busy machine."""
+    before = emulator.stats()["requests"]
+
+    def wait() -> None:
+        while emulator.stats()["requests"] == before:
+            time.sleep(0.05)
+        time.sleep(seconds)
+        function()
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 MODES: list[dict[str, Any]] = [{"mode": "poke"}, {"mode": "reschedule"}, {"deferrable": True}]

@@ -243,7 +243,11 @@ def test_an_operation_that_ims_has_ended(
     ims_emulator: Emulator, start: Callable[..., str], kind: str, code: str, mode: dict[str, Any]
 ) -> None:
     job_id = start(kind, seconds=9)
-    later(1.5, lambda: ims_emulator.add_fault("refuse", action=KINDS[kind][3], status=404, code=code))
+    later(
+        ims_emulator,
+        1.5,
+        lambda: ims_emulator.add_fault("refuse", action=KINDS[kind][3], status=404, code=code),
+    )
     with pytest.raises(IMSAPIError, match="IMS has ended this operation") as caught:
         finish(done(kind, job_id, **mode))
     assert caught.value.code == code
