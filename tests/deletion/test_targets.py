@@ -300,7 +300,7 @@ def test_a_url_without_an_object_or_with_two_is_refused(bad: str) -> None:
 @pytest.mark.parametrize("path", ["~/ids.txt", "~", ObjectStoragePath("~/x")])
 def test_a_path_in_nobodys_home_is_refused(path: Any) -> None:
     # The oldest universal_pathlib that Airflow takes makes the last an absolute one, of a file that is not there.
-    with pytest.raises(ValueError, match="without ~|/~/x does not exist"):
+    with pytest.raises(ValueError, match=r"without ~|/~/x does not exist"):
         read_targets(manifest=path)
 
 
