@@ -17,7 +17,7 @@ DECLARED := apache-airflow alibabacloud-credentials alibabacloud-tea asgiref pen
 # Never look for the metadata of a cloud machine: off the cloud that only waits.
 export ALIBABA_CLOUD_ECS_METADATA_DISABLED := true
 
-.PHONY: demo ui test test-system test-airflow2 test-lineage test-azure test-browser test-databases faults kills million celery figures live live-check wheel compatibility test-pythons test-lowest release workflow check format clean bench bench-check docs
+.PHONY: demo ui test test-system test-airflow2 test-lineage test-azure test-browser test-databases faults kills kills-oss million celery figures live live-check wheel compatibility test-pythons test-lowest release workflow check format clean bench bench-check docs
 
 demo: $(VENV)/ready  ## a real Airflow deletes media in a local IMS, and says what became of each
 	$(BIN)/python dev/demo.py
@@ -50,6 +50,9 @@ faults: $(VENV)/ready  ## generated runs against a service that misbehaves; see 
 
 kills: $(VENV)/ready  ## workers killed in the middle of deletions; see python -m tests.kills --help
 	$(BIN)/python -m tests.kills $(KILLS)
+
+kills-oss: $(VENV)/ready  ## the same with the report on a local OSS that has faults of its own
+	$(BIN)/python -m tests.kills --store oss $(KILLS)
 
 live: $(VENV)/ready  ## ask the real IMS what its documentation leaves open; LIVE=--yes does it, see docs/live.md
 	$(BIN)/python -m tests.live $(LIVE)
