@@ -67,7 +67,7 @@ celery: .venv-celery/ready /usr/bin/redis-server /usr/bin/pg_ctlcluster  ## two 
 	.venv-celery/bin/python -m tests.celery $(CELERY)
 
 test-databases: .venv-databases/ready /usr/bin/pg_ctlcluster /usr/sbin/mariadbd  ## what Airflow keeps for the tasks, on PostgreSQL and MariaDB
-	.venv-databases/bin/python -m pytest --numprocesses 2 --dist loadgroup tests/databases
+	.venv-databases/bin/python -m pytest tests/databases
 
 wheel: $(VENV)/ready  ## build sdist and wheel, and use the wheel in bare environments of four Airflow releases
 	$(BIN)/python dev/check_wheel.py

@@ -11,9 +11,7 @@ from tests.databases.airflow_database import DATABASES, run_airflow
 from tests.databases.runs import FIGURES, Runs
 
 
-@pytest.fixture(
-    scope="session", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in DATABASES]
-)
+@pytest.fixture(scope="session", params=list(DATABASES))
 def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     """What runs on one database; its figures stay for whoever started the tests."""
     with (
