@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_provider_ims.api.times import write_time
 from airflow_provider_ims.deletion.checkpoint import Checkpoint, Row, RunConfig
@@ -19,28 +19,32 @@ from airflow_provider_ims.files.storage import to_line
 LINE_LOST = "its line was lost with what an earlier try had written"
 
 
-@lru_cache(maxsize=64)  # most targets of a batch share it
-def _spell_outcome(
-    outcome: str | None,
-    inferred: bool | None,
-    request_id: str | None,
-    at: int | None,
-    reason: str | None,
-    file: str | None,
-    preview: bool,
-) -> tuple[bytes, frozenset[str]]:
-    """Return what a line says of an outcome, without the brace in front, and the names of its fields."""
+class _Said(NamedTuple):
+    """What a line says of an outcome; most targets of a batch share it."""
+
+    outcome: str | None
+    inferred: bool | None = None
+    request_id: str | None = None
+    at: int | None = None
+    reason: str | None = None
+    file: str | None = None
+    preview: bool = False
+
+
+@lru_cache(maxsize=64)
+def _spell(said: _Said) -> tuple[bytes, frozenset[str]]:
+    """Return the end of a line, and the names of the fields in it."""
     fields: dict[str, Any] = {
-        "outcome": outcome,
-        "inferred": inferred,
-        "request_id": request_id,
-        "at": None if at is None else write_time(datetime.fromtimestamp(at, UTC)),
+        "outcome": said.outcome,
+        "inferred": said.inferred,
+        "request_id": said.request_id,
+        "at": None if said.at is None else write_time(datetime.fromtimestamp(said.at, UTC)),
     }
-    if file:
-        fields["file"] = file
-    if reason:
-        fields["reason"] = reason
-    if preview:
+    if said.file:
+        fields["file"] = said.file
+    if said.reason:
+        fields["reason"] = said.reason
+    if said.preview:
         fields["preview"] = True
     return to_line(fields)[1:], frozenset(fields)
 
@@ -61,15 +65,16 @@ class Lines:
 
         :param at: when its outcome was known, in seconds since the epoch.
         """
-        return self._spell(
-            result.target,
+        said = _Said(
             result.outcome.value,
             result.inferred,
             result.request_id,
             at,
             result.reason,
             result.file,
+            self._config.preview,
         )
+        return self._about(result.target, said)
 
     def of_rows(self, rows: Iterable[Row]) -> Iterator[tuple[int, bytes]]:
         """Make the lines again that a checkpoint holds as rows, with the ordinals of their targets."""
@@ -108,20 +113,11 @@ class Lines:
                 yield line
             elif target.ordinal in lost:
                 outcome = known.get(target.value, others)
-                yield self._spell(target, outcome, None, None, None, LINE_LOST, None)
+                yield self._about(target, _Said(outcome, reason=LINE_LOST, preview=self._config.preview))
 
-    def _spell(
-        self,
-        target: Target,
-        outcome: str | None,
-        inferred: bool | None,
-        request_id: str | None,
-        at: int | None,
-        reason: str | None,
-        file: str | None,
-    ) -> bytes:
+    def _about(self, target: Target, said: _Said) -> bytes:
         about: Mapping[str, Any] = {self._targets.kind: target.value}
-        end, names = _spell_outcome(outcome, inferred, request_id, at, reason, file, self._config.preview)
+        end, names = _spell(said)
         if target.columns:
             # Why a plan chose it; the report's own reason is why it is not deleted.
             renamed = {

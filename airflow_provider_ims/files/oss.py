@@ -229,6 +229,8 @@ class OSSFileSystem(AbstractFileSystem):  # type: ignore[misc]
         by_bucket: dict[str, list[str]] = {}
         for one in self.expand_path(path, recursive=recursive, maxdepth=maxdepth):
             bucket, key = self.split_path(one)
+            if not key:  # the bucket, which stays
+                continue
             if key.isprintable():
                 by_bucket.setdefault(bucket, []).append(key)
             else:  # XML can't carry each

@@ -176,6 +176,13 @@ def test_a_thousand_files_are_deleted_by_one_request(oss, connect):
     assert oss.names("other") == ["stays"]
 
 
+def test_a_bucket_is_emptied_and_stays(oss, connect):
+    for name in ("a", "folder/b"):
+        oss.put("other", name)
+    connect().rm("other", recursive=True)
+    assert oss.names("other") == []
+
+
 def test_files_that_oss_does_not_delete_are_an_error(oss, connect, monkeypatch):
     fs = connect()
     with pytest.raises(FileNotFoundError, match="the bucket nowhere does not exist"):
