@@ -7,8 +7,9 @@ Not from ``airflow.providers.common.compat.sdk``, which offers the same: Airflow
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+from airflow import __version__ as _airflow_version
 
 if TYPE_CHECKING:
     from airflow.plugins_manager import AirflowPlugin as AirflowPlugin
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from airflow.sdk.log import mask_secret as mask_secret
     from airflow.sdk.types import TaskInstanceKey as TaskInstanceKey
 
-AIRFLOW_V_3_1_PLUS = tuple(map(int, version("apache-airflow").split(".")[:2])) >= (3, 1)
+AIRFLOW_V_3_1_PLUS = tuple(map(int, _airflow_version.split(".")[:2])) >= (3, 1)
 """Whether this Airflow shows pages of a plugin to its own users."""
 
 _EXCEPTIONS = ("airflow.sdk.exceptions", "airflow.exceptions")  # the latter up to 3.1

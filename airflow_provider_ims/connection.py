@@ -10,8 +10,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping
-from difflib import get_close_matches
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -185,16 +184,22 @@ def _extra(connection: Connection) -> Mapping[str, Any]:
 def _unknown_extras(connection: Connection, extra: Mapping[str, Any]) -> list[str]:
     warnings = []
     for name in sorted(extra.keys() - EXTRAS):
-        if near := get_close_matches(name.lower(), EXTRAS, n=1, cutoff=0.7):
-            warnings.append(f"extra {name!r} is not known; was {near[0]!r} meant?")
+        if near := _closest(name.lower(), EXTRAS, 0.7):
+            warnings.append(f"extra {name!r} is not known; was {near!r} meant?")
         elif connection.conn_type == "alibaba_ims":  # other types have extras of their own
             warnings.append(f"extra {name!r} is not known and has no effect")
     return warnings
 
 
+def _closest(name: str, known: Collection[str], similarity: float) -> str | None:
+    from difflib import get_close_matches  # only after a slip: a DAG file does not pay for it
+
+    return next(iter(get_close_matches(name, known, n=1, cutoff=similarity)), None)
+
+
 def _unknown_region(region: str) -> str:
-    near = get_close_matches(region, REGIONS, n=1, cutoff=0.8)
-    meant = f"; was {near[0]!r} meant?" if near else ", and is tried all the same"
+    near = _closest(region, REGIONS, 0.8)
+    meant = f"; was {near!r} meant?" if near else ", and is tried all the same"
     return f"region {region!r} is not among those that IMS documents ({', '.join(REGIONS)}){meant}"
 
 

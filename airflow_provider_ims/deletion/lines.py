@@ -59,6 +59,7 @@ class Lines:
     def __init__(self, targets: Targets, config: RunConfig) -> None:
         self._targets = targets
         self._config = config
+        self._begin = f'{{"{targets.kind}": '.encode()
 
     def line_of(self, result: TargetResult, at: int | None) -> bytes:
         """Return the line about a target.
@@ -116,13 +117,13 @@ class Lines:
                 yield self._about(target, _Said(outcome, reason=LINE_LOST, preview=self._config.preview))
 
     def _about(self, target: Target, said: _Said) -> bytes:
-        about: Mapping[str, Any] = {self._targets.kind: target.value}
         end, names = _spell(said)
-        if target.columns:
-            # Why a plan chose it; the report's own reason is why it is not deleted.
-            renamed = {
-                "planned_because" if name == "reason" else name: value
-                for name, value in target.columns.items()
-            }
-            about = {name: value for name, value in renamed.items() if name not in names}
-        return to_line(about)[:-2] + b", " + end
+        if not target.columns:
+            return self._begin + to_line(target.value)[:-1] + b", " + end
+        # Why a plan chose it; the report's own reason is why it is not deleted.
+        renamed = {
+            "planned_because" if name == "reason" else name: value for name, value in target.columns.items()
+        }
+        return (
+            to_line({name: value for name, value in renamed.items() if name not in names})[:-2] + b", " + end
+        )

@@ -48,12 +48,13 @@ RETENTION_FILTERS = tuple(RetentionFilters.__annotations__)
 LIST_FILTERS = ("media_type", "source", "business_type", "status", "require_tags", "exclude_tags")
 
 # Each part at most once, in order. Parsers that take more read P12M4M as four months.
-_DURATION = re.compile(
+# Not compiled here: most imports of this file need only the names of the filters.
+_DURATION = (
     r"P(?=[0-9T])(?:(?P<weeks>[0-9]{1,6})W"
     r"|(?:(?P<years>[0-9]{1,6})Y)?(?:(?P<months>[0-9]{1,6})M)?(?:(?P<days>[0-9]{1,6})D)?"
     r"(?:T(?=[0-9])(?:(?P<hours>[0-9]{1,9})H)?(?:(?P<minutes>[0-9]{1,9})M)?(?:(?P<seconds>[0-9]{1,9})S)?)?)"
 )
-_MOMENT = re.compile(
+_MOMENT = (
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
     r"(?P<time>[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?)?"
 )
@@ -64,7 +65,7 @@ def read_duration(given: Any) -> pendulum.Duration:
 
     :raises ValueError: for what is no duration; as text, for anything but one ISO 8601 duration in whole numbers.
     """
-    if isinstance(given, str) and (parts := _DURATION.fullmatch(given.strip())):
+    if isinstance(given, str) and (parts := re.fullmatch(_DURATION, given.strip())):
         return pendulum.duration(**{unit: int(number) for unit, number in parts.groupdict("0").items()})
     if isinstance(given, pendulum.Duration) and not isinstance(given, pendulum.Interval):
         return given
@@ -79,7 +80,7 @@ def read_moment(given: Any) -> datetime:
     :raises ValueError: for what is no time with a zone, and no date.
     """
     read = given
-    if isinstance(given, str) and (shape := _MOMENT.fullmatch(given.strip())):
+    if isinstance(given, str) and (shape := re.fullmatch(_MOMENT, given.strip())):
         try:
             read = (datetime if shape["time"] else date).fromisoformat(given.strip())
         except ValueError:
