@@ -58,7 +58,7 @@ def client(ims_emulator: Emulator) -> IMSClient:
     return IMSClient(
         parse_host(ims_emulator.endpoint),
         StaticCredentials(ims_emulator.access_key_id, ims_emulator.access_key_secret),
-        read_timeout=2,
+        read_timeout=6,
         retry_seconds=20,
     )
 

@@ -217,16 +217,19 @@ class CheckpointStore:
     Knows how far a run may be ahead of what is saved, and when the next checkpoint is due.
 
     :param store: None saves nothing.
+    :param max_concurrency: requests in flight at most.
     """
 
-    def __init__(self, store: StateStore | None) -> None:
+    def __init__(self, store: StateStore | None, max_concurrency: int) -> None:
         self._store = store
+        self._max_unconfirmed = 2 * max_concurrency
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ims-checkpoint")
         self._running: Future[None] | None = None
         # Batches that are done, and not called so by a saved checkpoint.
         self._unsaved = self._being_saved = 0
         # How many batches may be handed out or done beyond a saved checkpoint: those that it calls unconfirmed.
         self._bound = self._bound_being_saved = 0
+        self._done_while_saving = 0
         self._saved_at = time.monotonic()
 
     @property
@@ -267,6 +270,20 @@ class CheckpointStore:
         """
         return not self.saves or in_flight + self._unsaved + self._being_saved < self._bound
 
+    def margin(self, in_flight: int, window: int) -> int:
+        """How many batches besides those in flight a checkpoint that is saved now calls unconfirmed.
+
+        As many as may be in flight, if with these the run need not wait for the store. What gets done while a
+        checkpoint is being saved is in doubt until the next one is, which takes as long: so a slow store needs twice
+        as many, and a third time for the run to become faster. Never more than twice ``max_concurrency`` in all.
+
+        :param in_flight: batches that are being asked about for the first time.
+        :param window: requests that may be in flight; 0 at the end of a run.
+        """
+        if not window:
+            return 0
+        return min(max(window, 3 * self._done_while_saving), self._max_unconfirmed - in_flight)
+
     def is_due(self, in_flight: int, window: int) -> bool:
         """Whether to save a checkpoint now; never while one is being saved.
 
@@ -301,6 +318,7 @@ class CheckpointStore:
         running, self._running = self._running, None
         if running:
             running.result()
+            self._done_while_saving = self._unsaved
         self._being_saved, self._bound = 0, self._bound_being_saved
 
     def close(self) -> None:

@@ -59,6 +59,7 @@ class RunRecord:
     :param report_base: folder under which the report's ``attempt=<n>`` is made; None for no report.
     :param attempt: number of this try.
     :param store: holds what the next try needs; None to start over each time.
+    :param max_concurrency: requests in flight at most.
     :param retry_seconds: how long a file of the report is tried again before its error is final.
     :param stop: once set, nothing is tried again.
     """
@@ -71,6 +72,7 @@ class RunRecord:
         report_base: ObjectStoragePath | None,
         attempt: int,
         store: StateStore | None,
+        max_concurrency: int,
         retry_seconds: float,
         stop: threading.Event,
     ) -> None:
@@ -79,7 +81,7 @@ class RunRecord:
         self._lines = Lines(targets, config)
         self._report_base = report_base
         self._attempt = attempt
-        self._store = CheckpointStore(store)
+        self._store = CheckpointStore(store, max_concurrency)
         self._retry_seconds = retry_seconds
         self._stop = stop
         self._report: ReportWriter[Row] | None = None
@@ -340,7 +342,7 @@ class RunRecord:
     def _save(self, *, in_flight: int, window: int) -> None:
         checkpoint = self._checkpoint
         # Those of an earlier try that are not handed out yet come next.
-        checkpoint.unconfirmed = in_flight + max(self._unconfirmed, window)
+        checkpoint.unconfirmed = in_flight + max(self._unconfirmed, self._store.margin(in_flight, window))
         if self._report:
             checkpoint.unwritten, checkpoint.journal = self._report.unwritten, self._report.journal
         self._store.save(checkpoint)

@@ -140,6 +140,7 @@ class DeletionRun:
             report_base=report_base,
             attempt=attempt,
             store=store,
+            max_concurrency=max_concurrency,
             retry_seconds=client.retry_seconds,
             stop=self._stop_writing,
         )

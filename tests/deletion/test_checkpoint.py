@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 import tracemalloc
 from collections import Counter
@@ -98,7 +99,7 @@ def test_a_field_of_another_kind_is_no_checkpoint_or_does_no_harm(
     value[data.draw(st.sampled_from(sorted(value)))] = data.draw(json_values)
     store = MemoryStore()
     dict.__setitem__(store, KEY, json.dumps(value))
-    found = CheckpointStore(store).load(checkpoint.input, TARGETS)
+    found = CheckpointStore(store, 1).load(checkpoint.input, TARGETS)
     if found is not None:
         again = Checkpoint.from_json(spelled(found), TARGETS)
         assert sum(again.counts.values()) + len(again.open) <= TARGETS
@@ -135,7 +136,7 @@ def test_what_is_forged_is_refused_in_little_time_and_memory(
     dict.__setitem__(store, KEY, json.dumps(saved))
     tracemalloc.start()
     began = time.monotonic()
-    assert CheckpointStore(store).load("this run", TARGETS) is None
+    assert CheckpointStore(store, 1).load("this run", TARGETS) is None
     assert time.monotonic() - began < 2
     assert tracemalloc.get_traced_memory()[1] < 50 * 2**20
     tracemalloc.stop()
@@ -249,3 +250,38 @@ def test_a_report_has_one_line_a_target_in_few_files(
     lines = [json.loads(line) for path in sorted(folder.iterdir()) for line in path.open()]
     assert [line["media_id"] for line in lines] == sorted(library)
     assert {*lines[0]} == {"media_id", "outcome", "inferred", "request_id", "at"}
+
+
+def test_a_slow_store_is_given_room_and_a_quick_one_none() -> None:
+    """Of what is done while a checkpoint is saved, the next one tells, which takes as long."""
+    may_go_on = threading.Event()
+
+    class Slow(MemoryStore):
+        def set(self, key: str, value: Any) -> None:
+            assert may_go_on.wait(60)
+            super().set(key, value)
+
+    store = CheckpointStore(Slow(), max_concurrency=32)
+
+    def save(*, done_meanwhile: int) -> None:
+        may_go_on.clear()
+        store.save(Checkpoint(input="", requested=TARGETS))
+        for _ in range(done_meanwhile):
+            store.add_done()
+        may_go_on.set()
+        store.wait()
+
+    save(done_meanwhile=0)
+    assert [store.margin(0, window) for window in (1, 6, 32)] == [1, 6, 32]
+    save(done_meanwhile=10)
+    assert [store.margin(6, window) for window in (1, 6, 32)] == [30, 30, 32]
+    save(done_meanwhile=100)
+    assert [store.margin(in_flight, 32) for in_flight in (0, 6, 32)] == [
+        64,
+        58,
+        32,
+    ]  # 64 with those in flight
+    assert store.margin(0, 0) == 0  # at the end of a run nothing is in doubt
+    save(done_meanwhile=1)
+    assert store.margin(0, 6) == 6
+    store.close()

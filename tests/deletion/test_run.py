@@ -476,6 +476,33 @@ def test_a_resumed_run_counts_all_tries_once(
     assert {deletion["media_id"] for deletion in ims_emulator.deleted()} == set(library[5:])
 
 
+def test_a_run_does_not_wait_for_a_store_that_is_slower_than_the_service(
+    ims_emulator: Emulator, run: Run
+) -> None:
+    """Airflow's may be some way off. At this limit few answers that take 30 ms are in flight."""
+
+    class Slow(MemoryStore):
+        def set(self, key: str, value: Any) -> None:
+            time.sleep(0.1)
+            super().set(key, value)
+
+    ims_emulator.add_fault("delay", milliseconds=30)
+    ims_emulator.add_fault("limit", rate=100, burst=10)
+
+    def seconds(store: MemoryStore) -> float:
+        paced = IMSClient(
+            parse_host(ims_emulator.endpoint),
+            StaticCredentials(ims_emulator.access_key_id, ims_emulator.access_key_secret),
+            pace=RateLimiter(),
+        )
+        result = run(ims_emulator.generate(4000), client=paced, store=store)
+        assert counts(result) == {"deleted": 4000}
+        return float(result["seconds"])
+
+    # With no more in doubt than twice what is in flight, it took three times as long.
+    assert seconds(Slow()) < 2 * seconds(MemoryStore())
+
+
 @pytest.mark.parametrize("concurrency", [1, 64])
 def test_a_service_that_takes_connections_and_never_answers_is_given_up_whatever_is_in_flight(
     concurrency: int,

@@ -170,7 +170,8 @@ def test_a_real_limit(ims_emulator, raw):
             refused += 1
             assert 1 <= int(reply.headers["x-acs-retry-after"]) <= 20
     assert refused > 0
-    assert 50 * elapsed * 0.8 <= passed <= 5 + 50 * elapsed + 1
+    # A busy machine asks less often than that, and what was not asked for does not gather beyond the burst.
+    assert 50 * elapsed * 0.4 <= passed <= 5 + 50 * elapsed + 1
     assert ims_emulator.stats()["faults"] == {"limit": refused}
 
 

@@ -41,7 +41,7 @@ def delete_in_a_process(hook, media, tmp_path):
             env=os.environ | {"HOME": str(tmp_path)} | environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
         assert done.returncode == 0, done.stderr
