@@ -122,7 +122,7 @@ def test_callers_who_are_kept_waiting_do_not_keep_it_from_ending(capfd):
     emulator.add_fault("timeout")
     caller = threading.Thread(target=ask_in_vain, args=(RawClient(emulator),))
     caller.start()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not emulator.stats()["faults"]:
         assert time.monotonic() < deadline
     started = time.monotonic()
@@ -151,7 +151,7 @@ def test_it_ends_when_its_parent_dies():
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         parent.kill()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while is_running(pid):
         assert time.monotonic() < deadline
         time.sleep(0.05)

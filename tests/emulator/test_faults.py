@@ -49,7 +49,7 @@ def test_no_answer(ims_emulator, ids, delete, when, kind, options, error):
         delete(ids[0], timeout=0.5)
     assert (ids[0] in ims_emulator.media_ids()) is (when == "before")
     assert ims_emulator.stats()["faults"] == {f"{kind}_{when}": 1}
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while ims_emulator.stats()["in_flight"]:
         assert time.monotonic() < deadline
     entry = last(ims_emulator)
@@ -192,7 +192,7 @@ def test_delay(ims_emulator, ids, delete, when):
     with pytest.raises(TimeoutError):
         delete(ids[0], timeout=0.2)
     assert (ids[0] in ims_emulator.media_ids()) is (when == "before")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while ids[0] in ims_emulator.media_ids() or ims_emulator.stats()["in_flight"]:
         assert time.monotonic() < deadline
     assert last(ims_emulator)["answered"] is False

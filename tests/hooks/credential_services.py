@@ -207,7 +207,7 @@ def self_signed(folder: Path) -> tuple[ssl.SSLContext, Path]:
     return context, pem
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 5) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Wait for something that another thread brings about."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -248,7 +248,7 @@ def test_a_fork_takes_neither_lock_nor_connection_along(serve, issuer):
 
     def hold(*request):
         if len(service.asked) == 2:
-            release.wait(5)
+            release.wait(60)
         return answer(*request)
 
     service = serve(hold)
@@ -272,7 +272,7 @@ def test_a_fork_takes_neither_lock_nor_connection_along(serve, issuer):
         ended = os.waitpid(child, os.WNOHANG)
         return bool(ended[0])
 
-    wait_until(has_ended, seconds=10)
+    wait_until(has_ended)
     assert os.waitstatus_to_exitcode(ended[1]) == 0
     release.set()
     holder.join()

@@ -159,8 +159,12 @@ def test_a_look_at_many_asks_side_by_side(ims_emulator: Emulator) -> None:
 
 
 def test_a_long_look_says_how_far_it_is(
-    ims_emulator: Emulator, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ims_emulator: Emulator,
+    connection: MakeConnection,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    connection(extra={"retry_seconds": 60})
     monkeypatch.setattr("airflow_provider_ims.triggers.log_interval.LOG_SECONDS", 0.5)
     ims_emulator.add_fault("limit", rate=100)
     shown = ims_emulator.generate(20)
