@@ -350,7 +350,7 @@ class TestRefusals:
     @pytest.mark.parametrize(("code", "status", "kind", "tries"), REFUSALS)
     def test_type_tries_and_details(self, start, connect, pauses, wire, code, status, kind, tries):
         service = start(default=wire.refusal(status, code, "Said so."))
-        client = connect(service, retry_seconds=0.5 if tries is None else 0)
+        client = connect(service, retry_seconds=1.5 if tries is None else 0)
         error = failing_call(client, kind)
         assert (error.code, error.http_status, error.request_id) == (code, status, "R-NO")
         assert error.action == "DeleteMediaInfos"
