@@ -36,12 +36,17 @@ os.environ |= {
 # It sets up logging, and would drop the handlers of the test that is the first to import it.
 import airflow  # noqa: E402, F401
 import pytest  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 
 from airflow_provider_ims.api.client import IMSClient  # noqa: E402
 from airflow_provider_ims.api.credentials import StaticCredentials  # noqa: E402
 from airflow_provider_ims.api.endpoints import parse_host  # noqa: E402
 from airflow_provider_ims.emulator import Emulator  # noqa: E402
 from tests.stores import azure_connection, local_oss, oss_server, s3_endpoint, store  # noqa: E402, F401
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

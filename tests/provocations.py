@@ -136,7 +136,7 @@ class World:
         return IMSClient(
             parse_host(url or self.emulator.endpoint),
             StaticCredentials(self.emulator.access_key_id, self.emulator.access_key_secret),
-            **{"retry_seconds": 0, "min_tries": 1, "read_timeout": 1, **options},
+            **{"retry_seconds": 0, "min_tries": 1, "read_timeout": 5, **options},
         )
 
     def ask(self, url: str | None = None, **options: Any) -> Any:

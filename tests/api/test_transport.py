@@ -60,9 +60,9 @@ def test_a_call_is_over_however_its_answer_trickles(start, quick, wire, part):
 @pytest.mark.parametrize("over_tls", [False, True])
 def test_a_slow_answer_that_is_whole_in_time_counts(start, quick, wire, certificate, over_tls):
     answer = wire.ok("R-slow")
-    slowly = wire.Trickle([answer[:30], answer[30:90], answer[90:]], 0.25)
+    slowly = wire.Trickle([answer[:30], answer[30:90], answer[90:]], 0.8)
     service = start(slowly, tls=certificate[0] if over_tls else None)
-    client = quick(service, verify=str(certificate[1]))
+    client = quick(service, verify=str(certificate[1]), read_timeout=2)
     assert client.call("X", {}, dict).request_id == "R-slow"
 
 
