@@ -58,7 +58,8 @@ def figures(measured: Measured) -> list[Figure]:
             at_most=5,
             digits=1,
             reason="Without a limit the run takes all that the processors give, and Airflow saves a checkpoint for "
-            "every 16 batches with the same ones. Fewer would leave more in doubt after a kill.",
+            "each half of the batches that may be in flight with the same ones. Fewer would leave more in doubt "
+            "after a kill.",
         )
     ]
 

@@ -124,6 +124,5 @@ class Lines:
         renamed = {
             "planned_because" if name == "reason" else name: value for name, value in target.columns.items()
         }
-        return (
-            to_line({name: value for name, value in renamed.items() if name not in names})[:-2] + b", " + end
-        )
+        about = {name: value for name, value in renamed.items() if name not in names}
+        return to_line(about)[:-2] + b", " + end

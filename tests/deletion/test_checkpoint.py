@@ -276,11 +276,8 @@ def test_a_slow_store_is_given_room_and_a_quick_one_none() -> None:
     save(done_meanwhile=10)
     assert [store.margin(6, window) for window in (1, 6, 32)] == [30, 30, 32]
     save(done_meanwhile=100)
-    assert [store.margin(in_flight, 32) for in_flight in (0, 6, 32)] == [
-        64,
-        58,
-        32,
-    ]  # 64 with those in flight
+    # 64 with those in flight
+    assert [store.margin(in_flight, 32) for in_flight in (0, 6, 32)] == [64, 58, 32]
     assert store.margin(0, 0) == 0  # at the end of a run nothing is in doubt
     save(done_meanwhile=1)
     assert store.margin(0, 6) == 6
