@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from itertools import groupby
@@ -337,20 +337,20 @@ def forget(store: StateStore) -> None:
         )
 
 
-def rows(results: Sequence[TargetResult], at: int) -> Iterator[Row]:
-    """Spell results of one batch as few rows."""
+def rows(results: Iterable[TargetResult], at: int) -> Iterator[tuple[Row, list[TargetResult]]]:
+    """Spell results as few rows, each with those that it stands for: alike, with targets that follow one another."""
     ordered = sorted(results, key=lambda result: result.target.ordinal)
-    # What follows one another has the same distance from its place in the list.
-    places = {result.target.ordinal: place for place, result in enumerate(ordered)}
 
-    def alike(result: TargetResult) -> tuple[Any, ...]:
-        distance = result.target.ordinal - places[result.target.ordinal]
-        request_id, reason = shorten(result.request_id, MAX_REQUEST_ID), shorten(result.reason, MAX_REASON)
-        return distance, result.outcome, result.inferred, request_id, reason, result.file
+    def alike(placed: tuple[int, TargetResult]) -> tuple[Any, ...]:
+        # What follows one another has the same distance from its place in the list.
+        place, (target, outcome, inferred, request_id, reason, _, file) = placed
+        return target.ordinal - place, outcome, inferred, request_id, reason, file
 
-    for (_, outcome, inferred, request_id, reason, file), group in groupby(ordered, alike):
-        ordinals = [result.target.ordinal for result in group]
-        yield Row(ordinals[0], ordinals[-1] + 1, outcome, inferred, request_id, at, reason, file)
+    for (_, outcome, inferred, request_id, reason, file), placed in groupby(enumerate(ordered), alike):
+        group = [result for _, result in placed]
+        first, end = group[0].target.ordinal, group[-1].target.ordinal + 1
+        request_id, reason = shorten(request_id, MAX_REQUEST_ID), shorten(reason, MAX_REASON)
+        yield Row(first, end, outcome, inferred, request_id, at, reason, file), group
 
 
 def ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from airflow_provider_ims.api.times import write_time
@@ -19,34 +18,11 @@ from airflow_provider_ims.files.storage import to_line
 LINE_LOST = "its line was lost with what an earlier try had written"
 
 
-class _Said(NamedTuple):
-    """What a line says of an outcome; most targets of a batch share it."""
+class _End(NamedTuple):
+    """What lines say of an outcome: their end, and the names of the fields in it."""
 
-    outcome: str | None
-    inferred: bool | None = None
-    request_id: str | None = None
-    at: int | None = None
-    reason: str | None = None
-    file: str | None = None
-    preview: bool = False
-
-
-@lru_cache(maxsize=64)
-def _spell(said: _Said) -> tuple[bytes, frozenset[str]]:
-    """Return the end of a line, and the names of the fields in it."""
-    fields: dict[str, Any] = {
-        "outcome": said.outcome,
-        "inferred": said.inferred,
-        "request_id": said.request_id,
-        "at": None if said.at is None else write_time(datetime.fromtimestamp(said.at, UTC)),
-    }
-    if said.file:
-        fields["file"] = said.file
-    if said.reason:
-        fields["reason"] = said.reason
-    if said.preview:
-        fields["preview"] = True
-    return to_line(fields)[1:], frozenset(fields)
+    spelled: bytes
+    names: frozenset[str]
 
 
 class Lines:
@@ -61,21 +37,15 @@ class Lines:
         self._config = config
         self._begin = f'{{"{targets.kind}": '.encode()
 
-    def line_of(self, result: TargetResult, at: int | None) -> bytes:
-        """Return the line about a target.
+    def about(self, alike: Sequence[TargetResult], at: int) -> Iterator[tuple[int, bytes]]:
+        """Make the lines about results that differ in their targets alone, with the ordinals of these.
 
-        :param at: when its outcome was known, in seconds since the epoch.
+        :param at: when the outcome was known, in seconds since the epoch.
         """
-        said = _Said(
-            result.outcome.value,
-            result.inferred,
-            result.request_id,
-            at,
-            result.reason,
-            result.file,
-            self._config.preview,
-        )
-        return self._about(result.target, said)
+        _, outcome, inferred, request_id, reason, _, file = alike[0]
+        end = self._end(outcome.value, inferred, request_id, at, reason, file)
+        for result in alike:
+            yield result.target.ordinal, self._line(result.target, end)
 
     def of_rows(self, rows: Iterable[Row]) -> Iterator[tuple[int, bytes]]:
         """Make the lines again that a checkpoint holds as rows, with the ordinals of their targets."""
@@ -87,7 +57,7 @@ class Lines:
                 result = TargetResult(
                     target, row.outcome, row.inferred, row.request_id, row.reason, file=row.file
                 )
-                yield target.ordinal, self.line_of(result, row.at)
+                yield from self.about([result], row.at)
 
     def lost(self, checkpoint: Checkpoint, spool: Spool) -> Iterator[Target]:
         """Find those that are done, and whose line is lost."""
@@ -109,20 +79,42 @@ class Lines:
         lost = {target.ordinal for target in self.lost(checkpoint, spool)}
         for target in self._targets:
             if found := unread.get(target.ordinal):
-                yield self.line_of(found, int(time.time()))
+                yield from (line for _, line in self.about([found], int(time.time())))
             elif line := spool.get(target.ordinal):
                 yield line
             elif target.ordinal in lost:
                 outcome = known.get(target.value, others)
-                yield self._about(target, _Said(outcome, reason=LINE_LOST, preview=self._config.preview))
+                yield self._line(target, self._end(outcome, reason=LINE_LOST))
 
-    def _about(self, target: Target, said: _Said) -> bytes:
-        end, names = _spell(said)
+    def _end(
+        self,
+        outcome: str | None,
+        inferred: bool | None = None,
+        request_id: str | None = None,
+        at: int | None = None,
+        reason: str | None = None,
+        file: str | None = None,
+    ) -> _End:
+        fields: dict[str, Any] = {
+            "outcome": outcome,
+            "inferred": inferred,
+            "request_id": request_id,
+            "at": None if at is None else write_time(datetime.fromtimestamp(at, UTC)),
+        }
+        if file:
+            fields["file"] = file
+        if reason:
+            fields["reason"] = reason
+        if self._config.preview:
+            fields["preview"] = True
+        return _End(to_line(fields)[1:], frozenset(fields))
+
+    def _line(self, target: Target, end: _End) -> bytes:
         if not target.columns:
-            return self._begin + to_line(target.value)[:-1] + b", " + end
+            return self._begin + to_line(target.value)[:-1] + b", " + end.spelled
         # Why a plan chose it; the report's own reason is why it is not deleted.
         renamed = {
             "planned_because" if name == "reason" else name: value for name, value in target.columns.items()
         }
-        about = {name: value for name, value in renamed.items() if name not in names}
-        return to_line(about)[:-2] + b", " + end
+        about = {name: value for name, value in renamed.items() if name not in end.names}
+        return to_line(about)[:-2] + b", " + end.spelled

@@ -236,16 +236,16 @@ class RunRecord:
         if batch:
             checkpoint.done.add(batch.number)
             self._store.add_done()
-        if self._report:
-            lines = ((result.target.ordinal, self._lines.line_of(result, now)) for result in known)
-            self._report.add(lines, rows(known, now))
-        for result in known:
-            del checkpoint.open[result.target.ordinal]
-            count(checkpoint, result)
-            if result.outcome is Outcome.FAILED:
-                self.reason_failed = self.reason_failed or result.reason
-            if result.outcome in LEFT_ALONE:
-                self._left_alone.add(result.target.value)
+        for row, alike in rows(known, now):
+            if self._report:
+                self._report.add(self._lines.about(alike, now), [row])
+            for result in alike:
+                del checkpoint.open[result.target.ordinal]
+            count(checkpoint, alike)
+            if row.outcome is Outcome.FAILED:
+                self.reason_failed = self.reason_failed or alike[0].reason
+            if row.outcome in LEFT_ALONE:
+                self._left_alone.update(result.target.value for result in alike)
 
     @property
     def busy(self) -> set[Future[None]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from airflow_provider_ims.deletion.checkpoint import MAX_REQUEST_ID, Checkpoint, RunConfig, shorten
@@ -16,17 +16,21 @@ MAX_SAMPLES = 100
 MAX_SAMPLE_BYTES = 5000
 
 
-def count(checkpoint: Checkpoint, result: TargetResult) -> None:
-    """Count an outcome, and take a sample of it."""
-    outcome, value = result.outcome, result.target.value
-    checkpoint.counts[outcome] = checkpoint.counts.get(outcome, 0) + 1
-    checkpoint.inferred += result.inferred
-    if result.file == FileState.LEFT:
-        checkpoint.files_left += 1
-        add_sample(checkpoint.samples.setdefault(FILES_LEFT, []), result.url or value)
-    add_sample(checkpoint.samples.setdefault(outcome.value, []), value)
+def count(checkpoint: Checkpoint, results: Sequence[TargetResult]) -> None:
+    """Count results that differ in their targets alone, and take samples of them."""
+    first = results[0]
+    outcome = first.outcome
+    checkpoint.counts[outcome] = checkpoint.counts.get(outcome, 0) + len(results)
+    checkpoint.inferred += first.inferred * len(results)
+    if first.file == FileState.LEFT:
+        checkpoint.files_left += len(results)
+        for result in results:
+            add_sample(checkpoint.samples.setdefault(FILES_LEFT, []), result.url or result.target.value)
+    samples = checkpoint.samples.setdefault(outcome.value, [])
+    for result in results:
+        add_sample(samples, result.target.value)
     ids = checkpoint.request_ids
-    request_id = shorten(result.request_id, MAX_REQUEST_ID)
+    request_id = shorten(first.request_id, MAX_REQUEST_ID)
     if request_id and len(ids) < MAX_SAMPLES and request_id not in ids[-8:]:
         ids.append(request_id)
 

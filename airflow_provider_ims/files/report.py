@@ -163,15 +163,17 @@ class Spool:
         self._is_at_end = True
         self._offsets = array("q", [-1]) * targets
 
-    def put(self, ordinal: int, line: bytes) -> None:
-        """Take in a line."""
+    def put(self, lines: Sequence[tuple[int, bytes]]) -> None:
+        """Take in lines, each with its ordinal. Of what could not be written, none is taken in."""
         if not self._is_at_end:
             self._file.seek(self._end)
-            self._is_at_end = True
-        self._file.write(line)
-        self.lines += self._offsets[ordinal] < 0
-        self._offsets[ordinal] = self._end
-        self._end += len(line)
+        self._is_at_end = False
+        self._file.write(b"".join(line for _, line in lines))
+        self._is_at_end = True
+        for ordinal, line in lines:
+            self.lines += self._offsets[ordinal] < 0
+            self._offsets[ordinal] = self._end
+            self._end += len(line)
 
     def get(self, ordinal: int) -> bytes | None:
         """Return the line about a target, None if there is none."""
@@ -243,9 +245,9 @@ class ReportWriter(Generic[T]):
 
         :param lines: as :func:`~airflow_provider_ims.files.storage.to_line` spells a mapping.
         """
-        for ordinal, line in lines:
-            self.spool.put(ordinal, line)
-            self._waiting.append(b'{"ordinal": %d, ' % ordinal + line[1:])
+        lines = list(lines)
+        self.spool.put(lines)
+        self._waiting.extend(b'{"ordinal": %d, ' % ordinal + line[1:] for ordinal, line in lines)
         self._notes.setdefault(self._files, []).extend(notes)
 
     @property
@@ -355,9 +357,11 @@ class ReportWriter(Generic[T]):
         lost = False
         for found in self._threads.map(content, _pieces(self.folder, self._earlier)):
             lost |= found is None
-            for line in (found or b"").splitlines(keepends=True):
-                ordinal, _, rest = line.removeprefix(_ORDINAL).partition(b", ")
-                self.spool.put(int(ordinal), b"{" + rest)
+            noted = (
+                line.removeprefix(_ORDINAL).partition(b", ")
+                for line in (found or b"").splitlines(keepends=True)
+            )
+            self.spool.put([(int(ordinal), b"{" + rest) for ordinal, _, rest in noted])
         return lost
 
 

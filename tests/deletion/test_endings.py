@@ -143,9 +143,13 @@ def test_a_batch_whose_results_could_not_be_kept_is_counted_once(
     def fail(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    def put(_: report_module.Spool, lines: list[Any]) -> None:
+        if lines:
+            fail()
+
     with monkeypatch.context() as patch:
         if failing == "report":
-            patch.setattr(report_module.Spool, "put", fail)
+            patch.setattr(report_module.Spool, "put", put)
         with pytest.raises(OSError, match="No space left"):
             run(library, **options, on_result=fail)
     result = run(library, **options)

@@ -30,9 +30,10 @@ def read(line: bytes) -> dict[str, Any]:
     return found
 
 
-def lines(*, preview: bool = False) -> Lines:
+def line_of(result: TargetResult, *, preview: bool = False) -> dict[str, Any]:
     config = RunConfig(**{**dict.fromkeys(RunConfig._fields, None), "preview": preview})  # type: ignore[arg-type]
-    return Lines(read_targets(media_ids=["a"]), config)
+    [(_, line)] = Lines(read_targets(media_ids=["a"]), config).about([result], 0)
+    return read(line)
 
 
 @given(
@@ -47,7 +48,7 @@ def test_what_a_plan_says_stays_but_for_what_the_report_says_itself(
 ) -> None:
     target = Target(0, "a", None if columns is None else {**columns, "media_id": "a"})
     result = TargetResult(target, Outcome.FAILED, False, "R-1", reason, file=file)
-    line = read(lines(preview=preview).line_of(result, 0))
+    line = line_of(result, preview=preview)
     said = {"outcome": "failed", "inferred": False, "request_id": "R-1", "at": "1970-01-01T00:00:00Z"}
     said |= {name: value for name, value in (("reason", reason), ("file", file)) if value}
     said |= {"preview": True} if preview else {}
@@ -57,12 +58,7 @@ def test_what_a_plan_says_stays_but_for_what_the_report_says_itself(
     assert line == planned | {"media_id": "a"} | said
 
 
-def test_a_line_of_which_the_moment_is_not_known() -> None:
-    result = TargetResult(Target(0, "a"), Outcome.DELETED, request_id="R-1")
-    assert read(lines().line_of(result, None))["at"] is None
-
-
 @pytest.mark.parametrize("reason", ["", None])
 def test_nothing_is_no_reason(reason: str | None) -> None:
     result = TargetResult(Target(0, "a"), Outcome.FAILED, reason=reason)
-    assert "reason" not in read(lines().line_of(result, 0))
+    assert "reason" not in line_of(result)

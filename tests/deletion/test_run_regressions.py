@@ -196,7 +196,7 @@ def test_the_largest_checkpoint_fits_and_is_read_again() -> None:
         done=NumberSet(range(0, 2 * answers, 2)),
         counts=dict.fromkeys(Outcome, 10**6),
         open={2 * number: number % 4 == 0 for number in range(MAX_OPEN + answers)},
-        unwritten=list(rows(results, 2**31)),
+        unwritten=[row for row, _ in rows(results, 2**31)],
         journal=[("a" * 32, 1000)] * 30,
         samples={name: samples for name in (*Outcome, "files_left")},
         request_ids=["r" * MAX_REQUEST_ID] * MAX_SAMPLES,
