@@ -2,7 +2,8 @@
 
 ``requests`` makes the pool of connections, so that proxies and CA bundles, given or from the environment, work as
 usual; requests then go right into it. Nothing that could alter or leak a signed request is on that way: no redirect
-is followed, no cookie is sent, ``~/.netrc`` is not read. And a request costs a third less than through a session.
+is followed, no cookie is sent, ``~/.netrc`` is not read, and the query is written as it was signed: urllib3, which
+would spell it anew byte by byte, never sees it. And a request costs little more than half of one through a session.
 
 A time-out of a socket is one for each part that arrives, so a byte each second would hold a call for ever. Here every
 byte of an answer, of its status line, headers, chunks and trailers, is read through :class:`_BoundedReader`.
@@ -134,13 +135,13 @@ class Transport:
         :raises IMSTransientError: when none came; ``answer_lost`` tells whether the request may have been read.
         :raises IMSAPIError: when none can ever come this way.
         """
-        exchange = Exchange(self.read_timeout, self.deadline_seconds, stop)
+        exchange = Exchange(self.read_timeout, self.deadline_seconds, stop, query=query)
         try:
             with exchange:
                 pool, path = self._route or self._find_route()
                 response = pool.urlopen(
                     "POST",
-                    f"{path}?{query}",
+                    path,
                     headers=headers,
                     timeout=self._timeout,
                     retries=False,
@@ -187,6 +188,7 @@ class Exchange:
     :param seconds: how long all of it may take.
     :param stop: once set, :data:`STOP_GRACE_SECONDS` are left.
     :param max_bytes: of the answer, its head included.
+    :param query: of the request, as it was signed; without it the request has what its URL has.
     """
 
     def __init__(
@@ -195,7 +197,9 @@ class Exchange:
         seconds: float,
         stop: threading.Event | None = None,
         max_bytes: int | None = None,
+        query: str | None = None,
     ) -> None:
+        self.query = query
         self._read_timeout = read_timeout
         self._stop = stop
         self._began = time.monotonic()
@@ -321,6 +325,11 @@ class _Bounded:
             raise
         _current.exchange.is_connecting = False
         _current.exchange.raise_if_stopped()
+
+    def putrequest(self, method: str, url: str, **options: Any) -> None:
+        assert _current.exchange
+        target = url if _current.exchange.query is None else f"{url}?{_current.exchange.query}"
+        super().putrequest(method, target, **options)  # type: ignore[misc]
 
 
 class BoundedAdapter(HTTPAdapter):

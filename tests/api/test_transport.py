@@ -142,6 +142,39 @@ def test_mass_behind_the_body_is_bounded(start, quick, wire, monkeypatch):
     assert (error.value.code, error.value.answer_lost) == ("BadAnswer", True)
 
 
+# Each of these is spelled anew by urllib3, requests or both: %2c as %2C, ' as %27, a lone % as %25.
+SPELLINGS = [
+    "a=%2C&b=%20%7E",
+    "a=%2c",
+    "a=%zz",
+    "a='\"<>^`{|}",
+    "a=%41%2e/../b",
+    "a=b?c&d=#e",
+    "a",
+    "&&=",
+    "",
+]
+
+
+@pytest.mark.parametrize("way", ["straight", "proxy", "tunnel"])
+def test_a_query_is_written_as_it_was_signed(start, wire, certificate, way):
+    service = start(default=wire.ok("R-1"))
+    service._wrap = lambda connection: certificate[0].wrap_socket(connection, server_side=True)
+    url = service.url if way == "straight" else f"{'https' if way == 'tunnel' else 'http'}://127.0.0.1:4430"
+    exchange = transport.Transport(
+        url,
+        connect_timeout=2.0,
+        read_timeout=5.0,
+        verify=str(certificate[1]),
+        proxy=None if way == "straight" else f"http://{service.host}",
+    )
+    path = "http://127.0.0.1:4430/" if way == "proxy" else "/"
+    for query in SPELLINGS:
+        exchange.send("X", query, {})
+        assert service.requests[-1].target == f"{path}?{query}"
+    exchange.close()
+
+
 def test_as_many_connections_are_kept_as_were_in_flight(start, connect, wire, caplog):
     caplog.set_level(logging.WARNING)
     together = threading.Barrier(64)
