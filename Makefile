@@ -16,6 +16,8 @@ DECLARED := apache-airflow alibabacloud-credentials alibabacloud-tea asgiref pen
 	starlette uvicorn httptools
 # Never look for the metadata of a cloud machine: off the cloud that only waits.
 export ALIBABA_CLOUD_ECS_METADATA_DISABLED := true
+# Where it is set, each of the many processes compiles Airflow anew, which takes longer than what it does then.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo ui test test-system test-airflow2 test-lineage test-azure test-browser test-databases faults kills kills-oss million celery figures live live-check wheel compatibility test-pythons test-lowest release workflow check format clean bench bench-check docs
 

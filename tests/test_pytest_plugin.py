@@ -146,7 +146,7 @@ def test_a_service_that_refuses_everything_ends_a_test_within_seconds(
     began = time.monotonic()
     with pytest.raises(IMSThrottlingError):
         IMSHook().delete_media(ims_library.old)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 100
 
 
 def test_connections_of_other_names(make_ims_connection: MakeConnection, ims_emulator: Emulator) -> None:

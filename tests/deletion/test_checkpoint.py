@@ -135,9 +135,9 @@ def test_what_is_forged_is_refused_in_little_time_and_memory(
     store = MemoryStore()
     dict.__setitem__(store, KEY, json.dumps(saved))
     tracemalloc.start()
-    began = time.monotonic()
+    began = time.process_time()
     assert CheckpointStore(store, 1).load("this run", TARGETS) is None
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
     assert tracemalloc.get_traced_memory()[1] < 50 * 2**20
     tracemalloc.stop()
     assert "Starting over" in caplog.text
