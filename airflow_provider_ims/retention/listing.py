@@ -122,8 +122,9 @@ class _Listing:
     def media(self) -> Generator[MediaInfo, None, None]:
         listed = 0
         next_log_line = time.monotonic() + SECONDS_BETWEEN_LOG_LINES
-        self.start(_WindowLister(self, self._whole))
         try:
+            # In here: it may be struck once the thread runs.
+            self.start(_WindowLister(self, self._whole))
             while (page := self._next_page(next_log_line)) is not None:
                 listed += len(page)
                 yield from page

@@ -372,6 +372,27 @@ def test_a_time_out_of_the_task_ends_a_listing_that_waits(service: ListingServic
         signal.signal(signal.SIGALRM, before)
 
 
+def test_a_time_out_of_the_task_ends_a_listing_that_begins(
+    service: ListingService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class TaskTimeout(Exception):
+        pass
+
+    start = threading.Thread.start
+
+    def be_struck(thread: threading.Thread) -> None:
+        start(thread)
+        raise TaskTimeout
+
+    service.load(library(20_000))
+    media = list_whole(service.client(), datetime.now(UTC))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", be_struck)
+        with pytest.raises(TaskTimeout):
+            next(media)
+    assert windows_end()
+
+
 def test_progress_is_logged(
     service: ListingService, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
