@@ -279,7 +279,7 @@ def test_after_a_fork_the_child_has_a_poller_of_its_own(ims_emulator: Emulator) 
         assert process.exitcode == 0
         return await tasks[0]
 
-    assert run(main) == events.get(timeout=5) == {"status": "timed_out", "pending": 1}
+    assert run(main) == events.get(timeout=60) == {"status": "timed_out", "pending": 1}
 
 
 def test_each_task_s_log_says_once_a_minute_how_many_are_shown(
