@@ -351,7 +351,7 @@ def test_a_listing_that_is_given_up_ends(service: ListingService) -> None:
 def test_a_time_out_of_the_task_ends_a_listing_that_waits(service: ListingService) -> None:
     """Airflow's comes as an exception out of a signal handler, while answers are waited for."""
 
-    class TaskTimeout(Exception):
+    class TaskTimeout(BaseException):
         pass
 
     def strike(*_: object) -> None:
@@ -375,7 +375,7 @@ def test_a_time_out_of_the_task_ends_a_listing_that_waits(service: ListingServic
 def test_a_time_out_of_the_task_ends_a_listing_that_begins(
     service: ListingService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class TaskTimeout(Exception):
+    class TaskTimeout(BaseException):
         pass
 
     start = threading.Thread.start
