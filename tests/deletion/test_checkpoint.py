@@ -198,6 +198,7 @@ def test_a_report_on_a_disk_that_is_gone_loses_lines_and_no_outcome(
     assert Counter(line["media_id"] for line in lines) == Counter(library + missing)
     lost = [line for line in lines if line.get("reason") == LINE_LOST]
     assert lost
+    assert {line[name] for line in lost for name in ("at", "request_id", "inferred")} == {None}
     unnamed = [line for line in lost if line["outcome"] is None]
     if all(found.get(outcome, 0) <= MAX_SAMPLES for outcome in ("missing", "forbidden")):
         assert Counter(line["outcome"] for line in lines) == Counter(found)

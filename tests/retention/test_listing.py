@@ -348,11 +348,12 @@ def test_a_listing_that_is_given_up_ends(service: ListingService) -> None:
     assert service.requests == asked < 250
 
 
+class TaskTimeout(BaseException):
+    """What Airflow raises in a signal handler."""
+
+
 def test_a_time_out_of_the_task_ends_a_listing_that_waits(service: ListingService) -> None:
     """Airflow's comes as an exception out of a signal handler, while answers are waited for."""
-
-    class TaskTimeout(BaseException):
-        pass
 
     def strike(*_: object) -> None:
         raise TaskTimeout
@@ -375,9 +376,6 @@ def test_a_time_out_of_the_task_ends_a_listing_that_waits(service: ListingServic
 def test_a_time_out_of_the_task_ends_a_listing_that_begins(
     service: ListingService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class TaskTimeout(BaseException):
-        pass
-
     start = threading.Thread.start
 
     def be_struck(thread: threading.Thread) -> None:
