@@ -17,14 +17,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
-from itertools import groupby
+from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 from airflow_provider_ims.deletion import saved
 from airflow_provider_ims.deletion.resolve import Outcome, TargetResult
 
 KEY = "airflow_provider_ims.deletion"
-VERSION = 2
+VERSION = 3
 
 SAVE_SECONDS = 1.0
 """A checkpoint is saved at least so often while something happens."""
@@ -82,32 +82,32 @@ class NumberSet:
     def __len__(self) -> int:
         return self._below + len(self._beyond)
 
-    def ranges(self) -> list[tuple[int, int]]:
-        """Return them as (first, end) of each row of numbers; few, since only what is open leaves gaps."""
-        return [(0, self._below), *ranges(self._beyond)]
+    def runs(self) -> list[int]:
+        """Spell them as :func:`saved.spell_runs` does; shortly, since only what is open leaves gaps."""
+        beyond = saved.spell_runs(self._beyond)
+        if not self._below:
+            return beyond
+        return [0, self._below, *([beyond[0] - self._below, *beyond[1:]] if beyond else [])]
 
     @classmethod
-    def from_ranges(cls, spelled: Any, end: int) -> NumberSet:
-        """Return the numbers that :meth:`ranges` spelled.
+    def from_runs(cls, spelled: Any, end: int) -> NumberSet:
+        """Return the numbers that :meth:`runs` spelled.
 
         :raises ValueError: if it is no such list, or has numbers from ``end`` on.
         """
-        (first, below), *rows = [saved.span(row, end) for row in saved.items(spelled, end + 1)]
-        if first:
-            raise ValueError("its finished batches do not begin with the first")
         found = cls()
-        found._below = below
-        for first, last in rows:
-            for number in range(first, last):
-                found.add(number)
+        for run in saved.runs(spelled, end):
+            if run.start == found._below:
+                found._below = run.stop
+            else:
+                found._beyond.update(run)
         return found
 
 
 class Row(NamedTuple):
-    """What became of targets that follow one another: from ordinal ``first`` to before ``end``."""
+    """What became of targets that had the same fate: ``ordinals`` names them, ascending."""
 
-    first: int
-    end: int
+    ordinals: tuple[int, ...]
     outcome: Outcome
     inferred: bool = False
     request_id: str | None = None
@@ -159,8 +159,12 @@ class Checkpoint:
         """Return plain JSON, for Airflow refuses tuples and enumerations; a copy, for the run goes on meanwhile."""
         spelled = {
             **vars(self),
-            "done": self.done.ranges(),
-            "open": [ranges(n for n, lost in self.open.items() if lost is which) for which in (False, True)],
+            "done": self.done.runs(),
+            "open": [
+                saved.spell_runs(number for number, lost in self.open.items() if lost is which)
+                for which in (False, True)
+            ],
+            "unwritten": [(saved.spell_runs(ordinals), *fate) for ordinals, *fate in self.unwritten],
         }
         plain: dict[str, Any] = json.loads(json.dumps({"version": VERSION, **spelled}))
         return plain
@@ -182,15 +186,15 @@ class Checkpoint:
             requested=saved.number(value["requested"]),
             attempt=saved.number(value["attempt"], 10**9),
             unconfirmed=unconfirmed,
-            done=NumberSet.from_ranges(value["done"], targets),
+            done=NumberSet.from_runs(value["done"], targets),
             counts={
                 Outcome(name): saved.number(count, targets)
                 for name, count in saved.mapping(value["counts"]).items()
             },
             inferred=saved.number(value["inferred"], targets),
             files_left=saved.number(value["files_left"], targets),
-            open={n: lost for lost in (False, True) for n in saved.spans(open_[lost], targets)},
-            unwritten=[_row(row, targets) for row in saved.items(value["unwritten"], targets)],
+            open={n: lost for lost in (False, True) for n in saved.numbers(open_[lost], targets)},
+            unwritten=list(_rows(value["unwritten"], targets)),
             journal=[
                 (saved.writer_name(name), saved.number(count, 10**6))
                 for name, count in saved.items(value["journal"], saved.MAX_TEXT)
@@ -338,30 +342,15 @@ def forget(store: StateStore) -> None:
 
 
 def rows(results: Iterable[TargetResult], at: int) -> Iterator[tuple[Row, list[TargetResult]]]:
-    """Spell results as few rows, each with those that it stands for: alike, with targets that follow one another."""
-    ordered = sorted(results, key=lambda result: result.target.ordinal)
-
-    def alike(placed: tuple[int, TargetResult]) -> tuple[Any, ...]:
-        # What follows one another has the same distance from its place in the list.
-        place, (target, outcome, inferred, request_id, reason, _, file) = placed
-        return target.ordinal - place, outcome, inferred, request_id, reason, file
-
-    for (_, outcome, inferred, request_id, reason, file), placed in groupby(enumerate(ordered), alike):
-        group = [result for _, result in placed]
-        first, end = group[0].target.ordinal, group[-1].target.ordinal + 1
+    """Spell results as few rows, each with those that it stands for: alike in all but their targets."""
+    groups: dict[tuple[Any, ...], list[TargetResult]] = {}
+    for result in sorted(results, key=lambda result: result.target.ordinal):
+        _, outcome, inferred, request_id, reason, _, file = result
+        groups.setdefault((outcome, inferred, request_id, reason, file), []).append(result)
+    for (outcome, inferred, request_id, reason, file), alike in groups.items():
+        ordinals = tuple(result.target.ordinal for result in alike)
         request_id, reason = shorten(request_id, MAX_REQUEST_ID), shorten(reason, MAX_REASON)
-        yield Row(first, end, outcome, inferred, request_id, at, reason, file), group
-
-
-def ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
-    """Return numbers as (first, end) of each row of them."""
-    found: list[tuple[int, int]] = []
-    for number in sorted(numbers):
-        if found and found[-1][1] == number:
-            found[-1] = (found[-1][0], number + 1)
-        else:
-            found.append((number, number + 1))
-    return found
+        yield Row(ordinals, outcome, inferred, request_id, at, reason, file), alike
 
 
 def shorten(text: str | None, most: int) -> str | None:
@@ -378,16 +367,20 @@ def _sample_name(name: str) -> str:
     return name if name == "files_left" else Outcome(name).value
 
 
-def _row(value: Any, targets: int) -> Row:
-    first, end, outcome, inferred, request_id, at, reason, file = saved.items(value, 8)
-    saved.span([first, end], targets)
-    return Row(
-        first,
-        end,
-        Outcome(outcome),
-        inferred is True,
-        None if request_id is None else saved.text(request_id),
-        saved.number(at, 2**40),
-        None if reason is None else saved.text(reason),
-        None if file is None else saved.text(file),
-    )
+def _rows(values: Any, targets: int) -> Iterator[Row]:
+    left = targets
+    for value in saved.items(values, targets):
+        spelled, outcome, inferred, request_id, at, reason, file = saved.items(value, 7)
+        ordinals = tuple(islice(saved.numbers(spelled, targets), left + 1))
+        left -= len(ordinals)
+        if left < 0:
+            raise ValueError("its rows are about more targets than there are")
+        yield Row(
+            ordinals,
+            Outcome(outcome),
+            inferred is True,
+            None if request_id is None else saved.text(request_id),
+            saved.number(at, 2**40),
+            None if reason is None else saved.text(reason),
+            None if file is None else saved.text(file),
+        )

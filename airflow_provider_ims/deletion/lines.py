@@ -49,7 +49,7 @@ class Lines:
 
     def of_rows(self, rows: Iterable[Row]) -> Iterator[tuple[int, bytes]]:
         """Make the lines again that a checkpoint holds as rows, with the ordinals of their targets."""
-        by_ordinal = {ordinal: row for row in rows for ordinal in range(row.first, row.end)}
+        by_ordinal = {ordinal: row for row in rows for ordinal in row.ordinals}
         if not by_ordinal:
             return
         for target in self._targets:

@@ -44,9 +44,9 @@ if TYPE_CHECKING:
 LEFT_ALONE = (Outcome.FORBIDDEN, Outcome.FAILED, Outcome.UNKNOWN, Outcome.KEPT)
 # More open targets than this, and no new batch starts until some are settled: they stand in the checkpoint.
 MAX_OPEN = 1000
-# The same for results that the journal may not have yet: answers that are under way when it is reached come on top,
-# up to 1,280 at 64 requests of 20 targets.
-MAX_UNWRITTEN = 180
+# The same for rows of results that the journal may not have yet: one for each fate that targets of a batch had. Those
+# of answers that are under way when it is reached come on top, of up to 64 batches.
+MAX_UNWRITTEN = 150
 
 log = logging.getLogger(__name__)
 

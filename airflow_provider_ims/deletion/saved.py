@@ -1,11 +1,12 @@
 """Values of a checkpoint as they are read: others may have written there, so each is checked for its type and size.
 
-Each function raises ValueError for what can't be one.
+Each function that reads raises ValueError for what can't be one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 MAX_TEXT = 1000
@@ -54,20 +55,31 @@ def mapping(value: Any) -> dict[str, Any]:
     return value
 
 
-def span(value: Any, end: int) -> tuple[int, int]:
-    """Return (first, end) of numbers that follow one another, all below ``end``."""
-    first, last = (number(one, end) for one in items(value, 2))
-    if first > last:
-        raise ValueError("a range in it is none")
-    return first, last
+def spell_runs(numbers: Iterable[int]) -> list[int]:
+    """Spell a set of numbers: how many are left out from 0 on, how many follow one another, and so on in turns."""
+    spelled: list[int] = []
+    end = 0
+    for number in sorted(numbers):
+        if spelled and number == end:
+            spelled[-1] += 1
+        else:
+            spelled += [number - end, 1]
+        end = number + 1
+    return spelled
 
 
-def spans(value: Any, end: int) -> Iterator[int]:
-    """Return the numbers of a list of (first, end)."""
-    seen = 0
-    for row in items(value, end):
-        first, last = span(row, end)
-        seen += last - first
-        if seen > end:
-            raise ValueError("its ranges overlap")
-        yield from range(first, last)
+def runs(value: Any, end: int) -> Iterator[range]:
+    """Return the runs of numbers that :func:`spell_runs` spelled, all below ``end``."""
+    at = 0
+    spelled = iter(items(value, 2 * end))
+    for left_out, length in zip(spelled, spelled, strict=True):
+        first = at + number(left_out, end)
+        at = first + number(length, end)
+        if not first < at <= end:
+            raise ValueError("a run of numbers in it is none")
+        yield range(first, at)
+
+
+def numbers(value: Any, end: int) -> Iterator[int]:
+    """Return the numbers of these runs."""
+    return chain.from_iterable(runs(value, end))

@@ -464,7 +464,7 @@ def test_a_resumed_run_counts_all_tries_once(
         """Is gone in the middle of a run, like the process around it."""
 
         def set(self, key: str, value: Any) -> None:
-            if value["done"][0][1] >= 4:
+            if sum(value["done"][1::2]) >= 4:
                 raise Killed
             store.set(key, value)
 

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -163,27 +164,53 @@ def test_a_checkpoint_stays_small_however_far_the_others_are_ahead_of_one() -> N
         done=NumberSet(sorted(set(range(60_000)) - open_batches)),
         open={1_000_000 + number: number % 2 == 0 for number in range(MAX_OPEN + 64 * 20)},
         unwritten=[
-            Row(number, number + 20, Outcome.DELETED, True, "r" * 36, 2**31)
+            Row(tuple(range(20 * number, 20 * number + 20)), Outcome.DELETED, True, "r" * 36, 2**31)
             for number in range(MAX_UNWRITTEN)
         ],
     )
     text = json.dumps(checkpoint.to_json())
-    assert len(text) < 64 * 1024
+    assert len(text) < 48 * 1024
     read = Checkpoint.from_json(json.loads(text), targets=2_000_000)
-    assert (read.done.ranges(), read.open, read.unwritten) == (
-        checkpoint.done.ranges(),
+    assert (read.done.runs(), read.open, read.unwritten) == (
+        checkpoint.done.runs(),
         checkpoint.open,
         checkpoint.unwritten,
     )
+
+
+def test_a_checkpoint_stays_small_while_a_slow_disk_takes_lines_that_all_differ_from_their_neighbours(
+    ims_emulator: Emulator, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each = 1000
+    library = ims_emulator.generate(2 * each, seed=1)
+    ims_emulator.add_fault("delay", milliseconds=200, action="DeleteMediaInfos")
+    ims_emulator.protect(library[:each])
+    missing = [f"{number:0128x}" for number in range(each)]
+    mixed = list(itertools.chain.from_iterable(zip(library[:each], library[each:], missing, strict=True)))
+    real_fsync = os.fsync
+
+    def slow_fsync(number: int) -> None:
+        time.sleep(0.5)
+        real_fsync(number)
+
+    monkeypatch.setattr("airflow_provider_ims.files.storage.os.fsync", slow_fsync)
+    result = run(
+        read_targets(media_ids=mixed),
+        store=MortalStore({}, Life()),  # refuses what is larger than Airflow takes without a word
+        report_base=storage_path(str(tmp_path)),
+        max_concurrency=64,
+    )
+    assert counts(result) == {"deleted": each, "forbidden": each, "missing": each}
 
 
 def test_the_largest_checkpoint_fits_and_is_read_again() -> None:
     """Whatever comes together: no packet that MySQL ever took by default is smaller than 1 MiB."""
     answers = 64 * MAX_MEDIA_PER_CALL
     targets = [Target(number, f"{number:032x}") for number in range(MAX_UNWRITTEN + answers)]
-    outcomes = itertools.cycle((Outcome.FORBIDDEN, Outcome.FAILED))
     results = [
-        TargetResult(target, next(outcomes), False, "𠀀" * 100, "𠀀" * 500, file="unknown")
+        TargetResult(
+            target, Outcome.FAILED, False, "𠀀" * 100, f"{target.ordinal}{'𠀀' * 500}", file="unknown"
+        )
         for target in targets
     ]
     samples: list[str] = []
