@@ -10,25 +10,40 @@ import ast
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterator, Sized
 from typing import Any
 
-from airflow_provider_ims.api.identifiers import is_missing, show
+from airflow_provider_ims.api.identifiers import is_list, is_no_name, is_visible, show
 
 # How templates and hand-written conf spell nothing, whatever the case.
-_NOTHING = frozenset({"", "none", "null", "[]", "()", "{}", "set()"})
+_NOTHING = frozenset({"none", "null", "[]", "()", "{}", "set()", "frozenset()"})
 _BRACKETS = {"[": "]", "(": ")", "{": "}", "<": ">"}
-_QUOTES = frozenset("'\"`“”„‘’‚«»‹›「」『』")
+_QUOTES = frozenset("'\"`´“”„‘’‚«»‹›「」『』")
 # Of a text's characters in their plain form (NFKC): what is meant to separate, and does not.
 _OTHER_SEPARATORS = frozenset(";|、،؛\t")
+# What a word has that is a piece of a list in some other spelling.
+_PIECE_OF_A_LIST = re.compile(
+    r"""
+      ^[-*+•‣▪◦]\s                           # an item of YAML or Markdown
+    | :\s*(?:true|false|yes|no|null)$        # an entry of YAML
+    | ^\#.*\s\#                              # several hashtags
+    | \\                                     # a line end as the environment of a process spells it
+    | [\[({<][\[({<'"] | ['"\])}>][\])}>]    # what a set, a view or another object of Python prints as
+    | [=:]\s*[\[({<]
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_NUMBERED = re.compile(r"[0-9]+[.)]\s")
 _ONE_STRING = re.compile(rb"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
 
 
 def is_nothing(value: Any) -> bool:
     """Return whether an argument names nothing: None, an empty collection, or a text that stands for one."""
     if isinstance(value, Sized) and not isinstance(value, str):
-        return len(value) == 0
-    return str(value).strip().casefold() in _NOTHING
+        # An array of numpy may be a single value, which has no length.
+        return getattr(value, "ndim", 1) != 0 and len(value) == 0
+    text = str(value)
+    return not is_visible(text) or text.strip().casefold() in _NOTHING
 
 
 def check_one_input(**inputs: Any) -> None:
@@ -104,13 +119,15 @@ def read_list(name: str, given: Any, *, trailing_comma: bool = True) -> Iterator
             yield from _split(name, text, trailing_comma)
             return
         given = _parse(name, text)
-    if isinstance(given, Mapping | bytes | bytearray) or not isinstance(given, Iterable):
+    if not is_list(given):
         raise ValueError(f"{name}: {show(given)} is a {type(given).__name__}, not a list of texts")
     for position, value in enumerate(given):
         if isinstance(value, list | tuple | set | frozenset):
             raise ValueError(f"{name}[{position}] is a list itself: {show(value)}; give one list of texts")
-        if not isinstance(value, str) or is_nothing(value) or is_missing(value):
+        if is_no_name(str(value)):
             raise ValueError(f"{name}[{position}] is {show(value)}, which names nothing")
+        if not isinstance(value, str):
+            raise ValueError(f"{name}[{position}] is {show(value)}, a {type(value).__name__} and no text")
         yield value.strip()
 
 
@@ -118,10 +135,11 @@ def read_words(name: str, given: Any) -> tuple[str, ...]:
     """Return the words of a filter, such as tags, sorted and without duplicates.
 
     :raises ValueError: for no words, and for one that looks like several or like a piece of a list: with a comma,
-        another separator or a control character in it, a quote at an end, a bracket around it.
+        another separator or a control character in it, a quote at an end, a bracket around it, or as YAML and Python
+        write the items of one.
     """
-    words = set()
-    for word in read_list(name, given, trailing_comma=False):
+    words = list(read_list(name, given, trailing_comma=False))
+    for word in words:
         plain = unicodedata.normalize("NFKC", word)
         if "," in plain or _OTHER_SEPARATORS.intersection(plain):
             raise ValueError(f"{name}: {show(word)} looks like several; separate them by commas or line ends")
@@ -129,12 +147,20 @@ def read_words(name: str, given: Any) -> tuple[str, ...]:
             raise ValueError(
                 f"{name}: {show(word)} looks like a piece of a list; leave quotes and brackets out"
             )
-        words.add(word)
+        is_column = isinstance(given, str) and "  " in word
+        if (
+            is_column
+            or _PIECE_OF_A_LIST.search(word)
+            or (len(words) > 1 and all(map(_NUMBERED.match, words)))
+        ):
+            raise ValueError(
+                f"{name}: {show(word)} looks like a piece of a list; give a list, or a word on each line"
+            )
     if not words:
         raise ValueError(
             f"{name} is {show(given)}, which names nothing; leave it out to do without this filter"
         )
-    return tuple(sorted(words))
+    return tuple(sorted(set(words)))
 
 
 def _split(name: str, text: str, trailing_comma: bool) -> Iterator[str]:
@@ -145,7 +171,7 @@ def _split(name: str, text: str, trailing_comma: bool) -> Iterator[str]:
         if not items[-1] and (trailing_comma or number < len(lines)):
             items.pop()
         for item in items:
-            if is_missing(item):
+            if is_no_name(item):
                 raise ValueError(f"{name}: {show(line)} has an item that names nothing")
             yield item
 

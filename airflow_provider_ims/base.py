@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_ims.api.identifiers import show
+from airflow_provider_ims.api.identifiers import is_missing, show
 from airflow_provider_ims.arguments import is_nothing
 from airflow_provider_ims.exceptions import IMSGuardError
 from airflow_provider_ims.hooks.ims import IMSHook
@@ -77,7 +77,9 @@ class IMSTask:
         """
         for name in self.template_fields:
             value = getattr(self, name)
-            if name in self.inputs or not is_nothing(value):
+            if name in self.inputs or not (
+                is_nothing(value) or (isinstance(value, str) and is_missing(value))
+            ):
                 continue
             if name in self.required:
                 raise ValueError(f"{name} is {show(value)}, which names nothing, and can't be left out")
@@ -88,8 +90,8 @@ class IMSTask:
                 )
             if name in self._written:
                 raise ValueError(
-                    f"{name} is given, but was rendered to {show(value)}; leave it out of the DAG, "
-                    "or write None, to do without it"
+                    f"{name} is given, but was rendered to {show(value)}; leave it out of the DAG "
+                    "to do without it"
                 )
 
 

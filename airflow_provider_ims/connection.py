@@ -208,10 +208,10 @@ def _endpoint(connection: Connection, region: str | None, network: str) -> tuple
     host = (connection.host or "").strip().removesuffix("/")
     if "@" in host:
         raise ValueError("host has an '@': keys belong into login and password")
-    if not host:
-        if not region:
-            raise ValueError("neither extra 'region' (such as cn-shanghai) nor host is set")
-        host = region_host(region, network)
+    if not host and not region:
+        raise ValueError("neither extra 'region' (such as cn-shanghai) nor host is set")
+    regional = region_host(region, network) if region else ""  # checked also where a host makes it unused
+    host = host or regional
     if connection.port and not host.endswith(f":{connection.port}"):
         if re.search(r":\d+$", host):
             raise ValueError(f"host {host!r} and port {connection.port} contradict each other")

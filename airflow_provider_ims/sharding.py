@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
-from airflow_provider_ims.api.identifiers import check_media_id, match_key
+from airflow_provider_ims.api.identifiers import check_media_id, match_key, show
 from airflow_provider_ims.arguments import is_nothing
 from airflow_provider_ims.deletion.policies import FILES_LEFT, OutcomePolicies, OutcomePolicy
 from airflow_provider_ims.deletion.resolve import Outcome
@@ -121,7 +121,7 @@ def split_manifest(
     if manifest is None or is_nothing(manifest):
         log.warning("Nothing to split: no manifest is given.")
         return []
-    base = storage_path(folder)
+    base = storage_path(folder, "folder")
     with ExitStack() as stack:
         parts = [_Shard(stack.enter_context(tempfile.TemporaryFile())) for _ in range(shards)]
         reader = ManifestReader(manifest, manifest_digest)
@@ -177,9 +177,13 @@ def merge_results(
         ``on_files_left``.
     :returns: the same as the operator, summed up, with the number of ``shards``. ``seconds`` are those of the shard
         that took longest, ``report`` is the folder that all reports lie in.
+    :raises ValueError: what is given is a text, as templates make one.
     :raises IMSDeletionError: a shard has no result, the counts don't add up, or there are outcomes that the policies
         don't accept. It carries the merged result.
     """
+    for name, given in (("shards", shards), ("results", results)):
+        if isinstance(given, str):
+            raise ValueError(f"{name} is the text {show(given)}; give the output of the tasks itself")
     policies = OutcomePolicies(on_forbidden, on_missing, on_files_left)
     found = [result for result in results or () if result]
     merged = _sum_up(found, len(shards or ()))

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import uuid
+from collections import deque
 from typing import Any
 
+import numpy
+import pandas
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +25,9 @@ from airflow_provider_ims.deletion.targets import read_targets
 
 IDS = st.lists(st.text("0123456789abcdef", min_size=32, max_size=32), min_size=2, max_size=6, unique=True)
 TAGS = st.lists(
-    st.text("abcXYZ01-_ 中é", min_size=2, max_size=8).map(lambda tag: f"t{tag}t"), min_size=2, unique=True
+    st.text("abcXYZ01-_ 中é", min_size=2, max_size=8).map(lambda tag: f"t{tag.replace('  ', ' -')}t"),
+    min_size=2,
+    unique=True,
 )
 SPELLINGS = (
     list,
@@ -29,6 +35,11 @@ SPELLINGS = (
     set,
     frozenset,
     iter,
+    deque,
+    numpy.array,
+    pandas.Series,
+    pandas.Index,
+    lambda items: dict.fromkeys(items).keys(),
     ",".join,
     "\n".join,
     "\r\n".join,
@@ -67,6 +78,29 @@ NO_LISTS = (
     lambda items: json.dumps(dict.fromkeys(items, 1)),
     lambda items: str(items)[:-1],
     lambda items: str(items).encode(),
+    lambda items: pandas.DataFrame({name: [name] for name in items}),
+    lambda items: numpy.array([items]),
+    lambda items: numpy.array(items[0]),
+    lambda items: str(frozenset(items)),
+    lambda items: str(deque(items[:1])),
+    lambda items: str(dict.fromkeys(items[:1]).keys()),
+    lambda items: str(pandas.Series(items)),
+    lambda items: str(pandas.Index(items[:1])),
+    lambda items: "\n".join(f"- {item}" for item in items),
+    lambda items: "\n".join(f"* {item}" for item in items),
+    lambda items: f"- {items[0]}",
+    lambda items: "\n".join(f"{number}. {item}" for number, item in enumerate(items, start=1)),
+    lambda items: "\n".join(f"{item}: true" for item in items),
+    lambda items: r"\n".join(items),
+    lambda items: " ".join(f"#{item}" for item in items),
+    lambda items: f"´{items[0]}´",
+    lambda items: f"tags=['{items[0]}']",
+    lambda items: f"tags=[{items[0]}]",
+    lambda items: [*items, "False"],
+    lambda items: [*items, "NaT"],
+    lambda items: [*items, "\u200b"],
+    lambda _: "False",
+    lambda _: "N/A",
 )
 
 
@@ -102,6 +136,8 @@ def test_what_is_no_list_of_tags_is_refused_by_name(tags: list[str], spoil: Any)
         ("{'keep', 'hold'}", ("hold", "keep")),
         ({"keep", "hold"}, ("hold", "keep")),
         ("keep (old)", ("keep (old)",)),
+        ("#keep", ("#keep",)),
+        ("keep-it\nproject: news\na/b\n1. FC", ("1. FC", "a/b", "keep-it", "project: news")),
         ("[\"rock'n'roll\"]", ("rock'n'roll",)),
     ],
 )
@@ -119,7 +155,27 @@ def test_no_tags(no_tags: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "nothing", [None, "", " \n", "None", "none", "NULL", "[]", "()", "{}", "set()", [], {}, set()]
+    "nothing",
+    [
+        None,
+        "",
+        " \n",
+        "None",
+        "none",
+        "NULL",
+        "[]",
+        "()",
+        "{}",
+        "set()",
+        "frozenset()",
+        "\u200b",
+        "\x00",
+        [],
+        {},
+        set(),
+        numpy.array([]),
+    ],
+    ids=repr,
 )
 def test_nothing(nothing: Any) -> None:
     assert is_nothing(nothing)
@@ -128,6 +184,25 @@ def test_nothing(nothing: Any) -> None:
         read_words("exclude_tags", nothing)
     with pytest.raises(ValueError, match=r"preview is"):
         read_bool("preview", nothing)
+
+
+@pytest.mark.parametrize(
+    ("item", "words"),
+    [
+        (7, "a int and no text"),
+        (b"aaaa", "a bytes and no text"),
+        (uuid.UUID(int=7), "a UUID and no text"),
+        ({"media_id": "a"}, "a dict and no text"),
+        (None, "names nothing"),
+        (float("nan"), "names nothing"),
+        (pandas.NA, "names nothing"),
+        (pandas.NaT, "names nothing"),
+    ],
+    ids=repr,
+)
+def test_an_item_that_is_no_text_is_not_called_nothing(item: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=rf"^media_ids\[1\] is .*{words}"):
+        list(read_list("media_ids", ["a", item]))
 
 
 @pytest.mark.parametrize(

@@ -406,3 +406,9 @@ def test_results_that_do_not_add_up(sharded: Any, change: Any, says: str) -> Non
 def test_nothing_merged_is_nothing() -> None:
     merged = merge_results([], None)
     assert (merged["requested"], merged["deleted"], merged["report"], merged["shards"]) == (0, 0, None, 0)
+
+
+@pytest.mark.parametrize(("shards", "results"), [("[]", []), ([], "[]")])
+def test_the_text_of_results_is_none(shards: Any, results: Any) -> None:
+    with pytest.raises(ValueError, match=r"is the text '\[\]'; give the output of the tasks itself"):
+        merge_results(shards, results)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import reprlib
+from collections.abc import Iterable, Mapping
 from urllib.parse import unquote
 
 MAX_MEDIA_PER_CALL = 20
@@ -21,7 +22,8 @@ published, so the same is used."""
 _MEDIA_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _URL_SCHEMES = ("http", "https", "oss")
 # How templates, JSON, JavaScript and data frames spell a value that is not there.
-_MISSING_VALUES = frozenset({"", "none", "null", "nil", "nan", "undefined"})
+_MISSING_VALUES = frozenset({"none", "null", "nil", "nan", "nat", "n/a", "<na>", "undefined"})
+_HEXADECIMAL = re.compile(r"[0-9A-Fa-f-]+")
 
 _OSS_HOST = re.compile(
     r"(?P<bucket>[a-z0-9-]+)\.oss(?:-(?P<region>[a-z0-9-]+?)(?:-internal)?)?\.aliyuncs\.com"
@@ -37,7 +39,7 @@ def check_media_id(value: object, source: str = "media_ids") -> str:
     :raises ValueError: when it can't be an id: 1 to 128 letters, digits, ``_``, ``-`` and ``.``.
     """
     text = value.strip() if isinstance(value, str) else ""
-    if _MEDIA_ID.fullmatch(text) and text.casefold() not in _MISSING_VALUES:
+    if _MEDIA_ID.fullmatch(text) and not is_no_name(text):
         return text
     if "://" in text:
         raise ValueError(f"{source}: {show(text)} is a URL; give URLs as input_urls")
@@ -47,7 +49,7 @@ def check_media_id(value: object, source: str = "media_ids") -> str:
 def check_input_url(value: object, source: str = "input_urls", *, is_alone: bool = False) -> str:
     """Return the URL without surrounding blanks.
 
-    :param is_alone: nothing else is named with it, so that a comma does not make it two.
+    :param is_alone: it is not sent with others, so that a comma does not make it two.
     :raises ValueError: for a scheme other than http, https and oss; a URL without an object or with a second
         ``://``; a comma, which separates URLs in a request; a query, which no registered URL has, and which may be
         a signature; a control character.
@@ -78,12 +80,15 @@ def check_input_url(value: object, source: str = "input_urls", *, is_alone: bool
 def match_key(value: str) -> str:
     """Return the form in which all spellings of an id, or of a URL, are the same; two are equal if their keys are.
 
-    The service echoes with stray white space. An id is a number in hexadecimal digits, whatever their case; a URL's
-    scheme has no case either, and the documentation's samples carry an empty query.
+    The service echoes with stray white space. An id is a number in hexadecimal digits, whatever their case, and one
+    with other letters is taken as it is; a URL's scheme has no case either, and the documentation's samples carry an
+    empty query.
     """
     text = value.strip()
     scheme, found, rest = text.partition("://")
-    return f"{scheme.lower()}://{rest.removesuffix('?')}" if found else text.casefold()
+    if found:
+        return f"{scheme.lower()}://{rest.removesuffix('?')}"
+    return text.lower() if _HEXADECIMAL.fullmatch(text) else text
 
 
 def stored_object(url: str) -> tuple[str, str] | None:
@@ -112,9 +117,28 @@ def oss_region(url: str) -> str | None:
     return in_oss["region"] if in_oss else None
 
 
+def is_list(value: object) -> bool:
+    """Whether going through a value gives names: a text gives letters, a mapping and a table give their keys."""
+    if isinstance(value, str | bytes | bytearray | Mapping) or not isinstance(value, Iterable):
+        return False
+    # numpy's arrays and the columns of data frames have one dimension.
+    dimensions = getattr(value, "ndim", 0 if hasattr(value, "keys") else 1)
+    return bool(dimensions == 1)
+
+
 def is_missing(text: str) -> bool:
-    """Return whether a text stands for a value that is not there, such as ``None`` or ``nan``."""
-    return text.strip().casefold() in _MISSING_VALUES
+    """Return whether a text stands for a value that is not there, such as ``None``, ``nan`` or nothing to be seen."""
+    return not is_visible(text) or text.strip().casefold() in _MISSING_VALUES
+
+
+def is_no_name(text: str) -> bool:
+    """Return whether a text is what became of a value that is not there, or of a condition in a template."""
+    return is_missing(text) or text.strip().casefold() in ("true", "false")
+
+
+def is_visible(text: str) -> bool:
+    """Return whether a text has more than blanks, control characters and others that no screen shows."""
+    return any(one.isprintable() and not one.isspace() for one in text)
 
 
 def show(value: object) -> str:

@@ -11,7 +11,7 @@ sister pages for each operation.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from airflow_provider_ims.api.identifiers import (
     MAX_MEDIA_PER_CALL,
     check_input_url,
     check_media_id,
+    is_list,
     match_key,
     show,
 )
@@ -122,6 +123,7 @@ def delete_media_infos(
     :raises ValueError: for none, too many, or both kinds (the service would silently drop the URLs); for what can't
         be an id or a URL; and unless ``delete_physical_files`` is a bool.
     """
+    media_ids, input_urls = _listed("media_ids", media_ids), _listed("input_urls", input_urls)
     if bool(media_ids) == bool(input_urls):
         raise ValueError("exactly one of media_ids and input_urls is needed")
     return client.call(
@@ -368,10 +370,17 @@ def _pages(client: IMSClient, filters: dict[str, Any]) -> Iterator[MediaPage]:
         seen.add(token)
 
 
-def _joined(name: str, values: Sequence[str], check: Callable[[object, str], str]) -> str:
-    """Write a list as the service reads it; each value is checked, as one with a comma would be read as two."""
+def _listed(name: str, values: Iterable[str]) -> list[str]:
     if isinstance(values, str):
         raise ValueError(f"{name} is the text {show(values)}, not a list of texts")
+    if not is_list(values):
+        raise ValueError(f"{name} is {show(values)}, a {type(values).__name__} and not a list of texts")
+    return list(values)
+
+
+def _joined(name: str, values: Sequence[str], check: Callable[[object, str], str]) -> str:
+    """Write a list as the service reads it; each value is checked, as one with a comma would be read as two."""
+    values = _listed(name, values)
     if not 0 < len(values) <= MAX_MEDIA_PER_CALL:
         raise ValueError(f"{name}: 1 to {MAX_MEDIA_PER_CALL} can be named in one request, not {len(values)}")
     return ",".join(check(value, name) for value in values)

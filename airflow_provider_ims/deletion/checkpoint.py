@@ -255,7 +255,10 @@ class CheckpointStore:
         if found is None:
             return None
         if not isinstance(found, Mapping) or found.get("input") != input:
-            log.warning("An earlier try was about another input, region or host. Starting over.")
+            log.warning(
+                "An earlier try had another input, region, host, report or another of delete_physical_files, "
+                "verify_files and preview. Starting over."
+            )
             return None
         try:
             return Checkpoint.from_json(found, targets)

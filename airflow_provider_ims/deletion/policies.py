@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -25,6 +26,8 @@ OutcomePolicy = Literal["fail", "warn", "ignore"]
 # With reads that lag or a wrong region, so many that all are missing are hardly a coincidence.
 SUSPICIOUSLY_MANY = 20
 NAMED_IN_A_MESSAGE = 5
+# Text in which a comma follows a URL, and no other URL that: it may belong to the first one's name.
+_URL_AND_MORE = re.compile(r"(?P<url>\w+://[^\r\n,]*,(?![^\r\n,]*://)[^\r\n,]*[^\s,])")
 FILES_LEFT = "files_left"
 """Key of a result: how many deleted targets' files are still there; of its samples: the addresses."""
 
@@ -145,23 +148,28 @@ def check_guards(
 
 
 def _check_protected(targets: Targets, protect: Any) -> None:
+    if isinstance(protect, str) and protect.strip()[:1] not in ("[", "(", "{"):
+        _refuse_comma_in_url(protect)
     named = list(read_list("protect", protect))
     ids = [check_media_id(value, "protect") for value in named if "://" not in value]
-    urls = [check_input_url(value, "protect") for value in named if "://" in value]
+    # Not sent, so a comma in it does no harm.
+    urls = [check_input_url(value, "protect", is_alone=True) for value in named if "://" in value]
     if not named:
         raise GuardError(
             f"protect is {show(protect)}, which names nothing, so it would guard nothing. Nothing was deleted"
         )
     # A file that is spelled in two ways is still one file.
-    protected = {*map(match_key, named), *filter(None, map(stored_object, urls))}
-    found, comparable = list[str](), bool(ids) and targets.kind == "media_id"
+    protected = {*map(match_key, named), *filter(None, map(_place, urls))}
+    found, unguarded = list[str](), dict.fromkeys(["ids"] * bool(ids) + ["URLs"] * bool(urls), 0)
     for target in targets:
         values = {target.value}
         if target.columns and isinstance(url := target.columns.get("input_url"), str):
             values.add(url)
-        if not protected.isdisjoint({*map(match_key, values), *map(stored_object, values)}):
+        if not protected.isdisjoint({*map(match_key, values), *map(_place, values)}):
             found.append(target.value)
-        comparable = comparable or bool(urls and any("://" in value for value in values))
+        kinds = {"URLs" if "://" in value else "ids" for value in values}
+        for kind in unguarded.keys() - kinds:
+            unguarded[kind] += 1
     if found:
         more = f" and {len(found) - NAMED_IN_A_MESSAGE:,} more" if len(found) > NAMED_IN_A_MESSAGE else ""
         names = ", ".join(found[:NAMED_IN_A_MESSAGE])
@@ -169,11 +177,27 @@ def _check_protected(targets: Targets, protect: Any) -> None:
             f"{len(found):,} of {targets_in_words(len(targets))} must not be deleted, as protect says: "
             f"{names}{more}. Nothing was deleted"
         )
-    if len(targets) and not comparable:
-        kinds = ("ids", "URLs") if ids else ("URLs", "ids")
-        raise GuardError(
-            f"protect names media by {kinds[0]}, but the targets are {kinds[1]}, so it would guard nothing; "
-            f"protect them by {kinds[1]} too. Nothing was deleted"
+    for kind, count in unguarded.items():
+        if count:
+            other = "ids" if kind == "URLs" else "URLs"
+            raise GuardError(
+                f"protect names media by {kind}, but {targets_in_words(count)} can be compared by {other} alone, so "
+                f"it would guard nothing there; name what it protects by {other}. Nothing was deleted"
+            )
+
+
+def _place(url: str) -> tuple[str, str] | None:
+    """Return where a file lies, whatever the protocol that it is fetched by."""
+    if not (stored := stored_object(url)):
+        return None
+    return re.sub(r"^https?:|:(?:80|443)$", "", stored[0]), stored[1]
+
+
+def _refuse_comma_in_url(names: str) -> None:
+    if found := _URL_AND_MORE.search(names):
+        raise ValueError(
+            f"protect: {show(found['url'])} is a URL with a comma in it, or several names; "
+            "give a list, or a name on each line"
         )
 
 

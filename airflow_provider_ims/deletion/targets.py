@@ -74,6 +74,8 @@ class Targets:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close(), or with the object
         self._hash = hashlib.sha256(kind.encode())
         self._seen: set[bytes] = set()
+        # Where the lines of such ids begin; in small letters they are as long.
+        self._in_capitals: dict[bytes, int] = {}
 
     def __len__(self) -> int:
         return self._count
@@ -100,14 +102,23 @@ class Targets:
         return self._hash.hexdigest()
 
     def add(self, value: str, columns: dict[str, Any] | None = None) -> None:
-        """Take in one that is checked; drop it when it was named before."""
+        """Take in one that is checked; drop it when it was named before.
+
+        Of an id that is named in capitals and in small letters the latter are kept, as the service has them.
+        """
         # Digests instead of the values themselves: a third of the memory for long ids, and URLs are longer yet.
-        key = hashlib.blake2b(match_key(value).encode(), digest_size=16).digest()
+        plain = match_key(value)
+        key = hashlib.blake2b(plain.encode(), digest_size=16).digest()
+        line = to_line(value if columns is None else columns)
         if key in self._seen:
             self.duplicates += 1
+            if value == plain and (place := self._in_capitals.pop(key, None)) is not None:
+                self._file.flush()
+                os.pwrite(self._file.fileno(), line, place)
             return
         self._seen.add(key)
-        line = to_line(value if columns is None else columns)
+        if self.kind == "media_id" and columns is None and value != plain:
+            self._in_capitals[key] = self._file.tell()
         self._hash.update(line)
         self._file.write(line)
         self._count += 1
@@ -115,6 +126,7 @@ class Targets:
     def complete(self) -> Targets:
         """Say that all are in."""
         self._seen.clear()
+        self._in_capitals.clear()
         self._file.flush()
         return self
 
@@ -163,9 +175,13 @@ def _read_list(kind: TargetKind, given: Any, check: Callable[[str, str], str]) -
     return targets.complete()
 
 
-def _order(value: str) -> tuple[str, str]:
-    """Sort by what is compared, then by the spelling, so that the same one of several spellings is kept."""
-    return match_key(value), value
+def _order(value: str) -> tuple[str, bool, str]:
+    """Sort by what is compared, then by the spelling, so that the same one of several spellings is kept.
+
+    Of an id's that is the one in small letters, as the service has them.
+    """
+    plain = match_key(value)
+    return plain, value != plain, value
 
 
 def batches(targets: Iterable[Target]) -> Iterator[Batch]:
@@ -215,6 +231,8 @@ def read_report(folder: str | ObjectStoragePath, lines: int | None = None) -> Ta
             f"the report {folder} has {found:,} lines, and {lines:,} were written; does something else write or "
             "delete there?"
         )
+    if not found:  # a run over nothing writes no report
+        raise ValueError(f"the folder {folder} is empty, so it is no report; was it made by somebody else?")
     if unrecorded:
         log.warning(
             "%s targets have no outcome in the report %s, since their lines were lost; they are not waited for.",

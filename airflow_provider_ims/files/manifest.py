@@ -105,6 +105,8 @@ def check_digest(found: str | None, *, approved: str) -> None:
 
     :raises GuardError: if the two SHA-256 differ.
     """
+    if found is None:
+        raise GuardError("manifest_digest is given, but no manifest that it could be of. Nothing was deleted")
     if found != str(approved).strip().lower():
         raise GuardError(
             f"the manifest is not the one that was approved: its SHA-256 is {found}, "

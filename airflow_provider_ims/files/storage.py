@@ -25,6 +25,7 @@ from fsspec.spec import AbstractFileSystem
 
 from airflow_provider_ims.api.errors import GuardError, IMSError
 from airflow_provider_ims.api.exception_chain import causes
+from airflow_provider_ims.api.identifiers import is_missing, show
 from airflow_provider_ims.arguments import is_nothing
 
 if TYPE_CHECKING:
@@ -96,16 +97,26 @@ def storage_path(
     :raises ValueError: for a text that names nothing; for ``~``, which a worker takes for the name of a folder; if
         no store is known for it, or its connection or its library is not there.
     """
-    text = str(path).strip()
-    if is_nothing(path) or text == ".":  # "." is what a path of nothing becomes
-        raise ValueError(f"{argument} {str(path)!r} is given as a path, which names none")
-    if text.startswith("~"):
-        raise ValueError(
-            f"{argument} {text!r} is given as a path, but the home of a worker is not yours; write it without ~"
-        )
     # Imported late: it loads much that a DAG file never needs.
     from airflow_provider_ims.compat import ObjectStoragePath
 
+    if not isinstance(path, str | os.PathLike | ObjectStoragePath):
+        raise ValueError(f"{argument} is {show(path)}, a {type(path).__name__} and no path")
+    text = str(path).strip()
+    # The first part of a relative path, or of one in a bucket, is what a template's own folder was rendered to.
+    first = (
+        text.partition("://")[2].partition("/")[0]
+        if "://" in text
+        else text.removeprefix("./").partition("/")[0]
+    )
+    if is_nothing(text) or text == "." or (first and is_missing(first)):
+        raise ValueError(f"{argument} {str(path)!r} is given as a path, which names none")
+    if "\0" in text or text.encode("utf-8", "replace").decode() != text:
+        raise ValueError(f"{argument} {str(path)!r} has a character that no path can have")
+    if text.removeprefix("file://").startswith("~"):
+        raise ValueError(
+            f"{argument} {text!r} is given as a path, but the home of a worker is not yours; write it without ~"
+        )
     named = f"{argument} {str(path)!r}"
     # Before Airflow makes a file system of it: for a connection that does not exist that is one without any.
     if conn_id := _conn_id(path):
@@ -288,15 +299,21 @@ def delete_all(paths: Sequence[ObjectStoragePath]) -> None:
         list(threads.map(delete, paths))
 
 
-def check_writable(folder: ObjectStoragePath, argument: str) -> None:
+def check_writable(folder: ObjectStoragePath, argument: str, files: Sequence[ObjectStoragePath] = ()) -> None:
     """Write an empty file in a folder and delete it: what can't be written is said before anything is deleted.
 
-    :param argument: what the user calls the folder.
+    :param argument: what the user calls the folder, or the first of the files.
+    :param files: in it, which will be written.
     :raises GuardError: if the store refuses it; no bucket is made.
     :raises StorageError: if the store can't be reached just now.
     """
     probe = folder / f"_writable-{secrets.token_hex(4)}"  # query engines leave out names like this
     try:
+        for path in files:
+            if is_local(path):
+                _require_replaceable(path)
+            elif "/" not in path.path.strip("/"):
+                raise ValueError(f"{path} names a bucket and no file in it")
         write_whole(probe, ())
         delete(probe)
     except (StorageError, ValueError) as error:
@@ -352,6 +369,16 @@ def _require_plain(path: ObjectStoragePath) -> None:
         raise ValueError(f"{path} is no plain file but a pipe, a socket or a device")
 
 
+def _require_replaceable(path: ObjectStoragePath) -> None:
+    mode = stat.S_IFREG
+    with _store_errors(path, "written"), suppress(FileNotFoundError, NotADirectoryError):
+        mode = os.lstat(path.path).st_mode
+    if not stat.S_ISREG(mode):
+        raise ValueError(
+            f"{path} is no plain file but a link, a folder, a pipe or a device; name another path"
+        )
+
+
 def _open_to_read(path: ObjectStoragePath) -> io.BufferedReader:
     _require_plain(path)
     buffer_size = io.DEFAULT_BUFFER_SIZE if is_local(path) else _READ_BYTES
@@ -379,9 +406,7 @@ def _in_pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def _write_local(path: ObjectStoragePath, chunks: Iterable[bytes]) -> None:
     folder, name = os.path.split(os.path.abspath(path.path))
-    with suppress(FileNotFoundError, NotADirectoryError):
-        if not stat.S_ISREG(os.lstat(path.path).st_mode):
-            raise ValueError(f"{path} is no plain file but a link, a folder, a pipe or a device")
+    _require_replaceable(path)
     with _store_errors(path, "written"):
         os.makedirs(folder, exist_ok=True)
         part = os.path.join(folder, f".{name[:200]}.{secrets.token_hex(4)}.part")
@@ -461,9 +486,11 @@ def _store_errors(path: ObjectStoragePath, done: str) -> Iterator[None]:
 def _is_refusal(error: BaseException) -> bool:
     """Whether a store will say the same again. Not all raise the types of Python: then a status of HTTP tells."""
     status = getattr(error, "status_code", None)
-    return isinstance(
-        error, PermissionError | FileExistsError | NotADirectoryError | ValueError | TypeError
-    ) or (isinstance(status, int) and 400 <= status < 500 and status not in _MAY_HEAL)
+    return (
+        getattr(error, "errno", None) == errno.ENAMETOOLONG
+        or isinstance(error, PermissionError | FileExistsError | NotADirectoryError | ValueError | TypeError)
+        or (isinstance(status, int) and 400 <= status < 500 and status not in _MAY_HEAL)
+    )
 
 
 def _reason(error: BaseException) -> str:

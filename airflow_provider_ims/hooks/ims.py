@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_ims.api.identifiers import show
 from airflow_provider_ims.arguments import is_nothing
 from airflow_provider_ims.compat import BaseHook
 from airflow_provider_ims.connection import ConnectionSettings, read_connection
@@ -81,11 +82,12 @@ class IMSHook(BaseHook):
 
         :raises ValueError: naming the field that makes no sense, or a region that is given and empty.
         """
-        if self._region is not None and is_nothing(self._region):
+        region = self._region
+        if region is not None and (is_nothing(region) or not isinstance(region, str)):
             raise ValueError(
-                f"region is {self._region!r}, which names none; leave it out to use the connection's"
+                f"region is {show(region)}, which names none; leave it out to use the connection's"
             )
-        return read_connection(self.get_connection(self.ims_conn_id), self._region)
+        return read_connection(self.get_connection(self.ims_conn_id), region.strip() if region else None)
 
     @cached_property
     def client(self) -> IMSClient:
@@ -129,7 +131,10 @@ class IMSHook(BaseHook):
 
         :param action: such as ``SubmitMediaConvertJob``.
         :param params: text, numbers and booleans; lists and objects as JSON text, as IMS takes them.
+        :raises ValueError: for what can't be the name of an operation.
         """
+        if not (isinstance(action, str) and action.isascii() and action.strip().isalnum()):
+            raise ValueError(f"action is {show(action)}, not the name of an operation such as GetMediaInfo")
         return self.client.call(action, params, dict).value
 
     def delete_media_infos(
@@ -147,8 +152,8 @@ class IMSHook(BaseHook):
 
         return operations.delete_media_infos(
             self.client,
-            media_ids=media_ids or (),
-            input_urls=input_urls or (),
+            media_ids=() if media_ids is None else media_ids,
+            input_urls=() if input_urls is None else input_urls,
             delete_physical_files=delete_physical_files,
         ).value
 

@@ -88,7 +88,10 @@ def read_moment(given: Any) -> datetime:
     if isinstance(read, datetime):
         if read.tzinfo is None:
             raise ValueError(f"created_before is {str(given)!r}, which has no time zone; add Z for UTC")
-        return read
+        try:
+            return read.astimezone(UTC)
+        except (ValueError, OverflowError):
+            raise ValueError(f"created_before is {str(given)!r}, which is no time in UTC") from None
     if isinstance(read, date):
         return datetime(read.year, read.month, read.day, tzinfo=UTC)
     raise ValueError(
@@ -101,7 +104,11 @@ def read_pattern(given: Any) -> str | None:
 
     :raises ValueError: for what is no text, or names nothing.
     """
-    if given is not None and (not isinstance(given, str) or is_nothing(given)):
+    if given is None:
+        return None
+    if not isinstance(given, str):
+        raise ValueError(f"title_pattern is {show(given)}, a {type(given).__name__} and no text")
+    if is_nothing(given):
         raise ValueError(
             f"title_pattern is {show(given)}, which names nothing; leave it out to do without this filter"
         )

@@ -15,7 +15,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from airflow_provider_ims.files.storage import write_whole
-from airflow_provider_ims.retention.plan import Plan, file_size, printable
+from airflow_provider_ims.retention.plan import Plan, file_size, page_path, printable
 from airflow_provider_ims.retention.policy import describe_exclusion, read_policy
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def write_page(plan: Plan) -> ObjectStoragePath:
 
     :raises StorageError: if it can't be written.
     """
-    path = plan.path.parent / f"{plan.path.name}.html"
+    path = page_path(plan.path)
     write_whole(path, [render(plan).encode()], "text/html; charset=utf-8")
     return path
 

@@ -7,9 +7,7 @@ and policy give the same bytes, and the plan's SHA-256 stands for exactly these 
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
-import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
@@ -25,7 +23,6 @@ from airflow_provider_ims.arguments import read_percent, read_whole_number
 from airflow_provider_ims.files.storage import (
     MAX_LINE_BYTES,
     check_writable,
-    is_local,
     storage_path,
     to_line,
     write_whole,
@@ -179,6 +176,11 @@ def write_plan(
     return Plan(target, digest, header, policy, first, last)
 
 
+def page_path(plan: ObjectStoragePath) -> ObjectStoragePath:
+    """Return where the page for people lies that goes with a plan."""
+    return plan.parent / f"{plan.name}.html"
+
+
 def check_plan_path(path: str | ObjectStoragePath) -> ObjectStoragePath:
     """Return the path of a plan, once it was tried whether one can be written there.
 
@@ -187,12 +189,7 @@ def check_plan_path(path: str | ObjectStoragePath) -> ObjectStoragePath:
     :raises ValueError: if there is no such store.
     """
     target = storage_path(path, "manifest")
-    if is_local(target) and os.path.lexists(target.path) and not stat.S_ISREG(os.lstat(target.path).st_mode):
-        raise GuardError(
-            f"manifest: {target} is no plain file but a link, a folder, a pipe or a device; name another path. "
-            "No request was sent to IMS"
-        )
-    check_writable(target.parent, "manifest")
+    check_writable(target.parent, "manifest", (target, page_path(target)))
     return target
 
 

@@ -69,6 +69,8 @@ class IMSBaseSensor(IMSTask, BaseSensorOperator):
         went through, until the sensor's own time-out. A refusal fails the task at once.
         """
         self.check_given()
+        if type(self.deferrable) is not bool:
+            raise ValueError(f"deferrable is {self.deferrable!r}, not True or False")
         first_poke = _first_reschedule(self, context) if self.reschedule else None
         self._started = self._started or first_poke or time.time()
         try:

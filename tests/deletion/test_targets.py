@@ -22,6 +22,7 @@ from airflow_provider_ims.deletion.targets import (
     batches,
     read_targets,
 )
+from airflow_provider_ims.files.storage import storage_path
 
 A, B, C = ("a" * 32, "b" * 32, "c" * 32)
 CREATED = "2026-01-01T00:00:00Z"
@@ -328,12 +329,107 @@ def test_a_guard_that_guards_nothing_is_refused(protect: Any) -> None:
         check_guards(read_targets(media_ids=[A]), protect=protect)
 
 
-@pytest.mark.parametrize("protect", ["a;b", [[A]], ["a,b"], {A: 1}, "oss://bucket"])
+NO_URL = [*PLAN, {"media_id": "d" * 32, "input_url": None, "created": CREATED}]
+
+
+@pytest.mark.parametrize(
+    ("targets", "protect"),
+    [
+        ({"media_ids": [A]}, [B, URL]),
+        ({"input_urls": [f"{URL}.mp4"]}, [A]),
+        ({"input_urls": [f"{URL}.mp4"]}, [A, URL + "x"]),
+        ({"manifest": "ids.txt"}, [B, URL]),
+        ({"manifest": "plan.jsonl"}, [URL + "x"]),
+    ],
+)
+def test_what_cant_be_compared_is_not_taken_for_guarded(
+    targets: dict[str, Any], protect: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "ids.txt").write_text(A)
+    (tmp_path / "plan.jsonl").write_text(
+        "\n".join(map(json.dumps, [{**PLAN[0], "selected": len(NO_URL) - 1}, *NO_URL[1:]]))
+    )
+    if "manifest" in targets:
+        targets = {"manifest": str(tmp_path / targets["manifest"])}
+    with pytest.raises(GuardError, match=r"can be compared by .* alone, so it would guard nothing there"):
+        check_guards(read_targets(**targets), protect=protect)
+
+
+@pytest.mark.parametrize(
+    ("target", "protect"),
+    [
+        ("https://cdn.example.com/c.mp4", "http://cdn.example.com/c.mp4"),
+        ("https://cdn.example.com/c.mp4", "https://cdn.example.com:443/c.mp4"),
+        ("http://cdn.example.com:80/c.mp4", "https://CDN.example.com/c.mp4"),
+    ],
+)
+def test_a_file_is_protected_whatever_protocol_it_is_fetched_by(target: str, protect: str) -> None:
+    with pytest.raises(GuardError, match="must not be deleted"):
+        check_guards(read_targets(input_urls=[target]), protect=[protect])
+
+
+@pytest.mark.parametrize(
+    "protect", ["oss://b/part,2.mp4", f"oss://b/1.mp4,{B}", f"{B}\noss://b/part,2.mp4\n"]
+)
+def test_a_comma_in_a_protected_url_does_not_protect_another(protect: str, tmp_path: Path) -> None:
+    row = {"media_id": A, "input_url": "oss://b/part,2.mp4", "created": CREATED}
+    (tmp_path / "plan.jsonl").write_text("\n".join(map(json.dumps, [PLAN[0], row])))
+    targets = read_targets(manifest=str(tmp_path / "plan.jsonl"))
+    with pytest.raises(ValueError, match=r"protect: .*give a list, or a name on each line"):
+        check_guards(targets, protect=protect)
+    with pytest.raises(GuardError, match="must not be deleted"):
+        check_guards(targets, protect=["oss://b/part,2.mp4"])
+    with pytest.raises(GuardError, match="must not be deleted"):
+        check_guards(targets, protect=f"oss://b/1.mp4,oss://b/2.mp4,\n{A}")
+
+
+@pytest.mark.parametrize("ids", [[A.upper(), A], [A, A.upper()]])
+def test_of_two_spellings_the_registered_one_is_deleted(ids: list[str], tmp_path: Path) -> None:
+    targets = read_targets(media_ids=ids)
+    assert (values(targets), targets.duplicates) == ([A], 1)
+    (tmp_path / "ids.txt").write_text("\n".join([A, A.upper()]))
+    assert values(read_targets(manifest=str(tmp_path / "ids.txt"))) == [A]
+    (tmp_path / "ids.txt").write_text("\n".join([B, A.upper(), C, A.upper(), A, B.upper()]))
+    targets = read_targets(manifest=str(tmp_path / "ids.txt"))
+    assert (values(targets), targets.duplicates) == ([B, A, C], 3)
+
+
+def test_ids_with_other_letters_than_hexadecimal_ones_have_a_case() -> None:
+    assert values(read_targets(media_ids=["Clip-One", "clip-one"])) == ["Clip-One", "clip-one"]
+
+
+def test_an_empty_folder_is_no_report(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is empty, so it is no report"):
+        read_targets(manifest=str(tmp_path), from_report=True)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(False, 5, float("nan"), ["/tmp/x"], b"/tmp/x", {"a": 1}),
+        *("None/x", "./nan/x", "undefined", "\u200b", "s3://None/x", "file://~/x", "a\0b", "\ud800"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_path_makes_no_folder_of_its_name(
+    path: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"^report "):
+        storage_path(path, "report")
+
+
+@pytest.mark.parametrize("protect", ["a;b", [[A]], ["a,b"], {A: 1}, "oss://bucket", "oss://b/part,2.mp4"])
 def test_protect_is_read_as_strictly_as_targets(protect: Any) -> None:
     with pytest.raises(ValueError, match="protect"):
         check_guards(read_targets(media_ids=[A]), protect=protect)
 
 
 def test_others_than_the_protected_may_go() -> None:
-    check_guards(read_targets(media_ids=[A]), protect=[B, URL])
-    check_guards(read_targets(media_ids=[]), protect=[URL])
+    check_guards(read_targets(media_ids=[A]), protect=[B])
+    check_guards(read_targets(media_ids=[]), protect=[B, URL])
+
+
+def test_a_digest_without_a_manifest_says_so() -> None:
+    with pytest.raises(GuardError, match="no manifest that it could be of"):
+        check_guards(read_targets(media_ids=[A]), digest="0" * 64)

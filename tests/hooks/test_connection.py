@@ -341,3 +341,18 @@ def test_a_region_that_rendered_to_nothing_is_no_region(
     assert IMSHook("ims_default", None).region == "cn-shanghai"
     with pytest.raises(ValueError, match="region is '', which names none"):
         _ = IMSHook("ims_default", "").region
+
+
+@pytest.mark.parametrize(
+    "region", [5, True, float("nan"), ["cn-shanghai"], b"cn-shanghai", "\u200b", "cn shanghai"]
+)
+@pytest.mark.parametrize("host", ["", "http://127.0.0.1:1"])
+def test_a_region_that_is_no_name_is_refused_beside_a_host_too(monkeypatch, host, region):
+    monkeypatch.setenv("AIRFLOW_CONN_IMS_DEFAULT", connection({"region": "cn-shanghai"}, host=host).as_json())
+    with pytest.raises(ValueError, match="region"):
+        _ = IMSHook(region=region).settings
+
+
+def test_a_region_may_have_blanks_around_it(monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_IMS_DEFAULT", connection({"region": "cn-beijing"}).as_json())
+    assert IMSHook(region=" cn-shanghai\n").region == "cn-shanghai"

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy
+import pandas
 import pytest
 
 from airflow_provider_ims.api.times import write_time
@@ -136,3 +138,45 @@ def test_a_listing_goes_on_while_media_come_and_go(
     seen += [medium.media_id for medium in listed]
     assert len(seen) == len(set(seen))
     assert {*ids[:100], *ids[115:]} <= {*seen}
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        (None, "exactly one of media_ids and input_urls"),
+        (7, "media_ids is 7, a int and not a list of texts"),
+        (b"aaaa", "a bytes and not a list of texts"),
+        ("a" * 32, "is the text"),
+        ({"a": 1}, "a dict and not a list of texts"),
+        (pandas.DataFrame({"media_id": ["a"]}), "a DataFrame and not a list of texts"),
+        (numpy.array("a"), "a ndarray and not a list of texts"),
+        (numpy.array([]), "exactly one of media_ids and input_urls"),
+    ],
+    ids=repr,
+)
+def test_one_request_takes_lists_alone(
+    hook: Callable[..., IMSHook], ims_emulator: Emulator, ids: Any, said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        hook().delete_media_infos(media_ids=ids)
+    if said.startswith("exactly"):
+        said = "1 to 20 can be named|not a list of texts"
+    with pytest.raises(ValueError, match=said):
+        hook().batch_get_media_infos(ids)
+    assert ims_emulator.stats()["requests"] == 0
+
+
+@pytest.mark.parametrize("make", [list, tuple, iter, numpy.array, pandas.Series])
+def test_one_request_takes_every_kind_of_list(
+    hook: Callable[..., IMSHook], ims_emulator: Emulator, make: Any
+) -> None:
+    ids = ims_emulator.generate(2)
+    assert [medium.media_id for medium in hook().batch_get_media_infos(make(ids))] == ids
+    assert hook().delete_media_infos(media_ids=make(ids)).ignored == ()
+    assert ims_emulator.media_ids() == []
+
+
+@pytest.mark.parametrize("action", [None, "", 7, "Get Media", "GetMédia", "Get\ud800"], ids=repr)
+def test_what_is_no_operation_is_refused(hook: Callable[..., IMSHook], action: Any) -> None:
+    with pytest.raises(ValueError, match="not the name of an operation"):
+        hook().call(action)

@@ -270,3 +270,21 @@ print({"requests", "sqlite3", "alibabacloud_credentials"} & (set(sys.modules) - 
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "set()"
+
+
+@pytest.mark.parametrize(
+    "name", ["n" * 256, "n" * 251, "x\0y", "None/plan.jsonl", "folder.jsonl", "page.jsonl", "/dev/null/x"]
+)
+def test_a_plan_or_page_that_cant_be_written_is_noticed_before_the_library_is_read(
+    name: str, tmp_path: Path, ims_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.jsonl").mkdir()
+    (tmp_path / "page.jsonl.html").mkdir()
+    before = sorted(tmp_path.iterdir())
+    manifest = name if name.startswith(("None", "/")) else f"{tmp_path}/{name}"
+    with pytest.raises((ValueError, IMSGuardError), match=r"^manifest") as refused:
+        execute(tmp_path, manifest=manifest)
+    assert "Error" not in str(refused.value)
+    assert ims_emulator.stats()["requests"] == 0
+    assert sorted(tmp_path.iterdir()) == before

@@ -494,6 +494,7 @@ def test_what_is_not_one_duration_in_order_is_refused(text: str) -> None:
         "2026",
         "20260101",
         "2026-01-01x",
+        "0001-01-01T00:00:00+14:00",
     ],
 )
 def test_what_is_no_moment_is_refused(text: str) -> None:

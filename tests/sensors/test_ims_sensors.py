@@ -122,6 +122,12 @@ def test_two_inputs_are_refused_when_the_dag_is_parsed() -> None:
         IMSMediaDeletedSensor(task_id="gone", media_ids="{{ none }}", manifest="plan.jsonl")
 
 
+@pytest.mark.parametrize("deferrable", ["yes", "False", 1, None])
+def test_whether_to_defer_is_a_bool(ims_emulator: Emulator, deferrable: Any) -> None:
+    with pytest.raises(ValueError, match="deferrable is"):
+        gone(media_ids=ims_emulator.generate(1), deferrable=deferrable).execute({"ti": TaskInstance()})
+
+
 def test_only_what_is_left_is_carried_by_the_trigger(ims_emulator: Emulator) -> None:
     ids = ims_emulator.generate(30)
     IMSHook().delete_media_infos(media_ids=ids[:20])
