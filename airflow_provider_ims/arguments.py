@@ -127,7 +127,7 @@ def read_list(name: str, given: Any, *, trailing_comma: bool = True) -> Iterator
         if is_no_name(str(value)):
             raise ValueError(f"{name}[{position}] is {show(value)}, which names nothing")
         if not isinstance(value, str):
-            raise ValueError(f"{name}[{position}] is {show(value)}, a {type(value).__name__} and no text")
+            raise ValueError(f"{name}[{position}] is {show(value)} ({type(value).__name__}), not a text")
         yield value.strip()
 
 

@@ -695,7 +695,7 @@ def resumed_runs(world: World) -> Iterator[Provocation]:
     yield "damaged", kept(lambda state: {**state, "requests": -1})
     yield "input", kept(lambda state: {**state, "input": 7})
     yield "damaged", kept(lambda state: {"version": state["version"], "input": state["input"]})
-    yield "input, region or host", kept(lambda state: {**state, "input": "another"})
+    yield "input, region, host, report", kept(lambda state: {**state, "input": "another"})
 
     def lines_lost() -> Any:
         library = world.emulator.generate(400)

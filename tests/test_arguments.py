@@ -189,10 +189,10 @@ def test_nothing(nothing: Any) -> None:
 @pytest.mark.parametrize(
     ("item", "words"),
     [
-        (7, "a int and no text"),
-        (b"aaaa", "a bytes and no text"),
-        (uuid.UUID(int=7), "a UUID and no text"),
-        ({"media_id": "a"}, "a dict and no text"),
+        (7, r"\(int\), not a text"),
+        (b"aaaa", r"\(bytes\), not a text"),
+        (uuid.UUID(int=7), r"\(UUID\), not a text"),
+        ({"media_id": "a"}, r"\(dict\), not a text"),
         (None, "names nothing"),
         (float("nan"), "names nothing"),
         (pandas.NA, "names nothing"),

@@ -374,7 +374,7 @@ def _listed(name: str, values: Iterable[str]) -> list[str]:
     if isinstance(values, str):
         raise ValueError(f"{name} is the text {show(values)}, not a list of texts")
     if not is_list(values):
-        raise ValueError(f"{name} is {show(values)}, a {type(values).__name__} and not a list of texts")
+        raise ValueError(f"{name} is {show(values)} ({type(values).__name__}), not a list of texts")
     return list(values)
 
 

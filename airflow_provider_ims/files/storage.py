@@ -101,7 +101,7 @@ def storage_path(
     from airflow_provider_ims.compat import ObjectStoragePath
 
     if not isinstance(path, str | os.PathLike | ObjectStoragePath):
-        raise ValueError(f"{argument} is {show(path)}, a {type(path).__name__} and no path")
+        raise ValueError(f"{argument} is {show(path)} ({type(path).__name__}), not a path")
     text = str(path).strip()
     # The first part of a relative path, or of one in a bucket, is what a template's own folder was rendered to.
     first = (

@@ -107,7 +107,7 @@ def read_pattern(given: Any) -> str | None:
     if given is None:
         return None
     if not isinstance(given, str):
-        raise ValueError(f"title_pattern is {show(given)}, a {type(given).__name__} and no text")
+        raise ValueError(f"title_pattern is {show(given)} ({type(given).__name__}), not a text")
     if is_nothing(given):
         raise ValueError(
             f"title_pattern is {show(given)}, which names nothing; leave it out to do without this filter"
