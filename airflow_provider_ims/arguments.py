@@ -13,23 +13,26 @@ import unicodedata
 from collections.abc import Iterator, Sized
 from typing import Any
 
-from airflow_provider_ims.api.identifiers import is_list, is_no_name, is_visible, show
+from airflow_provider_ims.api.identifiers import has_control_character, is_list, is_no_name, is_visible, show
 
 # How templates and hand-written conf spell nothing, whatever the case.
 _NOTHING = frozenset({"none", "null", "[]", "()", "{}", "set()", "frozenset()"})
 _BRACKETS = {"[": "]", "(": ")", "{": "}", "<": ">"}
+_OPENING = {closing: opening for opening, closing in _BRACKETS.items()}
 _QUOTES = frozenset("'\"`´“”„‘’‚«»‹›「」『』")
 # Of a text's characters in their plain form (NFKC): what is meant to separate, and does not.
 _OTHER_SEPARATORS = frozenset(";|、،؛\t")
-# What a word has that is a piece of a list in some other spelling.
+# What Python prints as the beginning or the end of a set, a view or another object.
+_PRINTED = re.compile(r"""[\[({<][\[({<'"]|['"\])}>][\])}>]""")
+# What a word of a text has that is a piece of a list in some other spelling, or a column of a table.
 _PIECE_OF_A_LIST = re.compile(
     r"""
       ^[-*+•‣▪◦]\s                           # an item of YAML or Markdown
-    | :\s*(?:true|false|yes|no|null)$        # an entry of YAML
+    | :\s+(?:true|false|yes|no|null)$        # an entry of YAML
     | ^\#.*\s\#                              # several hashtags
     | \\                                     # a line end as the environment of a process spells it
-    | [\[({<][\[({<'"] | ['"\])}>][\])}>]    # what a set, a view or another object of Python prints as
-    | [=:]\s*[\[({<]
+    | =\s*[\[({<]                            # an argument
+    | \s\s
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -135,27 +138,25 @@ def read_words(name: str, given: Any) -> tuple[str, ...]:
     """Return the words of a filter, such as tags, sorted and without duplicates.
 
     :raises ValueError: for no words, and for one that looks like several or like a piece of a list: with a comma,
-        another separator or a control character in it, a quote at an end, a bracket around it, or as YAML and Python
-        write the items of one.
+        another separator or a control character in it, a quote or a bracket around it; in text also as YAML and
+        others write the items of a list.
     """
     words = list(read_list(name, given, trailing_comma=False))
+    is_text = isinstance(given, str) and given.strip()[:1] not in _BRACKETS
     for word in words:
         plain = unicodedata.normalize("NFKC", word)
         if "," in plain or _OTHER_SEPARATORS.intersection(plain):
             raise ValueError(f"{name}: {show(word)} looks like several; separate them by commas or line ends")
-        if not word.isprintable() or _is_enclosed(word):
+        if has_control_character(word):
+            raise ValueError(f"{name}: {show(word)} has a control character")
+        if _is_enclosed(word, is_text=is_text):
             raise ValueError(
                 f"{name}: {show(word)} looks like a piece of a list; leave quotes and brackets out"
             )
-        is_column = isinstance(given, str) and "  " in word
-        if (
-            is_column
-            or _PIECE_OF_A_LIST.search(word)
-            or (len(words) > 1 and all(map(_NUMBERED.match, words)))
+        if is_text and (
+            _PIECE_OF_A_LIST.search(word) or (len(words) > 1 and all(map(_NUMBERED.match, words)))
         ):
-            raise ValueError(
-                f"{name}: {show(word)} looks like a piece of a list; give a list, or a word on each line"
-            )
+            raise ValueError(f"{name}: {show(word)} looks like a piece of a list; give a list, not its text")
     if not words:
         raise ValueError(
             f"{name} is {show(given)}, which names nothing; leave it out to do without this filter"
@@ -214,7 +215,15 @@ def _parse_python(name: str, text: str) -> list[Any]:
     return values
 
 
-def _is_enclosed(word: str) -> bool:
-    if word[0] in _QUOTES or word[-1] in _QUOTES or word[0] in _BRACKETS:
+def _is_enclosed(word: str, *, is_text: bool) -> bool:
+    """Whether something around a word is a list's and not its own.
+
+    :param is_text: it was cut out of a text, which may have left a quote at one end.
+    """
+    quotes = (word[0] in _QUOTES) + (word[-1] in _QUOTES)
+    if quotes == 2 or (quotes and is_text) or _PRINTED.search(word):
         return True
-    return any(word.endswith(right) and left not in word for left, right in _BRACKETS.items())
+    closing, opening = _BRACKETS.get(word[0]), _OPENING.get(word[-1])
+    if closing and (word.endswith(closing) or closing not in word):
+        return word[0] != "<" or word.endswith(closing)  # alone it is a sign for "less"
+    return opening is not None and opening not in word

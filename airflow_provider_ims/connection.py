@@ -102,6 +102,12 @@ class ConnectionSettings(NamedTuple):
         return f"ConnectionSettings(endpoint={self.endpoint.url!r}, region={self.region!r})"
 
 
+def connection_fields(connection: Connection) -> tuple[Any, ...]:
+    """Return all that a connection says, to know whether it has changed."""
+    names = ("conn_type", "host", "port", "schema", "login", "password", "extra")
+    return tuple(getattr(connection, name) for name in names)
+
+
 def read_connection(connection: Connection, region: str | None = None) -> ConnectionSettings:
     """Check a connection, fill in the defaults, and log what is strange.
 

@@ -24,7 +24,7 @@ from airflow_provider_ims.deletion.resolve import Outcome
 from airflow_provider_ims.deletion.result import MAX_SAMPLES, add_sample
 from airflow_provider_ims.exceptions import IMSDeletionError, raised_for_airflow
 from airflow_provider_ims.files.manifest import ManifestReader, ManifestRow
-from airflow_provider_ims.files.storage import storage_path, to_line, write_whole
+from airflow_provider_ims.files.storage import storage_path, temporary_file_error, to_line, write_whole
 from airflow_provider_ims.retention.plan import check_plan, percentage
 
 if TYPE_CHECKING:
@@ -61,10 +61,13 @@ class _Shard:
 
     def add(self, row: ManifestRow) -> None:
         self.rows += 1
+        line = row.media_id.strip().encode() + b"\n" if row.columns is None else to_line(row.columns)
+        try:
+            self.file.write(line)
+        except OSError as error:
+            raise temporary_file_error(error) from error
         if row.columns is None:
-            self.file.write(row.media_id.strip().encode() + b"\n")
             return
-        self.file.write(to_line(row.columns))
         size, created = row.columns.get("size"), row.columns.get("created")
         self.bytes += size if isinstance(size, int) else 0
         self.size_unknown += not isinstance(size, int)
@@ -140,7 +143,10 @@ def split_manifest(
             if plan is not None:
                 place = {"number": number, "of": shards, "plan": reader.digest}
                 first = to_line({**part.header(plan), "shard": place})
-            part.file.seek(0)
+            try:
+                part.file.seek(0)  # writes what is not written yet
+            except OSError as error:
+                raise temporary_file_error(error) from error
             # Whole or not at all: a try that was thought dead may write while the next one's shards are deleted.
             digest = write_whole(
                 path, itertools.chain([first], iter(partial(part.file.read, PIECE_BYTES), b""))

@@ -137,6 +137,17 @@ def test_what_is_no_list_of_tags_is_refused_by_name(tags: list[str], spoil: Any)
         ({"keep", "hold"}, ("hold", "keep")),
         ("keep (old)", ("keep (old)",)),
         ("#keep", ("#keep",)),
+        ("hdr:true", ("hdr:true",)),
+        ("重要・保留\n保留\u3000重要\nمهم\u200f", ("مهم\u200f", "保留\u3000重要", "重要・保留")),
+        (["1. Bundesliga", "2. Bundesliga"], ("1. Bundesliga", "2. Bundesliga")),
+        (["- 完结 -", "• live"], ("- 完结 -", "• live")),
+        (["a  b", r"C:\media", "audio: no"], (r"C:\media", "a  b", "audio: no")),
+        ('["a  b"]', ("a  b",)),
+        ("['a  b']", ("a  b",)),
+        (["#中秋 #国庆", "team:[sports]", "type:(promo)"], ("#中秋 #国庆", "team:[sports]", "type:(promo)")),
+        (["[4K] Hits", "(Live) Hits", "「特別」映像"], ("(Live) Hits", "[4K] Hits", "「特別」映像")),
+        (["'90s", "Kids'", '5"', "<3"], ("'90s", '5"', "<3", "Kids'")),
+        (["👨\u200d👩\u200d👧", "می\u200cخواهم"], ("می\u200cخواهم", "👨\u200d👩\u200d👧")),
         ("keep-it\nproject: news\na/b\n1. FC", ("1. FC", "a/b", "keep-it", "project: news")),
         ("[\"rock'n'roll\"]", ("rock'n'roll",)),
     ],
@@ -147,7 +158,21 @@ def test_tags(given_: Any, words: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(
     "no_tags",
-    [["keep,hold"], "['A' 'B']", "'keep'", '"keep"', "[keep]", "keep;", "keep,", ["(keep)"], "keep\x0bhold"],
+    [
+        *(
+            ["keep,hold"],
+            "['A' 'B']",
+            "'keep'",
+            '"keep"',
+            "[keep]",
+            "keep;",
+            "keep,",
+            ["(keep)"],
+            "keep\x0bhold",
+        ),
+        *("'90s", ["frozenset({'keep'})"], ["'keep'"], ["「keep」"], ["[keep"], ["keep]"], "<3 > 2"),
+        ["keep\u2028hold"],
+    ],
 )
 def test_no_tags(no_tags: Any) -> None:
     with pytest.raises(ValueError, match=r"^require_tags"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import reprlib
+import unicodedata
 from collections.abc import Iterable, Mapping
 from urllib.parse import unquote
 
@@ -25,9 +26,12 @@ _URL_SCHEMES = ("http", "https", "oss")
 _MISSING_VALUES = frozenset({"none", "null", "nil", "nan", "nat", "n/a", "<na>", "undefined"})
 _HEXADECIMAL = re.compile(r"[0-9A-Fa-f-]+")
 
+# https://www.alibabacloud.com/help/en/oss/regions-and-endpoints; the last form is that of dual stack.
 _OSS_HOST = re.compile(
-    r"(?P<bucket>[a-z0-9-]+)\.oss(?:-(?P<region>[a-z0-9-]+?)(?:-internal)?)?\.aliyuncs\.com"
+    r"(?P<bucket>[a-z0-9-]+)\."
+    r"(?:(?:s3\.|vpc100-)?oss(?:-(?P<region>[a-z0-9-]+?)(?:-internal)?)?|(?P<dual>[a-z0-9-]+)\.oss)\.aliyuncs\.com"
 )
+_DEFAULT_PORT = re.compile(r"\.?(?::(?:80|443))?$")
 
 MAX_SHOWN = 120
 
@@ -72,7 +76,7 @@ def check_input_url(value: object, source: str = "input_urls", *, is_alone: bool
         raise ValueError(
             f"{source}: {show(url)} has a query after it; give the URL as it is registered, without a signature"
         )
-    if not url.isprintable():
+    if has_control_character(url):
         raise ValueError(f"{source}: {show(url)} has a control character")
     return text
 
@@ -99,7 +103,7 @@ def stored_object(url: str) -> tuple[str, str] | None:
     """
     scheme, _, rest = url.partition("?")[0].partition("://")
     host, _, key = rest.partition("/")
-    scheme, host = scheme.lower(), host.lower()
+    scheme, host = scheme.lower(), _plain_host(host)
     if scheme not in _URL_SCHEMES or not host or not key:
         return None
     if scheme != "oss":
@@ -112,9 +116,12 @@ def stored_object(url: str) -> tuple[str, str] | None:
 
 def oss_region(url: str) -> str | None:
     """Return the region that a URL of an object in OSS tells, None if it tells none (``oss://`` does not)."""
-    host = url.partition("://")[2].partition("/")[0].lower()
-    in_oss = _OSS_HOST.fullmatch(host)
-    return in_oss["region"] if in_oss else None
+    in_oss = _OSS_HOST.fullmatch(_plain_host(url.partition("://")[2].partition("/")[0]))
+    return in_oss["region"] or in_oss["dual"] if in_oss else None
+
+
+def _plain_host(host: str) -> str:
+    return _DEFAULT_PORT.sub("", host.lower())
 
 
 def is_list(value: object) -> bool:
@@ -134,6 +141,11 @@ def is_missing(text: str) -> bool:
 def is_no_name(text: str) -> bool:
     """Return whether a text is what became of a value that is not there, or of a condition in a template."""
     return is_missing(text) or text.strip().casefold() in ("true", "false")
+
+
+def has_control_character(text: str) -> bool:
+    """Return whether a text has one, or a line end, or half of a character; other blanks than ``" "`` are none."""
+    return any(unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp") for one in text)
 
 
 def is_visible(text: str) -> bool:

@@ -224,15 +224,23 @@ def find_media(
 ) -> Response[FoundMedia]:
     """Find out which media are there: up to 20 ids with one request, or URLs one by one.
 
+    An id in capitals is asked for in small letters too, as the service has them: one that is shown there is not gone.
+
     A service that refuses a batch because of one id in it is asked again: for its halves, then for each id of what
     is small, by ``GetMediaInfo``, whose refusal of one that does not exist is known. So one id costs no other its
     answer.
 
     :raises IMSAPIError: when the service does not answer, or refuses for a reason that is not one id or URL.
     """
-    found = FoundMedia({}, {})
+    shown, refused = dict[str, MediaInfo](), dict[str, IMSAPIError]()
     request_id, lost = "", False
-    batches, alone = ([tuple(values)], list[str]()) if by == "media_id" else ([], list(values))
+    batches, alone = list[Sequence[str]](), list(values)
+    if by == "media_id":
+        spelled = list(dict.fromkeys([*values, *map(match_key, values)]))
+        batches, alone = (
+            [spelled[at : at + MAX_MEDIA_PER_CALL] for at in range(0, len(spelled), MAX_MEDIA_PER_CALL)],
+            [],
+        )
     while batches:
         batch = batches.pop()
         try:
@@ -247,19 +255,23 @@ def find_media(
                 batches += [batch[middle:], batch[:middle]]
             continue
         request_id, lost = answer.request_id, lost or answer.answer_lost
-        media = {match_key(medium.media_id): medium for medium in answer.value if not medium.is_gone}
-        found.shown.update({value: media[key] for value in batch if (key := match_key(value)) in media})
+        shown.update({match_key(medium.media_id): medium for medium in answer.value if not medium.is_gone})
     for value in alone:
         try:
             one = get_media_info(client, **{by: value}, stop=stop)
         except IMSAPIError as error:
             if not error.is_about_target:
                 raise
-            found.refused[value] = error
+            refused[match_key(value)] = error
             continue
         request_id, lost = one.request_id, lost or one.answer_lost
         if one.value and not one.value.is_gone:
-            found.shown[value] = one.value
+            shown[match_key(value)] = one.value
+    keys = {value: match_key(value) for value in values}
+    found = FoundMedia(
+        {value: shown[key] for value, key in keys.items() if key in shown},
+        {value: refused[key] for value, key in keys.items() if key in refused and key not in shown},
+    )
     return Response(found, request_id, lost)
 
 

@@ -190,7 +190,7 @@ def _place(url: str) -> tuple[str, str] | None:
     """Return where a file lies, whatever the protocol that it is fetched by."""
     if not (stored := stored_object(url)):
         return None
-    return re.sub(r"^https?:|:(?:80|443)$", "", stored[0]), stored[1]
+    return stored[0].removeprefix("http:").removeprefix("https:"), stored[1]
 
 
 def _refuse_comma_in_url(names: str) -> None:

@@ -25,7 +25,7 @@ from airflow_provider_ims.api.identifiers import (
 from airflow_provider_ims.arguments import check_one_input, is_nothing, read_list
 from airflow_provider_ims.files.manifest import ManifestReader
 from airflow_provider_ims.files.report import is_report, report_lines
-from airflow_provider_ims.files.storage import StorageError, storage_path, to_line
+from airflow_provider_ims.files.storage import StorageError, storage_path, temporary_file_error, to_line
 
 if TYPE_CHECKING:
     from airflow_provider_ims.compat import ObjectStoragePath
@@ -120,14 +120,20 @@ class Targets:
         if self.kind == "media_id" and columns is None and value != plain:
             self._in_capitals[key] = self._file.tell()
         self._hash.update(line)
-        self._file.write(line)
+        try:
+            self._file.write(line)
+        except OSError as error:
+            raise temporary_file_error(error) from error
         self._count += 1
 
     def complete(self) -> Targets:
         """Say that all are in."""
         self._seen.clear()
         self._in_capitals.clear()
-        self._file.flush()
+        try:
+            self._file.flush()
+        except OSError as error:
+            raise temporary_file_error(error) from error
         return self
 
     def close(self) -> None:

@@ -41,6 +41,7 @@ from airflow_provider_ims.files.storage import (
     list_names,
     read_whole,
     storage_path,
+    temporary_file_error,
     write_whole,
 )
 
@@ -165,10 +166,13 @@ class Spool:
 
     def put(self, lines: Sequence[tuple[int, bytes]]) -> None:
         """Take in lines, each with its ordinal. Of what could not be written, none is taken in."""
-        if not self._is_at_end:
-            self._file.seek(self._end)
-        self._is_at_end = False
-        self._file.write(b"".join(line for _, line in lines))
+        try:
+            if not self._is_at_end:
+                self._file.seek(self._end)
+            self._is_at_end = False
+            self._file.write(b"".join(line for _, line in lines))
+        except OSError as error:
+            raise temporary_file_error(error) from error
         self._is_at_end = True
         for ordinal, line in lines:
             self.lines += self._offsets[ordinal] < 0
@@ -180,7 +184,10 @@ class Spool:
         if ordinal not in self:
             return None
         self._is_at_end = False
-        self._file.seek(self._offsets[ordinal])
+        try:
+            self._file.seek(self._offsets[ordinal])  # writes what is not written yet
+        except OSError as error:
+            raise temporary_file_error(error) from error
         return self._file.readline()
 
     def __contains__(self, ordinal: int) -> bool:

@@ -14,6 +14,7 @@ import json
 import os
 import secrets
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -25,7 +26,7 @@ from fsspec.spec import AbstractFileSystem
 
 from airflow_provider_ims.api.errors import GuardError, IMSError
 from airflow_provider_ims.api.exception_chain import causes
-from airflow_provider_ims.api.identifiers import is_missing, show
+from airflow_provider_ims.api.identifiers import has_control_character, is_no_name, show
 from airflow_provider_ims.arguments import is_nothing
 
 if TYPE_CHECKING:
@@ -109,10 +110,17 @@ def storage_path(
         if "://" in text
         else text.removeprefix("./").partition("/")[0]
     )
-    if is_nothing(text) or text == "." or (first and is_missing(first)):
+    if (
+        is_nothing(text)
+        or not text.removeprefix(".").strip("/")
+        or text.endswith("://")
+        or (first and is_no_name(first))
+    ):
         raise ValueError(f"{argument} {str(path)!r} is given as a path, which names none")
-    if "\0" in text or text.encode("utf-8", "replace").decode() != text:
+    if has_control_character(text):
         raise ValueError(f"{argument} {str(path)!r} has a character that no path can have")
+    if text.startswith("file://") and not text.startswith("file:///"):
+        raise ValueError(f"{argument} {text!r} names a host, which no path on a disk has; write file:///")
     if text.removeprefix("file://").startswith("~"):
         raise ValueError(
             f"{argument} {text!r} is given as a path, but the home of a worker is not yours; write it without ~"
@@ -321,6 +329,14 @@ def check_writable(folder: ObjectStoragePath, argument: str, files: Sequence[Obj
         if isinstance(error, StorageError) and not error.final:
             raise StorageError(message) from error
         raise GuardError(message) from error
+
+
+def temporary_file_error(error: OSError) -> StorageError:
+    """Say on which disk it was that a temporary file could not be written: on none that the user named."""
+    return StorageError(
+        f"the folder for temporary files, {tempfile.gettempdir()}, can't be written: {_reason(error)}; make room "
+        "there, or set TMPDIR to another"
+    )
 
 
 def to_line(value: Any) -> bytes:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_provider_ims.api.identifiers import show
+from airflow_provider_ims.api.errors import IMSAuthError, IMSPermissionError
+from airflow_provider_ims.api.identifiers import is_missing, show
 from airflow_provider_ims.arguments import is_nothing
 from airflow_provider_ims.compat import BaseHook
-from airflow_provider_ims.connection import ConnectionSettings, read_connection
+from airflow_provider_ims.connection import ConnectionSettings, connection_fields, read_connection
 from airflow_provider_ims.exceptions import raised_for_airflow
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from airflow_provider_ims.deletion.run import DeletionRun
     from airflow_provider_ims.deletion.targets import Targets
     from airflow_provider_ims.deletion.verify import FileVerifier
+
+T = TypeVar("T")
 
 
 class IMSHook(BaseHook):
@@ -40,6 +43,7 @@ class IMSHook(BaseHook):
         super().__init__()
         self.ims_conn_id = ims_conn_id
         self._region = region
+        self._fields: tuple[Any, ...] | None = None
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
@@ -83,11 +87,15 @@ class IMSHook(BaseHook):
         :raises ValueError: naming the field that makes no sense, or a region that is given and empty.
         """
         region = self._region
-        if region is not None and (is_nothing(region) or not isinstance(region, str)):
+        if region is not None and not is_nothing(region) and not isinstance(region, str):
+            raise ValueError(f"region is {show(region)} ({type(region).__name__}), not a text")
+        if region is not None and (is_nothing(region) or is_missing(region)):
             raise ValueError(
                 f"region is {show(region)}, which names none; leave it out to use the connection's"
             )
-        return read_connection(self.get_connection(self.ims_conn_id), region.strip() if region else None)
+        stored = self.get_connection(self.ims_conn_id)
+        self._fields = connection_fields(stored)
+        return read_connection(stored, region.strip() if region else None)
 
     @cached_property
     def client(self) -> IMSClient:
@@ -108,6 +116,28 @@ class IMSHook(BaseHook):
             proxy=settings.proxy,
             pace=RateLimiter(max_requests_per_second=settings.max_requests_per_second),
         )
+
+    def ask(self, question: Callable[[IMSClient], T]) -> T:
+        """Return what a question gets with this hook's client.
+
+        If the key is refused, and the connection says something else by now, it is asked once more with that: a key
+        may be rotated while a task waits.
+        """
+        try:
+            return question(self.client)
+        except (IMSAuthError, IMSPermissionError):
+            if not self._has_changed():
+                raise
+        self.log.info("Connection %r has changed, and is used as it is now.", self.ims_conn_id)
+        for made_of_it in ("client", "settings"):
+            self.__dict__.pop(made_of_it, None)
+        return question(self.client)
+
+    def _has_changed(self) -> bool:
+        try:
+            return connection_fields(self.get_connection(self.ims_conn_id)) != self._fields
+        except Exception:  # noqa: BLE001 - of a secrets backend; what was refused says more
+            return False
 
     def get_conn(self) -> IMSClient:
         """Give the client, as every hook does."""

@@ -48,6 +48,9 @@ EXCLUSIONS = {
 }
 """Why media stay, by the filter that keeps them: ends of a sentence that begins "they"."""
 
+# Characters that choose how the one before them is drawn.
+_VARIATIONS = frozenset(map(chr, range(0xFE00, 0xFE10)))
+
 
 class Exclusion(NamedTuple):
     """Why a medium is left alone: the filter of the policy that keeps it, and a message for the report."""
@@ -328,5 +331,7 @@ def _spell(age: pendulum.Duration) -> str:
 
 
 def _folded(tags: Iterable[str]) -> Iterator[str]:
-    """Bring tags into a form in which those that look alike are the same."""
-    return (unicodedata.normalize("NFKC", tag).casefold() for tag in tags)
+    """Bring tags into a form in which those that look alike are the same: marks that nobody sees come with a copy."""
+    for tag in tags:
+        seen = "".join(one for one in tag if unicodedata.category(one) != "Cf" and one not in _VARIATIONS)
+        yield " ".join(unicodedata.normalize("NFKC", seen).casefold().split())

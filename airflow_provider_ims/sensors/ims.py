@@ -147,8 +147,9 @@ class _IMSJobSensor(IMSBaseSensor):
         trigger = self._trigger_class
         job_id = check_job_id(getattr(self, trigger.id_argument), trigger.kind, trigger.id_argument)
         accept_skipped = read_bool("accept_skipped", self.accept_skipped)
-        client = self.hook.client
-        job = interruptible(lambda stop: read_job(client, trigger.kind, job_id, stop=stop))
+        job = self.hook.ask(
+            lambda client: interruptible(lambda stop: read_job(client, trigger.kind, job_id, stop=stop))
+        )
         self._seen = job.describe()
         if failures := job.failures(accept_skipped=accept_skipped):
             more = f"; and {len(failures) - _MAX_NAMED} more" if len(failures) > _MAX_NAMED else ""

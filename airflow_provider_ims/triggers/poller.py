@@ -30,6 +30,7 @@ from airflow_provider_ims.api.errors import (
     IMSPermissionError,
     IMSTransientError,
 )
+from airflow_provider_ims.connection import connection_fields
 from airflow_provider_ims.hooks.ims import IMSHook
 from airflow_provider_ims.triggers.schedule import PollRequest, Schedule, Waiter, WaitResult
 from airflow_provider_ims.triggers.status import MAX_AT_ONCE, SubjectKind, describe_pending, still_pending
@@ -236,6 +237,7 @@ class Poller:
         assert connection is not None
         pending: Collection[str]
         pool = self._pool_for_many if request.waiter else self._pool
+        trouble: IMSTransientError | None = None
         try:
             pending = await asyncio.wrap_future(
                 pool.submit(still_pending, connection.client, request.kind, request.values, self._stop)
@@ -248,7 +250,7 @@ class Poller:
             self._warn(
                 "%d tasks wait for an answer, and asking goes on after: %s.", len(self._waiters), error
             )
-            pending, looked_at = request.values, -inf
+            pending, looked_at, trouble = request.values, -inf, error
         except Exception as error:  # noqa: BLE001 - told to those whom it concerns
             if _concerns_connection(error) and await self._has_changed(connection):
                 await self._ask(request, asked)
@@ -272,7 +274,7 @@ class Poller:
             if at_the_end or not waiter.pending:
                 waiter.end()
             else:
-                self._log_pending(waiter)
+                self._log_pending(waiter, trouble)
 
     def _answered(self, request: PollRequest, value: str, asked: int, *, pending: bool) -> set[Waiter]:
         """Note an answer; return who waits for it."""
@@ -330,10 +332,11 @@ class Poller:
                 waiter.end(error)
             await asyncio.sleep(BROADCAST_PAUSE)
 
-    def _log_pending(self, waiter: Waiter) -> None:
+    def _log_pending(self, waiter: Waiter, trouble: IMSTransientError | None) -> None:
         if waiter.log_pending and self._loop.time() - waiter.logged >= LOG_SECONDS:
             waiter.logged = self._loop.time()
-            waiter.log_pending(describe_pending(waiter.kind, waiter.pending, waiter.total))
+            failed = f"This look failed, and asking goes on: {trouble}. Before it: " if trouble else ""
+            waiter.log_pending(failed + describe_pending(waiter.kind, waiter.pending, waiter.total))
 
     def _warn(self, message: str, *args: object) -> None:
         if self._loop.time() - self._warned_at >= WARN_SECONDS:
@@ -344,9 +347,7 @@ class Poller:
 def _connect(ims_conn_id: str, region: str | None, former: _Connection | None = None) -> _Connection:
     """Read a connection; return ``former`` if it is as it was."""
     hook = IMSHook(ims_conn_id, region)
-    stored = hook.get_connection(ims_conn_id)
-    names = ("conn_type", "host", "port", "schema", "login", "password", "extra")
-    fields = tuple(getattr(stored, name) for name in names)
+    fields = connection_fields(hook.get_connection(ims_conn_id))
     return former if former and former.fields == fields else _Connection(hook.client, fields)
 
 

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_ims.api.errors import IMSTransientError
@@ -20,6 +21,7 @@ from airflow_provider_ims.triggers.log_interval import LogInterval
 from airflow_provider_ims.triggers.status import MAX_AT_ONCE, SubjectKind, describe_gone, still_pending
 
 if TYPE_CHECKING:
+    from airflow_provider_ims.api.client import IMSClient
     from airflow_provider_ims.compat import BaseOperator
     from airflow_provider_ims.deletion.targets import TargetKind
     from airflow_provider_ims.hooks.ims import IMSHook
@@ -60,14 +62,14 @@ def look(
 ) -> list[str]:
     """Ask once which of ``values`` must be waited for any longer, in their order.
 
-    Requests go side by side once the first was answered, so that a refusal is one.
+    Requests go side by side once the first was answered, so that a refusal is one. A key that was rotated meanwhile
+    is taken up.
 
     :param on_answer: is told, in another thread, after how many values how many are left.
     :raises IMSAPIError: what the service says instead; one refusal ends the look.
     """
-    client = hook.client
 
-    def ask_all(stop: threading.Event) -> list[str]:
+    def ask_all(client: IMSClient, stop: threading.Event) -> list[str]:
         def ask(piece: Sequence[str]) -> list[str]:
             pending = still_pending(client, kind, piece, stop)
             return [value for value in piece if value in pending]
@@ -96,7 +98,7 @@ def look(
             stop.set()
             pool.shutdown(cancel_futures=True)
 
-    return interruptible(ask_all)
+    return hook.ask(lambda client: interruptible(partial(ask_all, client)))
 
 
 class MediaWait:

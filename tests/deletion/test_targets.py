@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from airflow_provider_ims.deletion.targets import (
     batches,
     read_targets,
 )
-from airflow_provider_ims.files.storage import storage_path
+from airflow_provider_ims.files.report import Spool
+from airflow_provider_ims.files.storage import StorageError, storage_path
 
 A, B, C = ("a" * 32, "b" * 32, "c" * 32)
 CREATED = "2026-01-01T00:00:00Z"
@@ -361,6 +363,20 @@ def test_what_cant_be_compared_is_not_taken_for_guarded(
         ("https://cdn.example.com/c.mp4", "http://cdn.example.com/c.mp4"),
         ("https://cdn.example.com/c.mp4", "https://cdn.example.com:443/c.mp4"),
         ("http://cdn.example.com:80/c.mp4", "https://CDN.example.com/c.mp4"),
+        *(
+            (target, protect)
+            for protect in (
+                "https://b.oss-cn-shanghai.aliyuncs.com:443/x/a.mp4",
+                "http://b.oss-cn-shanghai.aliyuncs.com:80/x/a.mp4",
+                "https://b.oss-cn-shanghai.aliyuncs.com./x/a.mp4",
+                "https://b.cn-shanghai.oss.aliyuncs.com/x/a.mp4",
+                "https://b.s3.oss-cn-shanghai.aliyuncs.com/x/a.mp4",
+                "https://b.vpc100-oss-cn-shanghai.aliyuncs.com/x/a.mp4",
+                "https://b.oss-cn-shanghai-internal.aliyuncs.com/x/a.mp4",
+                "https://b.oss-accelerate.aliyuncs.com/x/a.mp4",
+            )
+            for target in ("oss://b/x/a.mp4", "https://b.oss-cn-shanghai.aliyuncs.com/x/a.mp4")
+        ),
     ],
 )
 def test_a_file_is_protected_whatever_protocol_it_is_fetched_by(target: str, protect: str) -> None:
@@ -407,6 +423,7 @@ def test_an_empty_folder_is_no_report(tmp_path: Path) -> None:
     "path",
     [
         *(False, 5, float("nan"), ["/tmp/x"], b"/tmp/x", {"a": 1}),
+        *("False", "True/x", "./", "//", "oss://", "a\nb/x", "a\tb", "file://localhost/x"),
         *("None/x", "./nan/x", "undefined", "\u200b", "s3://None/x", "file://~/x", "a\0b", "\ud800"),
     ],
     ids=repr,
@@ -433,3 +450,34 @@ def test_others_than_the_protected_may_go() -> None:
 def test_a_digest_without_a_manifest_says_so() -> None:
     with pytest.raises(GuardError, match="no manifest that it could be of"):
         check_guards(read_targets(media_ids=[A]), digest="0" * 64)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "oss://b/第1回\u3000本編.mp4",
+        "oss://b/at 1.00.00\u202fPM.mov",
+        "oss://b/می\u200cخواهم.mp4",
+        "oss://b/👨\u200d👩.mp4",
+    ],
+)
+def test_a_key_may_have_every_blank_and_joiner(url: str) -> None:
+    assert values(read_targets(input_urls=[url])) == [url]
+
+
+@pytest.mark.parametrize("url", ["oss://b/a\x00b", "oss://b/a\u2028b", "oss://b/a\x7fb", "oss://b/\ud800"])
+def test_a_key_has_no_control_character(url: str) -> None:
+    with pytest.raises(ValueError, match="has a control character"):
+        read_targets(input_urls=[url])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
+def test_a_full_disk_for_temporary_files_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.TemporaryFile", partial(open, "/dev/full", "wb"))
+    with pytest.raises(
+        StorageError, match=r"the folder for temporary files, .*No space left on device; make room"
+    ):
+        read_targets(media_ids=[f"{number:032x}" for number in range(3000)])
+    spool = Spool(1)
+    with pytest.raises(StorageError, match=r"the folder for temporary files"):
+        spool.put([(0, b"x" * 2**20)])

@@ -219,6 +219,35 @@ def test_a_key_withdrawn_while_waiting_fails_with_the_typed_error(
 
 
 @in_every_mode
+def test_a_key_that_is_rotated_while_waiting_ends_no_wait(
+    ims_emulator: Emulator, connection: MakeConnection, mode: dict[str, Any]
+) -> None:
+    for name in ("old", "new"):
+        ims_emulator.add_key(name, "its-secret", actions=["*"])
+    connection(login="old", password="its-secret")
+    ids = ims_emulator.generate(1)
+
+    def rotate() -> None:
+        connection(login="new", password="its-secret")
+        ims_emulator.add_key("old", "its-secret", actions=["*"], status="inactive")
+        later(ims_emulator, 1.5, lambda: IMSHook().delete_media_infos(media_ids=ids))
+
+    later(ims_emulator, 1.5, rotate)
+    assert finish(gone(media_ids=ids, **mode))["media"] == 1
+
+
+@in_every_mode
+def test_an_id_in_capitals_is_waited_for_as_long_as_the_medium_is_shown(
+    ims_emulator: Emulator, mode: dict[str, Any]
+) -> None:
+    [media_id] = ims_emulator.seed([{"media_id": "a" * 32, "url": "oss://b/1.mp4"}])
+    later(ims_emulator, 2, lambda: IMSHook().delete_media_infos(media_ids=[media_id]))
+    began = time.monotonic()
+    assert finish(gone(media_ids=[media_id.upper()], **mode))["media"] == 1
+    assert time.monotonic() - began > 1
+
+
+@in_every_mode
 def test_never_fail_skips_whatever_happens(
     ims_emulator: Emulator, connection: MakeConnection, mode: dict[str, Any]
 ) -> None:
