@@ -237,10 +237,8 @@ def find_media(
     batches, alone = list[Sequence[str]](), list(values)
     if by == "media_id":
         spelled = list(dict.fromkeys([*values, *map(match_key, values)]))
-        batches, alone = (
-            [spelled[at : at + MAX_MEDIA_PER_CALL] for at in range(0, len(spelled), MAX_MEDIA_PER_CALL)],
-            [],
-        )
+        starts = range(0, len(spelled), MAX_MEDIA_PER_CALL)
+        batches, alone = [spelled[at : at + MAX_MEDIA_PER_CALL] for at in starts], []
     while batches:
         batch = batches.pop()
         try:
